@@ -1,0 +1,1 @@
+"""What a policy says and how it is sampled: protocol, trajectory, engines. Knows nothing of rewards."""

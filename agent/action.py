@@ -1,0 +1,31 @@
+"""What a policy did in one turn, parsed from the text that it sampled."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+ActionKind = Literal["call", "answer", "invalid"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolRequest:
+    """One call that the policy asks for: `tool` is "search", `argument` the query."""
+
+    tool: str
+    argument: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Action:
+    """One parsed turn.
+
+    kind `call` has `requests`; `answer` has `answer` (stripped, citation marks removed) and `citations` (the numbers in
+    the order in which they stand, duplicates kept); `invalid` has `error`, which says in words what is wrong.
+    `thought` is the text of the thinking block, or "".
+    """
+
+    kind: ActionKind
+    thought: str = ""
+    requests: tuple[ToolRequest, ...] = ()
+    answer: str | None = None
+    citations: tuple[int, ...] = ()
+    error: str | None = None

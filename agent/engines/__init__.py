@@ -1,0 +1,1 @@
+"""Inference engines behind agent.engine.Engine, one a file."""

@@ -1,0 +1,1 @@
+"""Protocol tables, one a file."""

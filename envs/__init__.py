@@ -1,0 +1,1 @@
+"""Where the agent acts: questions, the fictional world, the search environment, episodes."""

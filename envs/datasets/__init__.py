@@ -1,0 +1,1 @@
+"""Question readers, one format a file."""

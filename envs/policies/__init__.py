@@ -1,0 +1,1 @@
+"""Scripted policies: experts, noisy demonstrators, guessers."""

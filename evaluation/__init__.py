@@ -1,0 +1,1 @@
+"""Metrics, controls, significance and reports."""

@@ -1,0 +1,1 @@
+"""Scores a finished trajectory, turn by turn. Knows nothing of optimisers."""

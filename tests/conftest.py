@@ -1,0 +1,20 @@
+"""Shared test settings: few threads, no network, and the folder of real data where there is one."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+DATA = Path(os.environ.get("WAYMARK_DATA", REPOSITORY.parent / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of real benchmark data; the test is skipped, saying so, where there is none."""
+    if not DATA.is_dir():
+        pytest.skip(f"no benchmark data at {DATA}; set WAYMARK_DATA to its folder")
+    return DATA

@@ -1,0 +1,1 @@
+"""Credit, the TRL learner, cold start, the loop and its checkpoints."""
