@@ -1,7 +1,7 @@
 """The interface of a reward.
 
-A reward is a small object with a name, the annotations that it needs, and a call that scores one unit. It sees what the
-policy saw (`Turn.shown`), the question's annotations, and passages by id through its context; it never sees an optimiser.
+A reward is a small object with a name, the annotations that it needs, and a call that scores one unit. It sees what
+the policy saw (`Turn.shown`), the question's annotations, and passages by id through its context; never an optimiser.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +16,7 @@ from rewards.score import Scores
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RewardContext:
-    """What rewards may look up: a passage by id (KeyError if unknown), and a sample of the corpus to fit statistics on."""
+    """What rewards may look up: a passage by id (KeyError if unknown), and the corpus to fit statistics on."""
 
     passage: Callable[[str], Passage]
     corpus: Callable[[], Sequence[Passage]]

@@ -37,6 +37,4 @@ class Scores:
         for trajectory, values in zip(unit.trajectories, turns, strict=True):
             if len(values) != trajectory.num_turns:
                 raise ValueError(f"trajectory {trajectory.id} has {trajectory.num_turns} turns, scored {len(values)}")
-        return Scores(
-            turn=tuple(np.asarray(t, dtype=np.float64) for t in turns), outcome=np.full(len(turns), np.nan)
-        )
+        return Scores(turn=tuple(np.asarray(t, dtype=np.float64) for t in turns), outcome=np.full(len(turns), np.nan))
