@@ -117,7 +117,8 @@ class TrajectoryWriter:
             (self._folder / INDEX_FILE).unlink(missing_ok=True)
             return 0
         entries, bad_lines = _read_index(self._folder)
-        if bad_lines or not (self._folder / INDEX_FILE).is_file():
+        rebuilt = bad_lines > 0 or not (self._folder / INDEX_FILE).is_file()
+        if rebuilt:
             entries, _ = _scan(self._folder)
         size = data_path.stat().st_size
         kept: list[IndexEntry] = []
@@ -127,7 +128,7 @@ class TrajectoryWriter:
                 break
             kept.append(entry)
         end = kept[-1].offset + kept[-1].length if kept else 0
-        if end != size or bad_lines or len(kept) != len(entries):
+        if rebuilt or end != size or len(kept) != len(entries):
             with data_path.open("r+b") as file:
                 file.truncate(end)
             _write_index(self._folder, kept)

@@ -1,0 +1,170 @@
+"""What a set of finished episodes is worth: figures per question, their means, and 95 % bootstrap intervals.
+
+Every figure is one number per question (the mean over its samples, where there are several); NaN means "does not apply"
+and leaves that mean. An outage of the retriever or the engine counts as a wrong answer, because a user got none, but the
+exact match without such episodes stands beside it. EM, F1 and SubEM are those of `rewards.answer`, defined once.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.trajectory import FINISH_REASONS, NOT_THE_POLICYS_FAULT, Trajectory
+from envs.question import Question
+from evaluation.significance import bootstrap_interval
+from evaluation.trajectory_record import plain
+from rewards.answer import exact_match, f1, sub_em
+
+METRICS: tuple[str, ...] = (
+    "em",
+    "f1",
+    "subem",
+    "support_recall",
+    "citation_precision",
+    "citation_recall",
+    "searches_per_question",
+    "turns_per_question",
+    "tokens_per_question",
+    "sampled_tokens_per_question",
+    "observed_tokens_per_question",
+)
+"""The means of a summary, each with `_low` and `_high` beside it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """The figures of a set of episodes.
+
+    Attributes:
+        question_ids: the questions asked, in the order in which they first appear: `[num_questions]`.
+        per_question: for each name of `METRICS`, and `em_without_outages`, one number per question: `[num_questions]`.
+        finish_reasons: episodes by finish reason, all seven named.
+        summary: the keys of `evaluate --json`, intervals included; None where nothing applies.
+    """
+
+    question_ids: tuple[str, ...]
+    per_question: dict[str, NDArray[np.float64]]
+    finish_reasons: dict[str, int]
+    summary: dict[str, Any]
+
+    def record(self) -> dict[str, Any]:
+        """Summary and per-question figures as JSON types (NaN as None)."""
+        rows = {name: plain(values) for name, values in self.per_question.items()}
+        return {**self.summary, "per_question": {"question_id": list(self.question_ids), **rows}}
+
+
+def evaluate_trajectories(
+    trajectories: Iterable[Trajectory],
+    questions: Sequence[Question] | Mapping[str, Question],
+    *,
+    citations: bool = True,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Evaluation:
+    """Score finished episodes against their questions.
+
+    Args:
+        trajectories: the episodes, in any order; several of one question are averaged first.
+        questions: at least every question asked, as a list or keyed by id.
+        citations: whether the protocol knows citations; without them both citation figures do not apply.
+        confidence: of the intervals, which are bootstrapped over questions with `seed`.
+
+    Raises:
+        ValueError: no trajectory at all, or one whose question is not among `questions`.
+    """
+    by_id = dict(questions) if isinstance(questions, Mapping) else {question.id: question for question in questions}
+    rows: dict[str, list[dict[str, float]]] = {}
+    reasons: Counter[str] = Counter()
+    for trajectory in trajectories:
+        if trajectory.question_id not in by_id:
+            raise ValueError(
+                f"trajectory {trajectory.id} answers question {trajectory.question_id!r}, which is not among the "
+                f"{len(by_id)} questions given; evaluate it with the file that it was sampled from"
+            )
+        reasons[trajectory.finish_reason] += 1
+        figures = episode_figures(trajectory, by_id[trajectory.question_id], citations=citations)
+        rows.setdefault(trajectory.question_id, []).append(figures)
+    if not rows:
+        raise ValueError("there is no trajectory to evaluate; give at least one question")
+    names = (*METRICS, "em_without_outages")
+    per_question = {
+        name: np.asarray([_mean([figures[name] for figures in samples]) for samples in rows.values()])
+        for name in names
+    }
+    finish_reasons = {reason: reasons[reason] for reason in FINISH_REASONS}
+    summary: dict[str, Any] = {"n": len(rows), "num_trajectories": sum(reasons.values())}
+    for name in names:
+        low, high = bootstrap_interval(per_question[name], confidence=confidence, seed=seed)
+        summary[name] = _mean(per_question[name])
+        summary[f"{name}_low"], summary[f"{name}_high"] = low, high
+    summary["num_outages"] = sum(reasons[reason] for reason in NOT_THE_POLICYS_FAULT)
+    summary["finish_reasons"] = finish_reasons
+    return Evaluation(
+        question_ids=tuple(rows),
+        per_question=per_question,
+        finish_reasons=finish_reasons,
+        summary=plain(summary),
+    )
+
+
+def episode_figures(trajectory: Trajectory, question: Question, *, citations: bool = True) -> dict[str, float]:
+    """The figures of one episode, by the names of `METRICS`, and `em_without_outages` (NaN for an outage).
+
+    support_recall: share of the question's supporting passages shown anywhere in the episode.
+    citation_precision: share of the distinct numbers cited in the answer that stand for a supporting passage; a number
+        that was never shown counts as wrong; NaN where nothing is cited.
+    citation_recall: share of the supporting passages that the answer cites; 0 without an answer.
+    The three are NaN where the question's supports are not annotated.
+    """
+    prediction = trajectory.final_answer
+    golds = question.golden_answers
+    outage = trajectory.finish_reason in NOT_THE_POLICYS_FAULT
+    em = exact_match(prediction, golds)
+    support_recall, precision, recall = _evidence(trajectory, question)
+    sampled = float(sum(len(turn.action_ids) for turn in trajectory.turns))
+    observed = float(sum(len(turn.observation_ids) for turn in trajectory.turns))
+    return {
+        "em": em,
+        "f1": f1(prediction, golds),
+        "subem": sub_em(prediction, golds),
+        "support_recall": support_recall,
+        "citation_precision": precision if citations else np.nan,
+        "citation_recall": recall if citations else np.nan,
+        "searches_per_question": float(trajectory.num_searches),
+        "turns_per_question": float(trajectory.num_turns),
+        "tokens_per_question": sampled + observed,
+        "sampled_tokens_per_question": sampled,
+        "observed_tokens_per_question": observed,
+        "em_without_outages": np.nan if outage else em,
+    }
+
+
+def cited_passages(trajectory: Trajectory) -> tuple[dict[int, str], tuple[int, ...]]:
+    """Number to passage id of everything shown, and the distinct numbers that the final answer cites, in order."""
+    numbers = {shown.number: shown.passage_id for turn in trajectory.turns for shown in turn.shown}
+    cited = trajectory.turns[-1].action.citations if trajectory.final_answer is not None else ()
+    return numbers, tuple(dict.fromkeys(cited))
+
+
+def _evidence(trajectory: Trajectory, question: Question) -> tuple[float, float, float]:
+    """Support recall, citation precision, citation recall."""
+    supports = set(question.supporting_ids)
+    if not supports:
+        return np.nan, np.nan, np.nan
+    numbers, cited = cited_passages(trajectory)
+    seen = {shown.passage_id for turn in trajectory.turns for shown in turn.shown}
+    cited_ids = [numbers.get(number) for number in cited]
+    precision = sum(i in supports for i in cited_ids) / len(cited_ids) if cited_ids else np.nan
+    recall = len(supports & {i for i in cited_ids if i is not None}) / len(supports)
+    return len(supports & seen) / len(supports), precision, recall
+
+
+def _mean(values: Sequence[float] | NDArray[np.float64]) -> float:
+    """Mean of what applies, NaN where nothing does."""
+    array = np.asarray(values, dtype=np.float64)
+    array = array[~np.isnan(array)]
+    return float(array.mean()) if array.size else float("nan")
