@@ -1,8 +1,8 @@
 """What a set of finished episodes is worth: figures per question, their means, and 95 % bootstrap intervals.
 
-Every figure is one number per question (the mean over its samples, where there are several); NaN means "does not apply"
-and leaves that mean. An outage of the retriever or the engine counts as a wrong answer, because a user got none, but the
-exact match without such episodes stands beside it. EM, F1 and SubEM are those of `rewards.answer`, defined once.
+Every figure is one number per question (the mean over its samples, where there are several); NaN means "does not
+apply" and leaves that mean. An outage of the retriever or the engine counts as a wrong answer, because a user got none,
+but the exact match without such episodes stands beside it. EM, F1 and SubEM are those of `rewards.answer`.
 """
 
 from collections import Counter
@@ -92,8 +92,7 @@ def evaluate_trajectories(
         raise ValueError("there is no trajectory to evaluate; give at least one question")
     names = (*METRICS, "em_without_outages")
     per_question = {
-        name: np.asarray([_mean([figures[name] for figures in samples]) for samples in rows.values()])
-        for name in names
+        name: np.asarray([_mean([figures[name] for figures in samples]) for samples in rows.values()]) for name in names
     }
     finish_reasons = {reason: reasons[reason] for reason in FINISH_REASONS}
     summary: dict[str, Any] = {"n": len(rows), "num_trajectories": sum(reasons.values())}

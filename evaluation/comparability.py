@@ -1,0 +1,207 @@
+"""Everything that has to be equal before two figures may be compared, in one block that stands beside them.
+
+The block is plain JSON: model, index, protocol, limits, decoding, seeds, versions, hardware and commit, and what deviates
+from the protocol's reference. Building it reads files and asks the machine; it never fails for what a machine lacks.
+"""
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from evaluation.trajectory_record import plain
+
+PACKAGES: tuple[str, ...] = (
+    "waymark",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "trl",
+    "accelerate",
+    "peft",
+    "numpy",
+    "bm25s",
+    "numba",
+    "PyStemmer",
+    "rank-bm25",
+    "pydantic",
+)
+"""Packages that can change a figure."""
+
+
+def comparability_block(
+    *,
+    model: str | Path | None = None,
+    index: Any = None,
+    protocol: Any = None,
+    limits: Any = None,
+    decoding: Mapping[str, Any] | None = None,
+    seeds: Sequence[int] | Mapping[str, int] = (),
+    questions: str | Path | None = None,
+    deviations: Sequence[str] = (),
+    extra: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The block of one evaluation or run, as JSON types.
+
+    Args:
+        model: a Hugging Face folder (its weights are hashed), a hub id, or a scripted policy's name.
+        index: an opened index or its manifest; `index_hash`, `corpus_hash`, `num_passages`, `backend` are kept.
+        protocol: the protocol's table (a dataclass with a `name`); its fields are hashed.
+        limits: the episode limits (a pydantic model, a dataclass or a mapping).
+        decoding: sampling settings, such as `{"temperature": 0.0}`.
+        seeds: every seed used.
+        questions: the file of questions, hashed.
+        deviations: in words, where the run departs from the protocol's reference.
+        extra: further entries, under their own names.
+
+    Raises:
+        ValueError: an entry that JSON cannot hold, or an `extra` that repeats a name of the block.
+    """
+    block: dict[str, Any] = {
+        "model": describe_model(model),
+        "index": describe_index(index),
+        "protocol": describe_protocol(protocol),
+        "limits": _fields(limits),
+        "decoding": dict(decoding or {}),
+        "seeds": dict(seeds) if isinstance(seeds, Mapping) else list(seeds),
+        "questions": None if questions is None else {"name": Path(questions).name, "sha256": _file_hash(questions)},
+        "deviations": list(deviations),
+        "packages": package_versions(),
+        "python": platform.python_version(),
+        "hardware": hardware(),
+        "commit": checkout_commit(),
+    }
+    repeated = sorted(set(block) & set(extra or {}))
+    if repeated:
+        raise ValueError(f"extra repeats {', '.join(repeated)} of the comparability block; give it another name")
+    result: dict[str, Any] = plain({**block, **(extra or {})})
+    return result
+
+
+def describe_model(model: str | Path | None) -> dict[str, Any] | None:
+    """Folder name and SHA-256 over its weight files, or the hub id or scripted name as it is given."""
+    if model is None:
+        return None
+    folder = Path(model)
+    if not folder.is_dir():
+        return {"name": str(model), "weights_sha256": None}
+    files = sorted(path for path in folder.iterdir() if path.suffix in {".safetensors", ".bin"} and path.is_file())
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(f"{path.name}\0{_file_hash(path)}\0".encode())
+    return {"name": folder.resolve().name, "weights_sha256": digest.hexdigest() if files else None}
+
+
+def describe_index(index: Any) -> dict[str, Any] | None:
+    """Name, hashes and size of an index, from its manifest; None without one."""
+    if index is None:
+        return None
+    manifest = getattr(index, "manifest", index)
+    names = ("backend", "index_hash", "corpus_hash", "num_passages", "settings")
+    return {name: _fields(getattr(manifest, name)) for name in names if hasattr(manifest, name)}
+
+
+def describe_protocol(protocol: Any) -> dict[str, Any] | None:
+    """Name of the protocol and SHA-256 of its whole table: equal hashes mean equal prompts, tags and rules."""
+    if protocol is None:
+        return None
+    table = json.dumps(_fields(protocol), sort_keys=True, ensure_ascii=False, default=_sorted_text)
+    return {"name": getattr(protocol, "name", str(protocol)), "sha256": hashlib.sha256(table.encode()).hexdigest()}
+
+
+def package_versions() -> dict[str, str | None]:
+    """Version of every package of `PACKAGES`, None where it is not installed."""
+    versions: dict[str, str | None] = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = None
+    return versions
+
+
+def hardware() -> dict[str, Any]:
+    """CPU model, cores that this process may use, memory in GiB, and the GPUs that torch sees."""
+    import torch
+
+    gpus: list[str] = []
+    if torch.cuda.is_available():
+        gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {"cpu": _cpu_model(), "cores": _usable_cores(), "ram_gib": _ram_gib(), "gpus": gpus}
+
+
+def checkout_commit(module: str | Path = __file__) -> str | None:
+    """Commit of the checkout that `module` belongs to, with `+changes` where files differ; None outside one.
+
+    A wheel installed inside somebody else's repository is not tracked there, and gets None.
+    """
+    path = Path(module).resolve()
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", *arguments], cwd=path.parent, capture_output=True, text=True, timeout=10, check=False
+            )
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    if git("ls-files", "--error-unmatch", path.name) is None:
+        return None
+    commit = git("rev-parse", "HEAD")
+    if commit is None:
+        return None
+    return f"{commit}+changes" if git("status", "--porcelain", "--untracked-files=no") else commit
+
+
+def _fields(value: Any) -> Any:
+    """A settings object as nested JSON types."""
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json")
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _fields(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _fields(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_fields(item) for item in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted(str(item) for item in value)
+    return value
+
+
+def _sorted_text(value: Any) -> str:
+    """A stable text for what JSON does not know: a function's name, never its address in memory."""
+    return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__qualname__)}"
+
+
+def _file_hash(path: str | Path) -> str:
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _ram_gib() -> float | None:
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    except (ValueError, OSError, AttributeError):
+        return None
