@@ -1,7 +1,8 @@
 """Everything that has to be equal before two figures may be compared, in one block that stands beside them.
 
-The block is plain JSON: model, index, protocol, limits, decoding, seeds, versions, hardware and commit, and what deviates
-from the protocol's reference. Building it reads files and asks the machine; it never fails for what a machine lacks.
+The block is plain JSON: model, index, protocol, limits, decoding, seeds, versions, hardware and commit, and what
+deviates from the protocol's reference. Building it reads files and asks the machine; it never fails for what a machine
+lacks.
 """
 
 import dataclasses

@@ -2,7 +2,8 @@
 
 Every figure is one number per question (the mean over its samples, where there are several); NaN means "does not
 apply" and leaves that mean. An outage of the retriever or the engine counts as a wrong answer, because a user got none,
-but the exact match without such episodes stands beside it. EM, F1 and SubEM are those of `rewards.answer`.
+but the exact match without such episodes stands beside it. EM, F1 and SubEM are those of `rewards.answer`, the two
+citation figures those of `rewards.citation`: each is defined once.
 """
 
 from collections import Counter
@@ -18,6 +19,7 @@ from envs.question import Question
 from evaluation.significance import bootstrap_interval
 from evaluation.trajectory_record import plain
 from rewards.answer import exact_match, f1, sub_em
+from rewards.citation import citation_precision, citation_recall, resolve_citations
 
 METRICS: tuple[str, ...] = (
     "em",
@@ -94,7 +96,7 @@ def evaluate_trajectories(
     per_question = {
         name: np.asarray([_mean([figures[name] for figures in samples]) for samples in rows.values()]) for name in names
     }
-    finish_reasons = {reason: reasons[reason] for reason in FINISH_REASONS}
+    finish_reasons: dict[str, int] = {reason: reasons[reason] for reason in FINISH_REASONS}
     summary: dict[str, Any] = {"n": len(rows), "num_trajectories": sum(reasons.values())}
     for name in names:
         low, high = bootstrap_interval(per_question[name], confidence=confidence, seed=seed)
@@ -114,8 +116,8 @@ def episode_figures(trajectory: Trajectory, question: Question, *, citations: bo
     """The figures of one episode, by the names of `METRICS`, and `em_without_outages` (NaN for an outage).
 
     support_recall: share of the question's supporting passages shown anywhere in the episode.
-    citation_precision: share of the distinct numbers cited in the answer that stand for a supporting passage; a number
-        that was never shown counts as wrong; NaN where nothing is cited.
+    citation_precision: share of the distinct citations of the answer that name a supporting passage; a number that was
+        never shown counts as wrong; 0 where nothing is cited or answered.
     citation_recall: share of the supporting passages that the answer cites; 0 without an answer.
     The three are NaN where the question's supports are not annotated.
     """
@@ -142,24 +144,18 @@ def episode_figures(trajectory: Trajectory, question: Question, *, citations: bo
     }
 
 
-def cited_passages(trajectory: Trajectory) -> tuple[dict[int, str], tuple[int, ...]]:
-    """Number to passage id of everything shown, and the distinct numbers that the final answer cites, in order."""
-    numbers = {shown.number: shown.passage_id for turn in trajectory.turns for shown in turn.shown}
-    cited = trajectory.turns[-1].action.citations if trajectory.final_answer is not None else ()
-    return numbers, tuple(dict.fromkeys(cited))
-
-
 def _evidence(trajectory: Trajectory, question: Question) -> tuple[float, float, float]:
     """Support recall, citation precision, citation recall."""
     supports = set(question.supporting_ids)
     if not supports:
         return np.nan, np.nan, np.nan
-    numbers, cited = cited_passages(trajectory)
     seen = {shown.passage_id for turn in trajectory.turns for shown in turn.shown}
-    cited_ids = [numbers.get(number) for number in cited]
-    precision = sum(i in supports for i in cited_ids) / len(cited_ids) if cited_ids else np.nan
-    recall = len(supports & {i for i in cited_ids if i is not None}) / len(supports)
-    return len(supports & seen) / len(supports), precision, recall
+    citations = resolve_citations(trajectory)
+    return (
+        len(supports & seen) / len(supports),
+        citation_precision(citations, supports),
+        citation_recall(citations, supports),
+    )
 
 
 def _mean(values: Sequence[float] | NDArray[np.float64]) -> float:

@@ -54,21 +54,21 @@ class IndexEntry:
 
 
 class TrajectoryWriter:
-    """Appends trajectories to a folder, creating it where needed.
+    """Appends trajectories to a folder, creating it where needed; a torn end left by a killed run is cut off."""
 
-    Args:
-        folder: the folder of the store.
-        last_step: cut the store off before the first record of a later step (a resumed run passes its checkpoint's
-            step, because what came later will be sampled again). None keeps everything that can be read.
-    """
-
-    def __init__(self, folder: str | Path, *, last_step: int | None = None) -> None:
+    def __init__(self, folder: str | Path) -> None:
         self._folder = Path(folder)
         self._folder.mkdir(parents=True, exist_ok=True)
         self._compressor = zstandard.ZstdCompressor(level=3)
-        self._end = self._repair(last_step)
-        self._data = (self._folder / DATA_FILE).open("ab")
-        self._index = (self._folder / INDEX_FILE).open("ab")
+        self._open(last_step=None)
+
+    def keep_until(self, last_step: int) -> None:
+        """Cut the store off before the first record of a step after `last_step`.
+
+        A resumed run calls this with its checkpoint's step, because what came later will be sampled again.
+        """
+        self.close()
+        self._open(last_step)
 
     def append(
         self,
@@ -109,6 +109,11 @@ class TrajectoryWriter:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
+
+    def _open(self, last_step: int | None) -> None:
+        self._end = self._repair(last_step)
+        self._data = (self._folder / DATA_FILE).open("ab")
+        self._index = (self._folder / INDEX_FILE).open("ab")
 
     def _repair(self, last_step: int | None) -> int:
         """Cut off what a killed run left half written and steps after `last_step`; the byte where to go on."""

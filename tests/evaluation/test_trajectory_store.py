@@ -144,7 +144,8 @@ def test_a_frame_without_its_index_line_is_cut_off(tmp_path: Path) -> None:
 
 def test_a_resumed_run_drops_the_steps_that_it_will_repeat(tmp_path: Path) -> None:
     _write(tmp_path)
-    with TrajectoryWriter(tmp_path, last_step=1) as writer:
+    with TrajectoryWriter(tmp_path) as writer:
+        writer.keep_until(1)
         writer.append(2, [good_trajectory("again")])
     assert [s.trajectory.id for s in read_trajectories(tmp_path)] == ["s0-a", "s0-b", "s1-a", "s1-b", "again"]
 

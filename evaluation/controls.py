@@ -1,0 +1,164 @@
+"""What a policy's figure must be compared with before it means anything.
+
+A control changes one thing about an evaluation, a wrapper around the retriever or a limit, and leaves the policy alone:
+`closed_book` (the retriever finds nothing: what the weights know), `random_retriever` (passages that have nothing to do
+with the query: what guessing from text gains), `single_search` (one search: what the question alone finds). The oracle
+decomposition searches with the gold sub-questions filled in: what searching step by step can find at best.
+"""
+
+import asyncio
+import hashlib
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from agent.trajectory import Trajectory
+from envs.question import Question
+from envs.search_env import EpisodeLimits
+from evaluation.metrics import Evaluation
+from evaluation.run import evaluate_policy
+from retrieval.passage import Hit, Passage
+from retrieval.retriever import Retriever
+
+MAX_RANDOM_POOL = 100_000
+"""Passages from which random ones are drawn; of a larger corpus a uniform sample of this size is kept."""
+
+
+class Corpus(Retriever, Protocol):
+    """A retriever whose passages can be gone through: every opened index."""
+
+    def passages(self) -> Iterator[Passage]:
+        """All passages in the order of the corpus."""
+        ...
+
+
+@dataclass(frozen=True)
+class EmptyRetriever:
+    """Finds nothing. Bad input is refused as by the retriever that it stands for."""
+
+    inner: Retriever
+
+    @property
+    def num_passages(self) -> int:
+        """Passages of the corpus that is kept from the policy."""
+        return self.inner.num_passages
+
+    def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
+        """An empty list for every query."""
+        _check_request(queries, k)
+        return [[] for _ in queries]
+
+    def get(self, passage_id: str) -> Passage:
+        """The passage with this id (KeyError if unknown)."""
+        return self.inner.get(passage_id)
+
+
+@dataclass(frozen=True)
+class RandomRetriever:
+    """Finds passages drawn at random, the same for the same query and seed."""
+
+    inner: Corpus
+    seed: int = 0
+    pool: tuple[str, ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        ids = _uniform_sample((passage.id for passage in self.inner.passages()), MAX_RANDOM_POOL, self.seed)
+        object.__setattr__(self, "pool", ids)
+
+    @property
+    def num_passages(self) -> int:
+        """Passages of the corpus drawn from."""
+        return self.inner.num_passages
+
+    def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
+        """`k` distinct random passages for every query (fewer where the corpus has fewer), scores 1/rank."""
+        _check_request(queries, k)
+        found = []
+        for query in queries:
+            digest = hashlib.blake2b(f"{self.seed}/{query}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
+            rng = random.Random(int.from_bytes(digest, "big"))
+            ids = rng.sample(self.pool, min(k, len(self.pool)))
+            found.append(
+                [Hit(passage=self.inner.get(id_), score=1.0 / rank, rank=rank) for rank, id_ in enumerate(ids, start=1)]
+            )
+        return found
+
+    def get(self, passage_id: str) -> Passage:
+        """The passage with this id (KeyError if unknown)."""
+        return self.inner.get(passage_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Control:
+    """One thing changed: `retriever` wraps the index, `limits` are fields of `EpisodeLimits` replaced."""
+
+    description: str
+    retriever: Callable[[Corpus, int], Retriever] = lambda index, seed: index
+    limits: Mapping[str, Any] = field(default_factory=dict)
+
+    def limits_of(self, limits: EpisodeLimits) -> EpisodeLimits:
+        """The limits of the evaluation with this control's replaced."""
+        return EpisodeLimits(**{**limits.model_dump(), **self.limits})
+
+
+CONTROLS: dict[str, Control] = {
+    "closed_book": Control(
+        description="every search finds nothing", retriever=lambda index, seed: EmptyRetriever(index)
+    ),
+    "random_retriever": Control(
+        description="every search finds random passages", retriever=lambda index, seed: RandomRetriever(index, seed)
+    ),
+    "single_search": Control(description="searches after the first find nothing", limits={"max_searches": 1}),
+}
+
+
+async def evaluate_controls(
+    questions: Sequence[Question],
+    *,
+    index: Corpus,
+    limits: EpisodeLimits,
+    names: Sequence[str] = tuple(CONTROLS),
+    seed: int = 0,
+    on_control: Callable[[str], None] | None = None,
+    **settings: Any,
+) -> dict[str, tuple[Evaluation, list[Trajectory]]]:
+    """Evaluate a policy under each named control; `settings` are those of `evaluation.run.evaluate_policy`.
+
+    Raises:
+        ValueError: an unknown control.
+    """
+    unknown = sorted(set(names) - set(CONTROLS))
+    if unknown:
+        raise ValueError(f"unknown control {', '.join(unknown)}; there are {', '.join(CONTROLS)}")
+    results = {}
+    for name in names:
+        if on_control is not None:
+            on_control(name)
+        control = CONTROLS[name]
+        retriever = await asyncio.to_thread(control.retriever, index, seed)
+        results[name] = await evaluate_policy(
+            questions, retriever=retriever, limits=control.limits_of(limits), seed=seed, **settings
+        )
+    return results
+
+
+def _check_request(queries: Sequence[str], k: int) -> None:
+    if k < 1:
+        raise ValueError(f"k is {k}; ask for at least 1 passage")
+    if any(not query.strip() for query in queries):
+        raise ValueError("a query is empty; give at least one word")
+
+
+def _uniform_sample(ids: Iterator[str], size: int, seed: int) -> tuple[str, ...]:
+    """Reservoir sampling (Vitter, 1985): every subset of `size` ids is equally likely; all of them where fewer."""
+    rng = random.Random(seed)
+    kept: list[str] = []
+    for position, id_ in enumerate(ids):
+        if position < size:
+            kept.append(id_)
+        else:
+            slot = rng.randint(0, position)
+            if slot < size:
+                kept[slot] = id_
+    return tuple(kept)

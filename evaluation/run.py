@@ -1,0 +1,111 @@
+"""Ask a policy a set of questions, and score what comes back.
+
+The policy is an engine (greedy by default) or a scripted one; both go through `envs.episode`, the same code that training
+samples with, so an evaluation never measures another agent than the one that was trained.
+"""
+
+from collections.abc import Callable, Sequence
+
+from transformers import PreTrainedTokenizerBase
+
+from agent.engine import Engine
+from agent.protocol import AgentProtocol
+from agent.trajectory import Trajectory
+from envs.actor import Actor, EngineActor, ScriptedActor, ScriptedPolicy, stable_seed
+from envs.episode import EpisodeSpec, Search, run_episodes
+from envs.question import Question
+from envs.search_env import EpisodeLimits
+from evaluation.metrics import Evaluation, evaluate_trajectories
+from retrieval.batcher import MicroBatcher
+from retrieval.retriever import Retriever
+
+OnFinish = Callable[[Trajectory], None]
+
+
+async def evaluate_policy(
+    questions: Sequence[Question],
+    *,
+    protocol: AgentProtocol,
+    tokenizer: PreTrainedTokenizerBase,
+    limits: EpisodeLimits,
+    engine: Engine | None = None,
+    policy: ScriptedPolicy | None = None,
+    search: Search | None = None,
+    retriever: Retriever | None = None,
+    temperature: float = 0.0,
+    samples: int = 1,
+    seed: int = 0,
+    max_concurrent: int = 256,
+    on_finish: OnFinish | None = None,
+) -> tuple[Evaluation, list[Trajectory]]:
+    """Run every question `samples` times and evaluate the episodes.
+
+    Args:
+        questions: what is asked, in this order.
+        protocol: how the policy says what it wants.
+        tokenizer: of the policy; a scripted policy's words are encoded with it too.
+        limits: of one episode.
+        engine: the policy, sampled at `temperature` (0 is greedy); or
+        policy: a scripted one. Exactly one of the two.
+        search: an async search, such as `MicroBatcher.search`; or
+        retriever: from which a micro-batcher is made and closed here. Exactly one of the two.
+        samples: episodes per question; their figures are averaged before means are taken.
+        seed: of sampling and of scripted policies. Equal arguments give equal trajectories.
+        max_concurrent: episodes in flight.
+        on_finish: called with each trajectory when it ends, for progress.
+
+    Returns:
+        The evaluation, and the trajectories in the order of the questions.
+
+    Raises:
+        ValueError: no question, repeated question ids, both or neither of a pair, or a prompt that does not fit.
+    """
+    if (engine is None) == (policy is None):
+        raise ValueError("give either engine= or policy= (a scripted one), and not both")
+    if (search is None) == (retriever is None):
+        raise ValueError("give either search= or retriever=, and not both")
+    if not questions:
+        raise ValueError("there is no question to ask; give at least one")
+    if len({question.id for question in questions}) != len(questions):
+        raise ValueError("two questions have one id; figures are kept per question, so make the ids unique")
+    if samples < 1:
+        raise ValueError(f"samples is {samples}; ask every question at least once")
+    actor: Actor
+    if engine is not None:
+        actor = EngineActor(engine, temperature=temperature)
+    else:
+        assert policy is not None
+        actor = ScriptedActor(policy, tokenizer)
+    batcher = MicroBatcher(retriever) if retriever is not None else None
+    try:
+        trajectories = await run_episodes(
+            [_spec(question, sample, seed) for question in questions for sample in range(samples)],
+            actor=actor,
+            search=batcher.search if batcher is not None else _given(search),
+            protocol=protocol,
+            tokenizer=tokenizer,
+            limits=limits,
+            max_concurrent=max_concurrent,
+            on_finish=on_finish,
+        )
+    finally:
+        if batcher is not None:
+            await batcher.close()
+    evaluation = evaluate_trajectories(trajectories, questions, citations=protocol.citations, seed=seed)
+    return evaluation, trajectories
+
+
+def _spec(question: Question, sample: int, seed: int) -> EpisodeSpec:
+    return EpisodeSpec(
+        id=f"eval-{question.id}-{sample}",
+        question=question,
+        unit_id=f"eval-{question.id}",
+        group_id=f"eval-{question.id}",
+        sample=sample,
+        seed=stable_seed(seed, question.id, sample),
+    )
+
+
+def _given(search: Search | None) -> Search:
+    assert search is not None
+    return search

@@ -1,0 +1,43 @@
+"""What the store and the report show of a turn must be what credit gave it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from agent.trajectory import Unit
+from evaluation.turn_scores import turn_scores
+from rewards.score import Scores
+from tests.evaluation.episodes import good_trajectory
+
+
+@dataclass
+class FakeRow:
+    trajectory_id: str
+    first_token: int
+    last_token: int
+    advantages: NDArray[np.float64]
+
+
+def test_rewards_and_advantages_by_turn() -> None:
+    trajectories = (good_trajectory("a"), good_trajectory("b"))
+    unit = Unit(kind="group", trajectories=trajectories)
+    scores = {
+        "hop": Scores(turn=(np.array([0.5, 0.5, np.nan]), np.zeros(3)), outcome=np.full(2, np.nan)),
+        "em": Scores.of_outcome(unit, np.array([1.0, 0.0])),
+    }
+    index = trajectories[0].turn_index
+    advantages = np.select([index == 0, index == 1, index == 2], [0.25, -1.0, 2.0], default=0.0)
+    row = FakeRow("a", 0, len(index), advantages)
+    first, second = turn_scores([unit], [scores], [row], {"hop": 2.0})
+    assert first["reward"] == 3.0
+    assert first["rewards"]["hop"] == {"turn": [0.5, 0.5, None], "outcome": None}
+    assert first["rewards"]["em"] == {"turn": [None, None, None], "outcome": 1.0}
+    assert first["advantages"] == [0.25, -1.0, 2.0]
+    assert second["advantages"] is None
+
+
+def test_one_mapping_of_scores_for_each_unit() -> None:
+    with pytest.raises(ValueError, match="one mapping of scores for each unit"):
+        turn_scores([Unit(kind="group", trajectories=(good_trajectory(),))], [])
