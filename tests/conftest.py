@@ -8,8 +8,16 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
 
+from tests.data_gate import (  # noqa: F401  (hooks, by their names)
+    DATA,
+    pytest_configure,
+    pytest_make_collect_report,
+    pytest_runtest_makereport,
+    pytest_sessionfinish,
+    pytest_terminal_summary,
+)
+
 REPOSITORY = Path(__file__).resolve().parent.parent
-DATA = Path(os.environ.get("WAYMARK_DATA", REPOSITORY.parent / "shared" / "data"))
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,150 @@
+"""`waymark VERB`: finds the verbs, loads only the one that is called, and turns errors into exit codes.
+
+A verb is a file of this folder that defines a function of the file's name (`make_world.py`, `make_world`), typed for
+typer. The list of verbs comes from reading the sources, not from importing them, so `waymark --help` needs no torch.
+
+Exit codes: 0 on success, 2 on bad input (one message on standard error), 130 on Ctrl-C. Anything else is a fault of
+Waymark's own and shows its traceback; WAYMARK_TRACEBACK=1 shows one for bad input too.
+
+    waymark --help
+    waymark make-world --preset tiny --out worlds/tiny        # python -m scripts.make_world is the same code
+"""
+
+import ast
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from pydantic import ValidationError
+from typer.core import TyperGroup
+
+from scripts.threads import set_thread_budget, take_threads
+
+BAD_INPUT = (ValueError, FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
+"""What a verb raises where the user can put it right: exit code 2 and the message alone."""
+
+ORDER = ("quickstart", "make-world", "build-index", "evaluate-index", "train", "evaluate")
+"""The order of the road through the house; verbs that are not in it follow by name."""
+
+
+def verbs(folder: Path = Path(__file__).parent) -> dict[str, str]:
+    """Every verb and the first line of its function's docstring, read from the sources in `folder`."""
+    found: dict[str, str] = {}
+    for path in sorted(folder.glob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef) and node.name == path.stem:
+                found[path.stem.replace("_", "-")] = (ast.get_docstring(node) or "").split("\n", 1)[0]
+    return dict(
+        sorted(found.items(), key=lambda item: (ORDER.index(item[0]) if item[0] in ORDER else len(ORDER), item))
+    )
+
+
+class _LazyVerbs(TyperGroup):
+    """Lists every verb by its first line and imports a verb only when it is called."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(verbs())
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        summary = verbs().get(cmd_name)
+        return None if summary is None else _command(cmd_name, lambda: None, summary)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, rest = args[0], args[1:]
+        if name not in verbs():
+            raise ValueError(f"there is no verb {name!r}; the verbs are {', '.join(verbs())}")
+        module = name.replace("-", "_")
+        return name, _command(name, getattr(importlib.import_module(f"scripts.{module}"), module)), rest
+
+
+def _command(name: str, function: Callable[..., Any], summary: str | None = None) -> Any:
+    single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    single.command(name, help=summary)(function)
+    return typer.main.get_command(single)
+
+
+app = typer.Typer(
+    cls=_LazyVerbs,
+    name="waymark",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Train search agents with process rewards: index, rollouts, per-turn credit in GRPO, evaluation.",
+    epilog="waymark VERB --help shows a verb's options and an example.",
+)
+
+
+@app.callback()
+def _options(
+    show_version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=lambda wanted: _print_version(wanted))
+    ] = False,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            help="Threads for torch, numba and OpenMP; may stand after the verb too. "
+            "Default: WAYMARK_THREADS, else the physical cores.",
+            metavar="N",
+        ),
+    ] = None,
+) -> None:
+    """Options of every verb. `threads` is taken out before typer sees the arguments; it stands here for --help."""
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"waymark {version('waymark')}")
+        raise typer.Exit
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """The console command: run the verb that `arguments` (default: the process's) name, and exit."""
+    _exit_with(app, sys.argv[1:] if arguments is None else list(arguments), prog_name="waymark")
+
+
+def run(verb: Callable[..., Any]) -> NoReturn:
+    """What a verb's file does as `python -m scripts.VERB`: the same as `waymark VERB`, and exit."""
+    module = verb.__name__
+    _exit_with(_command(module.replace("_", "-"), verb), sys.argv[1:], prog_name=f"python -m scripts.{module}")
+
+
+def _exit_with(command: Callable[..., Any], arguments: list[str], *, prog_name: str) -> NoReturn:
+    try:
+        threads, rest = take_threads(arguments)
+        set_thread_budget(threads, os.environ)
+        command(rest, prog_name=prog_name)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BAD_INPUT as error:
+        if os.environ.get("WAYMARK_TRACEBACK"):
+            traceback.print_exc()
+        print(f"waymark: {describe_error(error)}", file=sys.stderr)
+        sys.exit(2)
+    sys.exit(0)
+
+
+def describe_error(error: BaseException) -> str:
+    """The message for a person: a pydantic error as one line a field, an operating-system error with its path."""
+    if isinstance(error, ValidationError):
+        return "\n  ".join([f"{error.title} does not hold:", *map(_field_error, error.errors(include_url=False))])
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.strerror}: {error.filename}"
+    return str(error) or type(error).__name__
+
+
+def _field_error(detail: Any) -> str:
+    field = ".".join(map(str, detail["loc"])) or "(whole)"
+    given = "" if detail["type"] == "missing" else f" (given: {detail['input']!r:.200})"
+    return f"{field}: {detail['msg'].removeprefix('Value error, ')}{given}"
+
+
+if __name__ == "__main__":
+    main()

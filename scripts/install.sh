@@ -1,0 +1,120 @@
+# shellcheck shell=bash
+# Makes .venv ready; sourced by the scripts beside it, which call `install_waymark`.
+#
+# A stamp, written last, holds what was installed (pyproject.toml, constraints.txt, the Python): while it matches, nothing
+# is installed. A marker, written first, says that an installation is under way: where it is found without its owner, the
+# installation was interrupted, and .venv is built again (a half-copied package can look whole to pip).
+
+DOWNLOAD_CPU="410 MB"
+DOWNLOAD_CUDA="3.1 GB"
+DISK_MB=2500
+
+waymark_fail() {
+  printf 'waymark: %s\n' "$1" >&2
+  exit 1
+}
+
+# Sets PYTHON_FOUND to the first Python of at least 3.11 that really runs (a shim can be there and refuse): its own path,
+# not that of an environment which may be .venv itself.
+find_python() {
+  local candidate version too_old=""
+  if [ -n "${PYTHON:-}" ]; then set -- "$PYTHON"; else set -- python3 python3.11 python3.12 python3.13; fi
+  for candidate in "$@"; do
+    version="$("$candidate" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null)" || continue
+    if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+      "$candidate" -c 'import ensurepip, venv' 2>/dev/null || waymark_fail \
+        "$candidate ($version) has no venv module; install it (Debian and Ubuntu: apt install python3-venv) or set PYTHON=/path/to/python3.11"
+      PYTHON_FOUND="$("$candidate" -c 'import sys; print(getattr(sys, "_base_executable", None) or sys.executable)')"
+      PYTHON_VERSION="$version"
+      return
+    fi
+    too_old="$too_old; $candidate is $version"
+  done
+  waymark_fail "needs Python 3.11 or newer${too_old:-; $1 is missing or does not run}; install one, or set PYTHON=/path/to/python3.11"
+}
+
+require_disk() {
+  local free_mb
+  free_mb="$(df -Pk "$WAYMARK_ROOT" | awk 'NR == 2 { print int($4 / 1024) }')"
+  [ "${free_mb:-0}" -ge "$DISK_MB" ] || waymark_fail \
+    "no disk space: the installation needs $DISK_MB MB in $WAYMARK_ROOT, $free_mb MB are free; free some, or clone elsewhere"
+}
+
+# One line for what is installed, and one for where: scripts in .venv hold absolute paths, so a moved .venv is rebuilt.
+installed_key() {
+  "$WAYMARK_ROOT/.venv/bin/python" -c '
+import hashlib, sys
+digest = hashlib.sha256(sys.version.encode())
+for path in sys.argv[1:]:
+    digest.update(open(path, "rb").read())
+print(digest.hexdigest(), sys.prefix, sep="\n")' "$WAYMARK_ROOT/pyproject.toml" "$WAYMARK_ROOT/constraints.txt" 2>/dev/null
+}
+
+# A link is made in one step or not at all, so two first runs cannot both install.
+take_install_lock() {
+  local lock="$WAYMARK_ROOT/.venv.lock" owner
+  if ! ln -s "$$" "$lock" 2>/dev/null; then
+    owner="$(readlink "$lock" || true)"
+    if [ -n "$owner" ] && kill -0 "$owner" 2>/dev/null; then
+      waymark_fail "another installation (process $owner) is running in $WAYMARK_ROOT; wait until it is done"
+    fi
+    rm -f "$lock"
+    ln -s "$$" "$lock" 2>/dev/null || waymark_fail "cannot write to $WAYMARK_ROOT; check its permissions"
+  fi
+  trap 'rm -f "$WAYMARK_ROOT/.venv.lock"' EXIT
+}
+
+pip_install() {
+  "$WAYMARK_ROOT/.venv/bin/python" -m pip install --disable-pip-version-check "$@" || waymark_fail \
+    "the installation stopped (pip's message is above); run the same command again to repair it"
+}
+
+install_waymark() {
+  local venv="$WAYMARK_ROOT/.venv" stamp="$WAYMARK_ROOT/.venv/waymark-installed" marker="$WAYMARK_ROOT/.venv/waymark-installing"
+  command -v git >/dev/null 2>&1 || waymark_fail "git is missing; install it (reports name the commit that made them)"
+  if [ -f "$stamp" ] && [ "$(installed_key)" = "$(cat "$stamp")" ]; then
+    return
+  fi
+
+  find_python
+  require_disk
+  take_install_lock
+  if [ -e "$marker" ]; then
+    echo "The last installation was interrupted: starting again with an empty .venv"
+    rm -rf "$venv"
+  elif [ -d "$venv" ] && ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
+    echo "The Python in .venv does not run: starting again with an empty .venv"
+    rm -rf "$venv"
+  elif [ -f "$stamp" ] && [ "$(installed_key | tail -n 1)" != "$(tail -n 1 "$stamp")" ]; then
+    echo "The repository has moved: starting again with an empty .venv"
+    rm -rf "$venv"
+  fi
+
+  if [ -x "$venv/bin/python" ]; then
+    echo "Waymark: updating $venv (pyproject.toml, constraints.txt or Python changed)"
+  else
+    echo "Waymark: installing into $venv with Python $PYTHON_VERSION ($PYTHON_FOUND)"
+    echo "  download: about $DOWNLOAD_CPU with the CPU build of torch; about $DOWNLOAD_CUDA where the package index serves the CUDA build, as PyPI does on Linux"
+    echo "  disk: $DISK_MB MB with the CPU build; three times as much with CUDA"
+    if [ -z "${WAYMARK_TORCH_INDEX:-}" ]; then
+      echo "  without a GPU, ask for the CPU build: WAYMARK_TORCH_INDEX=https://download.pytorch.org/whl/cpu $0"
+    fi
+  fi
+  mkdir -p "$venv"
+  : >"$marker"
+  rm -f "$stamp"
+  if [ ! -x "$venv/bin/python" ]; then
+    "$PYTHON_FOUND" -m venv "$venv" || waymark_fail "$PYTHON_FOUND could not make $venv (its message is above)"
+  fi
+
+  # torch alone and pinned, first: a resolver that may choose among its builds can fetch gigabytes that are not used.
+  echo "Step 1 of 2: torch"
+  pip_install "$(grep '^torch==' "$WAYMARK_ROOT/constraints.txt")" --constraint "$WAYMARK_ROOT/constraints.txt" \
+    ${WAYMARK_TORCH_INDEX:+--extra-index-url "$WAYMARK_TORCH_INDEX"}
+  echo "Step 2 of 2: everything else"
+  pip_install --constraint "$WAYMARK_ROOT/constraints.txt" --editable "${WAYMARK_ROOT}[dev]"
+  installed_key >"$stamp"
+  rm -f "$marker" "$WAYMARK_ROOT/.venv.lock"
+  trap - EXIT
+  echo "Installed."
+}
