@@ -1,0 +1,77 @@
+"""Text to terms, for the sparse backends: what bm25s does by default, with English stopwords and the Snowball stemmer.
+
+Lower case, words of two or more word characters, stopwords dropped, then stemmed. Settings travel in the manifest of an
+index, so a query is always cut as the corpus was.
+"""
+
+import re
+import threading
+from typing import Literal
+
+import Stemmer
+from pydantic import BaseModel, ConfigDict
+
+_WORDS = re.compile(r"(?u)\b\w\w+\b").findall
+_MAX_CACHED_WORDS = 2_000_000
+
+# Equal to bm25s's `STOPWORDS_EN` (a test compares them); written out so that an index does not change with a library.
+_STOPWORD_LINE = (
+    "a an and are as at be but by for if in into is it no not of on or such that the their then there these they this "
+    "to was will with"
+)
+ENGLISH_STOPWORDS = frozenset(_STOPWORD_LINE.split())
+
+
+class AnalyzerSettings(BaseModel):
+    """How text becomes terms."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stopwords: Literal["english"] | None = "english"
+    """Words that are left out; None keeps all."""
+    stemmer: Literal["english"] | None = "english"
+    """Snowball stemmer (Porter 2) by language; None leaves words as they are."""
+
+
+class Analyzer:
+    """Cuts text into terms. Thread-safe; a word is stemmed once and remembered.
+
+    >>> Analyzer().terms("The cats of Istanbul were sleeping")
+    ['cat', 'istanbul', 'were', 'sleep']
+    """
+
+    def __init__(self, settings: AnalyzerSettings | None = None) -> None:
+        self.settings = settings or AnalyzerSettings()
+        self._stopwords = ENGLISH_STOPWORDS if self.settings.stopwords == "english" else frozenset()
+        self._stemmer = Stemmer.Stemmer(self.settings.stemmer) if self.settings.stemmer else None
+        self._term_of: dict[str, str | None] = {}
+        self._lock = threading.Lock()
+
+    @staticmethod
+    def words(text: str) -> list[str]:
+        """The lower-case words of a text, stopwords included."""
+        return _WORDS(text.lower())
+
+    def term(self, word: str) -> str | None:
+        """The term that a lower-case word stands for; None for a stopword."""
+        try:
+            return self._term_of[word]
+        except KeyError:
+            return self._new_term(word)
+
+    def terms(self, text: str) -> list[str]:
+        """The terms of a text in its order, repeats kept."""
+        return [term for word in self.words(text) if (term := self.term(word)) is not None]
+
+    def _new_term(self, word: str) -> str | None:
+        # PyStemmer's objects are not safe to share between threads.
+        with self._lock:
+            term: str | None = word
+            if word in self._stopwords:
+                term = None
+            elif self._stemmer:
+                term = self._stemmer.stemWord(word)
+            if len(self._term_of) >= _MAX_CACHED_WORDS:
+                self._term_of.clear()
+            self._term_of[word] = term
+            return term

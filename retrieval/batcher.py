@@ -1,0 +1,306 @@
+"""Many coroutines ask one blocking retriever: the micro-batcher between episodes and index.
+
+Queries that arrive within a window become one batch, searched in a thread, so neither a search nor a hanging one stops
+the event loop, and several batches may be under way at once. When a batch fails, each of its queries is searched alone:
+a bad query fails its own caller and no other. Every wait has a deadline.
+"""
+
+import asyncio
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+
+from retrieval.passage import Hit
+from retrieval.retriever import RetrievalError, Retriever
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatcherStats:
+    """Counters since the start. `queries` is the number of calls; latencies are from call to answer, in seconds."""
+
+    queries: int = 0
+    batches: int = 0
+    batched_queries: int = 0
+    retries: int = 0
+    timeouts: int = 0
+    failures: int = 0
+    total_latency_s: float = 0.0
+    max_latency_s: float = 0.0
+
+    @property
+    def mean_batch_size(self) -> float:
+        """Queries per batch sent to the retriever."""
+        return self.batched_queries / self.batches if self.batches else 0.0
+
+    @property
+    def mean_latency_s(self) -> float:
+        """Mean wait of a call, answered or not."""
+        return self.total_latency_s / self.queries if self.queries else 0.0
+
+
+@dataclass(slots=True, eq=False)
+class _Request:
+    query: str
+    k: int
+    answer: asyncio.Future[list[Hit]]
+    attempts: int = 0
+
+
+@dataclass(slots=True)
+class _Counters:
+    queries: int = 0
+    batches: int = 0
+    batched_queries: int = 0
+    retries: int = 0
+    timeouts: int = 0
+    failures: int = 0
+    total_latency_s: float = 0.0
+    max_latency_s: float = 0.0
+
+
+@dataclass(slots=True)
+class _Pending:
+    """What has been asked and not sent: the window that is open, and closed batches that wait for a free slot."""
+
+    window: list[_Request] = field(default_factory=list)
+    batches: deque[list[_Request]] = field(default_factory=deque)
+
+
+class MicroBatcher:
+    """Merges concurrent searches of one event loop.
+
+    Args:
+        retriever: any thread-safe `Retriever`.
+        window_s: how long the first query of a batch waits for company, in seconds; 0 sends as soon as the event loop
+            has nothing else that is ready to run.
+        max_batch: most queries in one batch.
+        timeout_s: longest time that one attempt may take, in seconds.
+        retries: attempts after the first one; the k-th of them waits `backoff_s * 2**(k - 1)` seconds first.
+        backoff_s: see `retries`.
+        max_in_flight: batches searched at the same time, each in a thread of its own.
+
+    A search takes `deadline_s` at most, waiting for a free slot included. A thread that overruns its timeout cannot be
+    stopped; it is left behind, its slot is given to the next batch, and it never keeps the process from ending.
+    """
+
+    def __init__(
+        self,
+        retriever: Retriever,
+        *,
+        window_s: float = 0.0,
+        max_batch: int = 256,
+        timeout_s: float = 30.0,
+        retries: int = 2,
+        backoff_s: float = 0.1,
+        max_in_flight: int = 4,
+    ) -> None:
+        for name, value, least in (
+            ("window_s", window_s, 0),
+            ("max_batch", max_batch, 1),
+            ("retries", retries, 0),
+            ("backoff_s", backoff_s, 0),
+            ("max_in_flight", max_in_flight, 1),
+        ):
+            if value < least:
+                raise ValueError(f"{name} is {value}; it must be at least {least}")
+        if timeout_s <= 0:
+            raise ValueError(f"timeout_s is {timeout_s}; it must be more than 0 seconds")
+        self._retriever = retriever
+        self._window_s = window_s
+        self._max_batch = max_batch
+        self._timeout_s = timeout_s
+        self._retries = retries
+        self._backoff_s = backoff_s
+        self._max_in_flight = max_in_flight
+        self._pending = _Pending()
+        self._running: set[asyncio.Task[None]] = set()
+        self._waiting = 0
+        self._timer: asyncio.Handle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._counters = _Counters()
+        self._closed = False
+
+    @property
+    def deadline_s(self) -> float:
+        """Longest time that a search may take, all attempts and their pauses included, in seconds."""
+        return self._timeout_s * (self._retries + 1) + self._backoff_s * (2**self._retries - 1) + self._window_s
+
+    @property
+    def stats(self) -> BatcherStats:
+        """The counters as they stand."""
+        counters = self._counters
+        return BatcherStats(**{name: getattr(counters, name) for name in _Counters.__slots__})
+
+    async def search(self, query: str, k: int) -> list[Hit]:
+        """The best `k` hits of one query, best first.
+
+        Raises:
+            ValueError: the retriever refuses this query or `k`.
+            RetrievalError: no answer within the deadline and retries.
+            RuntimeError: the batcher is closed, or still has queries of another event loop.
+        """
+        loop = asyncio.get_running_loop()
+        if self._closed:
+            raise RuntimeError("the batcher is closed; make a new one")
+        if loop is not self._loop:
+            if self._waiting:
+                raise RuntimeError("the batcher has unanswered queries of another event loop; use one batcher a loop")
+            self._bind(loop)
+        request = _Request(query, k, loop.create_future())
+        started = time.perf_counter()
+        self._counters.queries += 1
+        self._waiting += 1
+        self._pending.window.append(request)
+        if len(self._pending.window) >= self._max_batch:
+            self._close_window()
+        elif self._timer is None:
+            self._open_window(loop)
+        try:
+            async with asyncio.timeout(self.deadline_s):
+                return await request.answer
+        except TimeoutError:
+            self._counters.failures += 1
+            raise RetrievalError(
+                f"no answer to {query[:80]!r} within {self.deadline_s:g} s; "
+                "the retriever hangs or is overloaded (timeout_s, retries and max_in_flight bound the wait)"
+            ) from None
+        finally:
+            self._waiting -= 1
+            latency = time.perf_counter() - started
+            self._counters.total_latency_s += latency
+            self._counters.max_latency_s = max(self._counters.max_latency_s, latency)
+
+    async def close(self) -> None:
+        """Refuse new searches and wait for those under way, which the deadlines bound."""
+        self._closed = True
+        self._close_window()
+        while self._running:
+            await asyncio.wait(set(self._running))
+
+    async def __aenter__(self) -> "MicroBatcher":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def _bind(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._pending = _Pending()
+        self._running = set()
+        self._timer = None
+
+    def _open_window(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._window_s > 0:
+            self._timer = loop.call_later(self._window_s, self._close_window)
+        else:
+            self._timer = loop.call_soon(self._close_if_idle, loop, len(self._pending.window))
+
+    def _close_if_idle(self, loop: asyncio.AbstractEventLoop, seen: int) -> None:
+        """A round of the loop that brought no query means that whoever was ready to ask has asked."""
+        size = len(self._pending.window)
+        if size == seen:
+            self._close_window()
+        else:
+            self._timer = loop.call_soon(self._close_if_idle, loop, size)
+
+    def _close_window(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        by_k: dict[int, list[_Request]] = {}
+        for request in self._pending.window:
+            by_k.setdefault(request.k, []).append(request)
+        self._pending.window = []
+        self._pending.batches.extend(by_k.values())
+        self._start_batches()
+
+    def _start_batches(self) -> None:
+        while self._pending.batches and len(self._running) < self._max_in_flight:
+            batch = [request for request in self._pending.batches.popleft() if not request.answer.done()]
+            if batch:
+                task = asyncio.get_running_loop().create_task(self._run(batch))
+                self._running.add(task)
+                task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            task.result()
+        self._start_batches()
+
+    async def _run(self, batch: list[_Request]) -> None:
+        """One attempt at a batch; on failure its requests come back one by one, or get the error."""
+        self._counters.batches += 1
+        self._counters.batched_queries += len(batch)
+        error: Exception
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                results = await self._in_thread([request.query for request in batch], batch[0].k)
+        except TimeoutError:
+            self._counters.timeouts += 1
+            error = RetrievalError(f"the retriever took longer than {self._timeout_s:g} s (timeout_s)")
+        except Exception as raised:
+            error = raised
+        else:
+            for request, hits in zip(batch, results, strict=True):
+                if not request.answer.done():
+                    request.answer.set_result(hits)
+            return
+        if isinstance(error, ValueError):
+            self._refused(batch, error)
+        else:
+            await self._failed(batch, error)
+
+    def _refused(self, batch: list[_Request], error: ValueError) -> None:
+        if len(batch) == 1:
+            if not batch[0].answer.done():
+                batch[0].answer.set_exception(error)
+            return
+        self._pending.batches.extend([request] for request in batch)
+
+    async def _failed(self, batch: list[_Request], error: Exception) -> None:
+        attempts = batch[0].attempts + 1
+        if attempts > self._retries:
+            for request in batch:
+                if not request.answer.done():
+                    self._counters.failures += 1
+                    failure = RetrievalError(
+                        f"{request.query[:80]!r} failed {attempts} times; the last error was: {error}"
+                    )
+                    failure.__cause__ = error
+                    request.answer.set_exception(failure)
+            return
+        self._counters.retries += 1
+        await asyncio.sleep(self._backoff_s * 2 ** (attempts - 1))
+        for request in batch:
+            request.attempts = attempts
+            self._pending.batches.append([request])
+
+    async def _in_thread(self, queries: list[str], k: int) -> list[list[Hit]]:
+        """Search in a daemon thread: unlike a pool's, a hanging one never keeps the process from ending."""
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[list[list[Hit]]] = loop.create_future()
+
+        def settle(results: list[list[Hit]] | None, error: BaseException | None) -> None:
+            if done.done():
+                return
+            if error is not None:
+                done.set_exception(error)
+            elif results is None or len(results) != len(queries):
+                got = "nothing" if results is None else f"{len(results)} lists"
+                done.set_exception(RetrievalError(f"the retriever returned {got} for {len(queries)} queries"))
+            else:
+                done.set_result(results)
+
+        def search() -> None:
+            results, error = None, None
+            try:
+                results = self._retriever.search(queries, k)
+            except Exception as raised:
+                error = raised
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(settle, results, error)
+
+        threading.Thread(target=search, daemon=True, name="retrieval").start()
+        return await done

@@ -1,0 +1,119 @@
+"""What an index says about itself, and the check that it still is what it says.
+
+`index_hash` covers everything that decides what a search returns: format, backend, settings, corpus and the checksum of
+every file. When, with what versions and from which path it was built stands beside it, outside the hash.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+MANIFEST_FILE = "manifest.json"
+FORMAT_VERSION = 1
+
+
+class Manifest(BaseModel):
+    """The manifest of an index folder."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format_version: int
+    """Version of the folder's layout; this code reads version 1."""
+    backend: str
+    """Name of the backend that built the index and searches it."""
+    num_passages: int
+    """Passages in the corpus."""
+    corpus_hash: str
+    """sha256 of ids, titles and texts in corpus order, whatever file they came from."""
+    settings: dict[str, Any]
+    """The backend's settings, analyzer included."""
+    files: dict[str, str]
+    """sha256 of every file of the index by name."""
+    index_hash: str
+    """sha256 of all of the above."""
+    corpus: str
+    """Name of the corpus file it was built from."""
+    versions: dict[str, str]
+    """Versions of the libraries that built it."""
+    built_at: str
+    """When it was built, UTC, ISO 8601."""
+    build_seconds: float
+    """Wall time of the build."""
+
+    def content_hash(self) -> str:
+        """The `index_hash` that the other fields give."""
+        covered = self.model_dump(
+            include={"format_version", "backend", "num_passages", "corpus_hash", "settings", "files"}
+        )
+        return hashlib.sha256(json.dumps(covered, sort_keys=True).encode("utf-8")).hexdigest()
+
+    def sealed(self) -> "Manifest":
+        """This manifest with its `index_hash` filled in."""
+        return self.model_copy(update={"index_hash": self.content_hash()})
+
+    def write(self, folder: Path) -> None:
+        """Write `manifest.json`."""
+        text = json.dumps(self.model_dump(), indent=2, sort_keys=True, ensure_ascii=False)
+        (folder / MANIFEST_FILE).write_text(text + "\n", encoding="utf-8")
+
+
+class IndexCorruptError(ValueError):
+    """An index folder is not whole: a file is missing or differs from its checksum."""
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of an index folder, checked for consistency in itself.
+
+    Raises:
+        FileNotFoundError: no such folder, or it holds no finished index.
+        IndexCorruptError: the manifest is broken, was altered, or is of another format version.
+    """
+    path = folder / MANIFEST_FILE
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no index at {folder}; build one with `waymark build-index CORPUS --out {folder}`")
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{folder} holds no finished index (no {MANIFEST_FILE}); build one with `waymark build-index CORPUS --out DIR`"
+        )
+    try:
+        manifest = Manifest.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise IndexCorruptError(
+            f"{path} is not an index manifest ({error.errors()[0]['msg']}); build the index again"
+        ) from None
+    if manifest.format_version != FORMAT_VERSION:
+        raise IndexCorruptError(
+            f"{path} is of format version {manifest.format_version}, this code reads {FORMAT_VERSION}; build the index again"
+        )
+    if manifest.index_hash != manifest.content_hash():
+        raise IndexCorruptError(
+            f"{path} was changed after the build: its index_hash does not match; build the index again"
+        )
+    return manifest
+
+
+def verify_files(folder: Path, manifest: Manifest) -> None:
+    """Compare every file with its checksum; reads the whole index once.
+
+    Raises:
+        IndexCorruptError: a file is missing or its checksum does not match.
+    """
+    for name, expected in manifest.files.items():
+        path = folder / name
+        if not path.is_file():
+            raise IndexCorruptError(f"{path} is missing from the index; build the index again")
+        found = file_checksum(path)
+        if found != expected:
+            raise IndexCorruptError(
+                f"the checksum of {path} does not match: the manifest says {expected[:12]}..., the file has {found[:12]}...; "
+                "the file was changed or damaged, build the index again"
+            )
+
+
+def file_checksum(path: Path) -> str:
+    """sha256 of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

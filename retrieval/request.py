@@ -1,0 +1,22 @@
+"""What every backend refuses alike: a search that cannot be carried out."""
+
+from collections.abc import Sequence
+
+
+def check_request(queries: Sequence[str], k: int, num_passages: int) -> None:
+    """Refuse queries and `k` that no backend can answer.
+
+    Raises:
+        ValueError: `queries` is a single string, one of them is empty, or `k` is below 1 or above `num_passages`.
+    """
+    if isinstance(queries, str):
+        raise ValueError(f"queries is the single string {queries!r}; give a list of strings, [{queries!r}]")
+    if k < 1:
+        raise ValueError(f"k is {k}; ask for at least 1 hit")
+    if k > num_passages:
+        raise ValueError(f"k is {k}, but the corpus has {num_passages} passages; ask for at most {num_passages} hits")
+    for i, query in enumerate(queries):
+        if not isinstance(query, str):
+            raise ValueError(f"query {i} is a {type(query).__name__}; every query must be a string")
+        if not query or query.isspace():
+            raise ValueError(f"query {i} is empty; a query needs at least one word")

@@ -1,0 +1,161 @@
+"""The compiled loops of the bm25s backend: counting, scoring, and the best k with ties by row.
+
+Why not bm25s's own retrieval: its heap breaks ties arbitrarily, so equal scores would come back in an order that
+depends on k and on the rest of the corpus; it holds the GIL; and it compiles anew in every process. These loops compute
+the same float32 sums (a test compares them), walk only the postings of the query, release the GIL, and are cached on
+disk after the first compilation.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+# Term-frequency parts, by the number that the score loop knows them under.
+SATURATION = {"lucene": 0, "robertson": 0, "atire": 1}
+
+
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    try:
+        return numba.njit(function, nogil=True, cache=True)
+    except RuntimeError:  # no folder that numba could write its cache to
+        return numba.njit(function, nogil=True)
+
+
+@_compiled
+def count_documents(terms: Array, ends: Array, frequencies: Array) -> None:
+    """Add to `frequencies[term]` the number of passages that hold it.
+
+    `terms: int32 [num_terms]`, passage after passage; `ends: int64 [num_passages]`, where each one ends in `terms`;
+    `frequencies: int64 [vocabulary]`, changed in place.
+    """
+    start = 0
+    for end in ends:
+        passage = np.sort(terms[start:end])
+        for i in range(len(passage)):
+            if i == 0 or passage[i] != passage[i - 1]:
+                frequencies[passage[i]] += 1
+        start = end
+
+
+@_compiled
+def score_postings(
+    terms: Array,
+    ends: Array,
+    first_row: int,
+    first_term: int,
+    heads: Array,
+    idf: Array,
+    k1: float,
+    b: float,
+    mean_length: float,
+    saturation: int,
+    scores: Array,
+    rows: Array,
+) -> None:
+    """Write the postings of the terms `first_term <= t < first_term + len(heads)` for one block of passages.
+
+    `terms` and `ends` as above; `heads: int64 [num_terms_of_range]` is where each term's next posting goes in `scores:
+    float32` and `rows: int32`, advanced in place. Passages must come in row order.
+    """
+    last_term = first_term + len(heads)
+    start = 0
+    for p in range(len(ends)):
+        end = ends[p]
+        length = end - start
+        passage = np.sort(terms[start:end])
+        norm = k1 * ((1 - b) + b * length / mean_length)
+        i = 0
+        while i < length:
+            term = passage[i]
+            j = i + 1
+            while j < length and passage[j] == term:
+                j += 1
+            if first_term <= term < last_term:
+                frequency = j - i
+                if saturation == 0:
+                    weight = frequency / (norm + frequency)
+                else:
+                    weight = np.float32(frequency * np.float64(np.float32(k1 + 1))) / (frequency + norm)
+                place = heads[term - first_term]
+                scores[place] = np.float32(idf[term] * weight)
+                rows[place] = first_row + p
+                heads[term - first_term] = place + 1
+            i = j
+        start = end
+
+
+@_compiled
+def _is_worse(score: float, row: int, other_score: float, other_row: int) -> bool:
+    return score < other_score or (score == other_score and row > other_row)
+
+
+@_compiled
+def _sift_down(scores: Array, rows: Array, root: int, size: int) -> None:
+    while True:
+        worst = root
+        for child in (2 * root + 1, 2 * root + 2):
+            if child < size and _is_worse(scores[child], rows[child], scores[worst], rows[worst]):
+                worst = child
+        if worst == root:
+            return
+        scores[root], scores[worst] = scores[worst], scores[root]
+        rows[root], rows[worst] = rows[worst], rows[root]
+        root = worst
+
+
+@_compiled
+def best_rows(
+    query_terms: Array, query_ends: Array, k: int, num_rows: int, scores: Array, rows: Array, starts: Array
+) -> tuple[Array, Array, Array]:
+    """The k best rows of each query: positive scores only, best first, equal scores by row.
+
+    `query_terms: int32`, query after query, repeats count again; `query_ends: int64 [num_queries]`; the index as
+    compressed columns: postings of term t are `starts[t]:starts[t + 1]` of `scores: float32` and `rows: int32`.
+
+    Returns `rows int32 [num_queries, k]`, `scores float32 [num_queries, k]` and how many of the k are filled, `int64
+    [num_queries]`. Scores are float32 sums in the order of the query's terms.
+    """
+    num_queries = len(query_ends)
+    top_rows = np.zeros((num_queries, k), dtype=np.int32)
+    top_scores = np.zeros((num_queries, k), dtype=np.float32)
+    filled = np.zeros(num_queries, dtype=np.int64)
+    total = np.zeros(num_rows, dtype=np.float32)
+    touched = np.empty(num_rows, dtype=np.int32)
+    start = 0
+    for q in range(num_queries):
+        num_touched = 0
+        for term in query_terms[start : query_ends[q]]:
+            for i in range(starts[term], starts[term + 1]):
+                if scores[i] > 0:
+                    row = rows[i]
+                    if total[row] == 0:
+                        touched[num_touched] = row
+                        num_touched += 1
+                    total[row] += scores[i]
+        start = query_ends[q]
+        heap_rows, heap_scores = top_rows[q], top_scores[q]
+        size = min(k, num_touched)
+        for i in range(size):
+            heap_rows[i] = touched[i]
+            heap_scores[i] = total[touched[i]]
+        for root in range(size // 2 - 1, -1, -1):
+            _sift_down(heap_scores, heap_rows, root, size)
+        for i in range(size, num_touched):
+            row = touched[i]
+            if _is_worse(heap_scores[0], heap_rows[0], total[row], row):
+                heap_scores[0] = total[row]
+                heap_rows[0] = row
+                _sift_down(heap_scores, heap_rows, 0, size)
+        for last in range(size - 1, 0, -1):
+            heap_scores[0], heap_scores[last] = heap_scores[last], heap_scores[0]
+            heap_rows[0], heap_rows[last] = heap_rows[last], heap_rows[0]
+            _sift_down(heap_scores, heap_rows, 0, last)
+        filled[q] = size
+        for i in range(num_touched):
+            total[touched[i]] = 0
+    return top_rows, top_scores, filled

@@ -1,0 +1,90 @@
+"""Okapi BM25 by rank_bm25: the readable reference behind the same interface, for small corpora.
+
+rank_bm25 keeps its index in Python dicts, so there is nothing to map: the folder holds the passages and the settings,
+and opening counts the terms again (about a second for 10,000 passages, which then stay in memory).
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from rank_bm25 import BM25Okapi
+
+from retrieval.analyzer import Analyzer, AnalyzerSettings
+from retrieval.passage import Passage
+from retrieval.searcher import Backend, Progress
+
+
+class OkapiSettings(BaseModel):
+    """Settings of the `rank_bm25` backend; the defaults are rank_bm25's."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    k1: float = Field(default=1.5, ge=0)
+    """How slowly repeats of a term saturate."""
+    b: float = Field(default=0.75, ge=0, le=1)
+    """How much long passages are discounted: 0 not at all, 1 fully."""
+    epsilon: float = Field(default=0.25, ge=0)
+    """Terms in more than half of the passages, whose IDF would be negative, get this share of the mean IDF."""
+    analyzer: AnalyzerSettings = AnalyzerSettings()
+    """How passages and queries are cut into terms."""
+
+
+class OkapiBuilder:
+    """Checks that there is something to search for; rank_bm25 needs no file of its own."""
+
+    def __init__(self, folder: Path, settings: OkapiSettings) -> None:
+        self._analyzer = Analyzer(settings.analyzer)
+        self._has_terms = False
+
+    def add(self, text: str) -> None:
+        """Take one passage's title and text."""
+        self._has_terms = self._has_terms or bool(self._analyzer.terms(text))
+
+    def finish(self, progress: Progress) -> None:
+        """Write nothing.
+
+        Raises:
+            ValueError: no passage has a single term.
+        """
+        if not self._has_terms:
+            raise ValueError(
+                "no passage of the corpus has a single term to search for; the analyzer drops stopwords and words of one "
+                "letter: check that the texts are where the format says"
+            )
+
+
+class OkapiSearcher:
+    """Searches with rank_bm25's own scores. Thread-safe: nothing changes after the constructor."""
+
+    def __init__(self, settings: OkapiSettings, passages: Iterable[Passage]) -> None:
+        self._analyzer = Analyzer(settings.analyzer)
+        tokens = (self._analyzer.terms(passage.contents) for passage in passages)
+        self.okapi = BM25Okapi(tokens, k1=settings.k1, b=settings.b, epsilon=settings.epsilon)
+
+    def top_rows(self, queries: Sequence[str], k: int) -> list[tuple[NDArray[np.int32], NDArray[np.floating]]]:
+        """For each query the best rows and their scores, `[at most k]` each: positive scores only, best first, equal
+        scores by row.
+        """
+        return [self._top(self._analyzer.terms(query), k) for query in queries]
+
+    def _top(self, terms: list[str], k: int) -> tuple[NDArray[np.int32], NDArray[np.floating]]:
+        scores = self.okapi.get_scores(terms)
+        best = np.argsort(-scores, kind="stable")[:k]
+        best = best[scores[best] > 0]
+        return best.astype(np.int32), scores[best]
+
+
+def _open(folder: Path, settings: OkapiSettings, passages: Iterable[Passage]) -> OkapiSearcher:
+    return OkapiSearcher(settings, passages)
+
+
+RANK_BM25 = Backend(
+    name="rank_bm25",
+    settings=OkapiSettings,
+    libraries=("rank-bm25", "numpy", "PyStemmer"),
+    builder=OkapiBuilder,
+    open=_open,
+)

@@ -1,0 +1,99 @@
+"""A folder that appears whole or not at all.
+
+It is filled under a hidden name beside its place, written through to the disk, and renamed at the end. A build that is
+killed leaves the hidden folder, which holds no manifest and so never opens; the next build of the same folder removes
+it. A lock in the hidden folder keeps two builds of one folder apart, and goes when its process goes.
+"""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_LOCK = ".lock"
+
+
+@contextmanager
+def staged_folder(out: Path, *, may_replace: Callable[[Path], bool]) -> Iterator[Path]:
+    """Yield an empty folder that becomes `out` when the block ends, and is removed when the block raises.
+
+    `may_replace(out)` is asked before and after the block where `out` exists and is not an empty folder.
+
+    Raises:
+        FileExistsError: `out` may not be replaced.
+        BlockingIOError: another process is filling the same folder.
+    """
+    out = out.absolute()
+    _check_free(out, may_replace)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    staging = out.parent / f".{out.name}.building"
+    replaced = out.parent / f".{out.name}.replaced"
+    lock = _lock(staging)
+    try:
+        for leftover in staging.iterdir():
+            if leftover.name != _LOCK:
+                _remove(leftover)
+        _remove(replaced)
+        yield staging
+        _check_free(out, may_replace)
+        for path in sorted(staging.rglob("*")):
+            if path.name != _LOCK:
+                _write_through(path)
+        (staging / _LOCK).unlink()
+        _write_through(staging)
+        if out.exists():
+            out.rename(replaced)
+        staging.rename(out)
+        _write_through(out.parent)
+        _remove(replaced)
+    except BaseException:
+        _remove(staging)
+        raise
+    finally:
+        os.close(lock)
+
+
+def _check_free(out: Path, may_replace: Callable[[Path], bool]) -> None:
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not may_replace(out):
+        raise FileExistsError(f"{out} exists")
+
+
+def _lock(staging: Path) -> int:
+    while True:
+        staging.mkdir(exist_ok=True)
+        try:
+            descriptor = os.open(staging / _LOCK, os.O_CREAT | os.O_RDWR, 0o644)
+        except FileNotFoundError:  # renamed or removed by its builder in between
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise BlockingIOError(
+                f"another process is building {staging}; wait for it or choose another folder"
+            ) from None
+        try:
+            if os.path.samestat(os.fstat(descriptor), os.stat(staging / _LOCK)):
+                return descriptor
+        except FileNotFoundError:
+            pass
+        os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _write_through(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
