@@ -1,0 +1,31 @@
+"""Search-R1's conventions, byte for byte (github.com/PeterGriffinJin/Search-R1; arXiv 2503.09516).
+
+Published policies were trained on exactly these bytes. Where Waymark differs (neutralised tags in documents, an empty
+query is invalid, forged observations are invalid), ordinary passages and completions do not notice.
+"""
+
+from agent.protocol import AgentProtocol
+
+SEARCH_R1 = AgentProtocol(
+    name="search_r1",
+    prompt=(
+        "Answer the given question. "
+        "You must conduct reasoning inside <think> and </think> first every time you get new information. "
+        "After reasoning, if you find you lack some knowledge, you can call a search engine by <search> query "
+        "</search> and it will return the top searched results between <information> and </information>. "
+        "You can search as many times as your want. "
+        "If you find no further external knowledge needed, you can directly provide the answer inside <answer> and "
+        "</answer>, without detailed illustrations. For example, <answer> Beijing </answer>. Question: {question}\n"
+    ),
+    passage="Doc {number}(Title: {title}) {text}\n",
+    observation="\n\n<information>{passages}</information>\n\n",
+    numbers="turn",
+    empty_answer=True,
+    on_invalid="correct",
+    correction=(
+        "\nMy previous action is invalid. "
+        "If I want to search, I should put the query between <search> and </search>. "
+        "If I want to give the final answer, I should put the answer between <answer> and </answer>. "
+        "Let me try again.\n"
+    ),
+)
