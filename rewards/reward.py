@@ -4,14 +4,18 @@ A reward is a small object with a name, the annotations that it needs, and a cal
 the policy saw (`Turn.shown`), the question's annotations, and passages by id through its context; never an optimiser.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from agent.trajectory import Unit
 from envs.question import Question
 from retrieval.passage import Passage
 from rewards.score import Scores
+
+Questions = Mapping[str, Question]
+"""Questions keyed by their id."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,5 +37,30 @@ class Reward(Protocol):
         ...
 
 
+@runtime_checkable
+class StatefulReward(Protocol):
+    """A reward that remembers something between units (a schedule, a moving average); saved with the checkpoint."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resume needs, as JSON values."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        ...
+
+
 RewardFactory = Callable[..., Reward]
 """`factory(context, **params) -> Reward`: what a reward's name in a config resolves to."""
+
+
+def finite_parameter(reward: str, parameter: str, value: float, *, minimum: float = 0.0) -> float:
+    """`value` as a float, checked to be a finite number of at least `minimum`.
+
+    Raises:
+        ValueError: it is not; the message names reward and parameter.
+    """
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value) or value < minimum:
+        raise ValueError(f"reward {reward}: {parameter} must be a finite number >= {minimum:g}, got {value!r}")
+    return float(value)

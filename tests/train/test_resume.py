@@ -1,0 +1,89 @@
+"""A killed run, resumed, must be the run that was not killed: if this fails, nobody can trust --resume."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from safetensors.numpy import load_file
+
+from tests.train.conftest import run_settings
+from train.config import check_config
+from train.loop import train
+from train.testbed import Testbed
+from train.tracking import METRICS_FILE, WALL_CLOCK_PREFIX, read_metrics
+
+
+def reproducible(folder: Path) -> list[dict[str, Any]]:
+    """A run's metrics without its wall-clock fields."""
+    return [
+        {k: v for k, v in line.items() if not k.startswith(WALL_CLOCK_PREFIX)}
+        for line in read_metrics(folder / METRICS_FILE)
+    ]
+
+
+def assert_same_run(resumed: Path, uninterrupted: Path) -> None:
+    assert json.dumps(reproducible(resumed)) == json.dumps(reproducible(uninterrupted))
+    a, b = (load_file(folder / "model" / "model.safetensors") for folder in (resumed, uninterrupted))
+    assert a.keys() == b.keys()
+    assert all((a[name] == b[name]).all() for name in a)
+
+
+def test_going_on_with_more_steps_equals_one_run(testbed: Testbed, tmp_path: Path) -> None:
+    whole = train(check_config(run_settings(testbed)), tmp_path / "whole")
+    train(check_config(run_settings(testbed, steps=2, learner={"learning_rate": 1e-3})), tmp_path / "parts")
+    for leftover in ("model",):
+        (tmp_path / "parts" / leftover).rename(tmp_path / f"first-{leftover}")
+    parts = train(check_config(run_settings(testbed)), tmp_path / "parts", resume=True)
+    assert parts.trajectories == whole.trajectories == 48
+    assert_same_run(tmp_path / "parts", tmp_path / "whole")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["between steps", "during a step"])
+def test_a_run_killed_by_sigkill_goes_on_as_if_nothing_had_happened(
+    testbed: Testbed, tmp_path: Path, moment: str
+) -> None:
+    settings = run_settings(testbed, steps=8, checkpoint_every=3)
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    train(check_config(settings), tmp_path / "whole")
+    rng = random.Random(moment)
+    kills = 0
+    for attempt in range(4):
+        last = attempt == 3
+        command = [sys.executable, "-m", "scripts.train", str(config), "--out", str(tmp_path / "killed")]
+        if (tmp_path / "killed" / "config.yaml").exists():
+            command.append("--resume")
+        process = subprocess.Popen(
+            command, env={**os.environ, "OMP_NUM_THREADS": str(os.cpu_count())}, stdout=subprocess.PIPE, text=True
+        )
+        if last:
+            assert process.wait(timeout=300) == 0
+            break
+        wanted = 2 * attempt + 2
+        deadline = time.monotonic() + 300
+        while time.monotonic() < deadline and process.poll() is None:
+            if _steps_logged(tmp_path / "killed") >= wanted:
+                break
+            time.sleep(0.005)
+        if moment == "during a step":
+            time.sleep(rng.uniform(0.02, 0.3))
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        process.wait()
+    assert kills >= 2, "the run ended before it could be killed; the test has to be made longer"
+    assert_same_run(tmp_path / "killed", tmp_path / "whole")
+
+
+def _steps_logged(folder: Path) -> int:
+    path = folder / METRICS_FILE
+    return read_metrics(path)[-1]["step"] if path.exists() and path.stat().st_size else 0

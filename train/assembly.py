@@ -1,0 +1,105 @@
+"""From a checked config to the parts of a run, cheapest first: whatever is light is checked before a model is loaded."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from agent.protocol import AgentProtocol, load_protocol
+from envs.datasets import check_supports, read_questions
+from envs.question import Question
+from retrieval.index import Index, open_index
+from rewards.compose import Composition, build_rewards
+from rewards.reward import RewardContext
+from train.config import ConfigError, TrainConfig
+from train.credit import load_estimator
+from train.credit.row import CreditEstimator
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """Everything of a run but its model: opened index, questions, protocol, tokenizer, rewards, credit."""
+
+    index: Index
+    train_questions: list[Question]
+    dev_questions: list[Question]
+    protocol: AgentProtocol
+    tokenizer: PreTrainedTokenizerBase
+    rewards: Composition
+    estimator: CreditEstimator
+    warnings: tuple[str, ...]
+
+    @property
+    def questions_by_id(self) -> dict[str, Question]:
+        """Training questions by id, as rewards want them."""
+        return {q.id: q for q in self.train_questions}
+
+
+def assemble(config: TrainConfig) -> Parts:
+    """Open and check the parts.
+
+    Raises:
+        ValueError: (or a subclass) whatever is wrong with files, annotations or limits, with what to do about it.
+    """
+    protocol = load_protocol(config.protocol.name, **config.protocol.overrides)
+    estimator = load_estimator(config.credit.estimator, **config.credit.params)
+    train_questions = read_questions(config.data.train_questions, format=config.data.format)
+    dev_questions = (
+        read_questions(config.data.dev_questions, format=config.data.format)[: config.data.dev_limit]
+        if config.data.dev_questions
+        else []
+    )
+    _refuse_overlap(train_questions, dev_questions)
+    index = open_index(config.data.index)
+    if config.limits.top_k > index.num_passages:
+        raise ConfigError(
+            f"limits.top_k is {config.limits.top_k}, but the index {config.data.index} holds only "
+            f"{index.num_passages} passages: lower it"
+        )
+    context = RewardContext(passage=index.get, corpus=lambda: list(index.passages()))
+    rewards = build_rewards(config.rewards, context)
+    rewards.check(train_questions)
+    supports = check_supports(train_questions, index.__contains__)
+    warnings = () if supports.ok else (supports.message(),)
+    tokenizer = load_tokenizer(config.policy.model, trust_remote_code=config.policy.trust_remote_code)
+    return Parts(
+        index=index,
+        train_questions=train_questions,
+        dev_questions=dev_questions,
+        protocol=protocol,
+        tokenizer=tokenizer,
+        rewards=rewards,
+        estimator=estimator,
+        warnings=warnings,
+    )
+
+
+def load_tokenizer(model: str, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model folder or id.
+
+    Raises:
+        ConfigError: no such folder, or one without a tokenizer.
+    """
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError) as error:
+        if Path(model).is_dir():
+            raise ConfigError(
+                f"policy.model {model} has no tokenizer that can be loaded ({error}): save the tokenizer into the same "
+                "folder with tokenizer.save_pretrained"
+            ) from error
+        raise ConfigError(
+            f"policy.model {model!r} is neither a model folder nor a model id that can be loaded: {error}"
+        ) from error
+    return tokenizer
+
+
+def _refuse_overlap(train_questions: Sequence[Question], dev_questions: Sequence[Question]) -> None:
+    """Evaluating on what is trained on measures memory."""
+    known = {q.text for q in train_questions}
+    both = [q.id for q in dev_questions if q.text in known]
+    if both:
+        raise ConfigError(
+            f"{len(both)} dev questions are also training questions (first: {both[0]}): give dev questions of their own"
+        )

@@ -1,0 +1,90 @@
+"""Everything a resume needs, written atomically.
+
+A checkpoint is a folder `checkpoints/step-000010/`: `model/` (an ordinary Hugging Face folder that vLLM and
+`from_pretrained` load), `learner/` (optimiser, scheduler and random states as safetensors and JSON) and `state.json`
+(step, reward states, hash of the config). It is written under another name, flushed to disk and renamed, so a folder
+with a checkpoint's name is always whole. Data order and sampling seeds follow from (seed, step) and are not saved.
+"""
+
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from train.learner import Learner
+
+CHECKPOINTS = "checkpoints"
+_UNFINISHED = ".unfinished-"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointState:
+    """What the loop itself must know again: steps done, trajectories sampled, and the states of rewards."""
+
+    step: int
+    trajectories: int
+    rewards: dict[str, Any] = field(default_factory=dict)
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be read or does not belong to this run."""
+
+
+def save_checkpoint(run_dir: Path, state: CheckpointState, learner: Learner, *, keep: int) -> Path:
+    """Write the checkpoint of a step, then delete all but the newest `keep`."""
+    folder = run_dir / CHECKPOINTS
+    folder.mkdir(parents=True, exist_ok=True)
+    final = folder / f"step-{state.step:06d}"
+    temporary = folder / f"{_UNFINISHED}{final.name}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    learner.save_model_folder(temporary / "model")
+    learner.save_state(temporary / "learner")
+    (temporary / "state.json").write_text(json.dumps(asdict(state), indent=1), encoding="utf-8")
+    _flush_to_disk(temporary)
+    if final.exists():
+        shutil.rmtree(final)
+    temporary.rename(final)
+    _flush_folder(folder)
+    for old in list_checkpoints(run_dir)[:-keep]:
+        shutil.rmtree(old)
+    return final
+
+
+def list_checkpoints(run_dir: Path) -> list[Path]:
+    """Whole checkpoints, oldest first."""
+    return sorted((run_dir / CHECKPOINTS).glob("step-*"))
+
+
+def remove_unfinished(run_dir: Path) -> None:
+    """Delete what a killed save left behind."""
+    for leftover in (run_dir / CHECKPOINTS).glob(f"{_UNFINISHED}*"):
+        shutil.rmtree(leftover)
+
+
+def read_state(checkpoint: Path) -> CheckpointState:
+    """The loop's part of a checkpoint. Raises CheckpointError where it cannot be read."""
+    try:
+        return CheckpointState(**json.loads((checkpoint / "state.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{checkpoint} is not a checkpoint of this version: {error}") from error
+
+
+def _flush_to_disk(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+    for path in (p for p in folder.rglob("*") if p.is_dir()):
+        _flush_folder(path)
+    _flush_folder(folder)
+
+
+def _flush_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

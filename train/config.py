@@ -1,0 +1,244 @@
+"""What a training run is: one YAML file, checked whole before a model, an index or a process is touched.
+
+`load_config(path, overrides)` reads the file, applies dotted overrides (`learner.learning_rate=1e-4`; values are
+YAML) and validates. Every field says its unit and why its default is what it is. Unknown fields are refused with the
+nearest known name; rules that concern several fields are checked in `TrainConfig`.
+"""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from envs.policies.expert import ExpertSettings
+from envs.policies.noisy import NoiseRates
+from envs.search_env import EpisodeLimits
+from rewards.compose import RewardTerm
+from train.learner_config import LearnerConfig
+
+
+class Section(BaseModel):
+    """A part of the config: frozen, and closed to fields that nobody reads."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ConfigError(ValueError):
+    """A config that cannot be run; the message names the field, what was given and what is allowed."""
+
+
+class PolicyConfig(Section):
+    """The model that is trained."""
+
+    model: str = Field(description="Hugging Face folder or id of a causal language model with its tokenizer.")
+    trust_remote_code: bool = Field(False, description="Run code from the model's folder; off, because it is code.")
+
+
+class DataConfig(Section):
+    """Where questions and passages come from."""
+
+    index: Path = Field(description="Folder written by build-index.")
+    train_questions: Path = Field(description="Questions to train on.")
+    dev_questions: Path | None = Field(None, description="Questions to evaluate on while training; never trained on.")
+    dev_limit: int = Field(200, ge=1, description="First so many dev questions: enough for an interval of about .07.")
+    format: str | None = Field(None, description="Question format or module:object; None finds it out.")
+
+
+class ProtocolConfig(Section):
+    """How the policy says what it wants."""
+
+    name: str = Field("waymark", description="search_r1, waymark, or module:object.")
+    overrides: dict[str, Any] = Field(default_factory=dict, description="Fields of the protocol's table to replace.")
+
+
+class RetrievalConfig(Section):
+    """How searches of many episodes are batched, and how long one may take."""
+
+    window_s: float = Field(0.0, ge=0, description="Seconds a query waits for company; 0 means until the loop is idle.")
+    max_batch: int = Field(256, ge=1, description="Queries per search call.")
+    timeout_s: float = Field(30.0, gt=0, description="Seconds before one attempt counts as failed.")
+    retries: int = Field(2, ge=0, description="Further attempts, with backoff, before the episode ends as an outage.")
+
+
+class RolloutConfig(Section):
+    """How trajectories are sampled."""
+
+    questions_per_step: int = Field(12, ge=1, description="Questions (groups) a step; 12 x 8 suits two cores.")
+    samples_per_question: int = Field(8, ge=1, description="Trajectories that share a baseline (num_generations).")
+    temperature: float = Field(1.0, description="Sampling temperature; 1 keeps the policy's own distribution.")
+    top_p: float = Field(1.0, description="Must be 1: truncated sampling biases the gradient.")
+    top_k: int = Field(0, description="Must be 0, for the same reason.")
+    schedule: Literal["deterministic", "eager"] = Field(
+        "deterministic", description="deterministic: batches depend on ids and turn alone; eager: on arrival."
+    )
+    max_batch: int = Field(256, ge=1, description="Rows that the engine decodes together.")
+    max_concurrent_episodes: int = Field(1024, ge=1, description="Episodes in flight on the event loop.")
+
+
+class CreditConfig(Section):
+    """How scores become advantages."""
+
+    estimator: str = Field("turn", description="outcome, outcome_mean, turn, turn_normalised, or module:object.")
+    params: dict[str, Any] = Field(default_factory=dict, description="Arguments of the estimator.")
+
+
+class ColdStartConfig(Section):
+    """Supervised start on demonstrations of a scripted policy, before reinforcement learning."""
+
+    demonstrations: int = Field(3000, ge=1, description="Episodes of the scripted policy on training questions.")
+    rates: NoiseRates = Field(default_factory=NoiseRates, description="How often the demonstrator makes each fault.")
+    steps: int = Field(150, ge=1, description="Optimiser steps.")
+    batch_size: int = Field(32, ge=1, description="Demonstrations per optimiser step.")
+    learning_rate: float = Field(3e-3, gt=0, description="AdamW's; 3e-3 suits a model of about 1 M parameters.")
+    style: ExpertSettings = Field(default_factory=ExpertSettings, description="How the demonstrator words its actions.")
+
+
+class TrainConfig(Section):
+    """One training run."""
+
+    seed: int = Field(0, ge=0, description="Seeds data order, sampling and initialisation.")
+    steps: int = Field(60, ge=1, description="Optimiser steps; one batch of fresh trajectories each.")
+    policy: PolicyConfig
+    data: DataConfig
+    protocol: ProtocolConfig = Field(default_factory=ProtocolConfig)
+    limits: EpisodeLimits = Field(default_factory=EpisodeLimits)
+    retrieval: RetrievalConfig = Field(default_factory=RetrievalConfig)
+    rollout: RolloutConfig = Field(default_factory=RolloutConfig)
+    rewards: dict[str, RewardTerm] = Field(description="Rewards by name; each component is logged apart.")
+    credit: CreditConfig = Field(default_factory=CreditConfig)
+    learner: LearnerConfig = Field(default_factory=LearnerConfig)
+    cold_start: ColdStartConfig | None = Field(None, description="None starts RL from the model as it is.")
+    evaluate_every: int = Field(10, ge=0, description="Steps between greedy evaluations on dev; 0 never.")
+    checkpoint_every: int = Field(10, ge=0, description="Steps between checkpoints; 0 only at the end.")
+    keep_checkpoints: int = Field(2, ge=1, description="Newest checkpoints kept; older ones are deleted.")
+    save_trajectories: bool = Field(True, description="Write every trajectory with its scores to the run folder.")
+    tracker: Literal["none", "tensorboard", "trackio", "wandb"] = Field(
+        "none", description="Logger beside metrics.jsonl; needs the extra `tracking`."
+    )
+
+    @model_validator(mode="after")
+    def _check_across_fields(self) -> "TrainConfig":
+        problems = []
+        if self.rollout.temperature <= 0:
+            problems.append(
+                f"rollout.temperature is {self.rollout.temperature}: GRPO learns from differences between samples, "
+                "so it must be above 0 (1.0 is usual)"
+            )
+        if self.rollout.top_p != 1.0 or self.rollout.top_k != 0:
+            problems.append(
+                f"rollout.top_p={self.rollout.top_p}, top_k={self.rollout.top_k}: training needs the full distribution "
+                "(top_p 1.0, top_k 0), or the learner's ratios are wrong"
+            )
+        if self.rollout.samples_per_question < 2:
+            problems.append(
+                "rollout.samples_per_question is 1: a group of one has no baseline and every advantage is 0; use 2 or "
+                "more (8 is usual)"
+            )
+        if not self.rewards:
+            problems.append("rewards is empty: name at least one, for example `exact_match: {weight: 1.0}`")
+        elif all(term.weight == 0 for term in self.rewards.values()):
+            problems.append("every reward has weight 0: nothing would be learned")
+        if self.evaluate_every and self.data.dev_questions is None:
+            problems.append(
+                f"evaluate_every is {self.evaluate_every}, but data.dev_questions is not set: set it, or set 0"
+            )
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    @property
+    def trajectories_per_step(self) -> int:
+        """Trajectories sampled in one step."""
+        return self.rollout.questions_per_step * self.rollout.samples_per_question
+
+
+def load_config(path: Path | str, overrides: Sequence[str] = ()) -> TrainConfig:
+    """Read a YAML config, apply dotted overrides `a.b=c`, and check it.
+
+    Raises:
+        ConfigError: no such file, not YAML, an override without `=`, or a config that does not validate.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f"no config at {path}: give a YAML file, for example one from configs/")
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path} holds a {type(data).__name__}; a config is a mapping of fields")
+    for override in overrides:
+        apply_override(data, override)
+    return check_config(data, source=str(path))
+
+
+def check_config(data: dict[str, Any], source: str = "config") -> TrainConfig:
+    """Validate a mapping; every problem is listed in one ConfigError with its dotted field name."""
+    try:
+        return TrainConfig.model_validate(data)
+    except ValidationError as error:
+        lines = [_explain(problem) for problem in error.errors()]
+        raise ConfigError(f"{source}: " + "\n  ".join(["", *lines]).lstrip("\n")) from error
+
+
+def dump_config(config: TrainConfig, path: Path) -> None:
+    """Write the resolved config as YAML."""
+    path.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
+
+
+def apply_override(data: dict[str, Any], override: str) -> None:
+    """Set one dotted field of a nested mapping, `a.b=value`; missing sections are made.
+
+    Raises:
+        ConfigError: no `=`, or a field on the way that holds a value instead of a section.
+    """
+    key, separator, value = override.partition("=")
+    if not separator or not key:
+        raise ConfigError(f"override {override!r} is not of the form field.subfield=value")
+    node = data
+    *parents, last = key.split(".")
+    for parent in parents:
+        child = node.setdefault(parent, {})
+        if child is None:
+            child = node[parent] = {}
+        if not isinstance(child, dict):
+            raise ConfigError(f"override {override!r}: {parent!r} holds a value, not a section")
+        node = child
+    node[last] = _scalar(value)
+
+
+def _scalar(text: str) -> Any:
+    """A YAML value; `1e-4`, which YAML 1.1 reads as a string, becomes the float that was meant."""
+    value = yaml.safe_load(text)
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _explain(problem: Any) -> str:
+    location = ".".join(str(part) for part in problem["loc"]) or "config"
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        known = _fields_at(problem["loc"][:-1])
+        near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known fields: {', '.join(known)}"
+        return f"{location}: unknown field; {hint}"
+    given = problem.get("input")
+    shown = f" (given: {given!r})" if not isinstance(given, dict | BaseModel) and problem["type"] != "missing" else ""
+    return f"{location}: {message}{shown}"
+
+
+def _fields_at(location: Sequence[int | str]) -> list[str]:
+    model: Any = TrainConfig
+    for part in location:
+        fields = getattr(model, "model_fields", {})
+        annotation = fields[part].annotation if part in fields else None
+        arguments = [a for a in getattr(annotation, "__args__", ()) if hasattr(a, "model_fields")]
+        model = annotation if hasattr(annotation, "model_fields") else (arguments[-1] if arguments else RewardTerm)
+    return list(getattr(model, "model_fields", {}))

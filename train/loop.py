@@ -1,0 +1,234 @@
+"""The training loop, which reads like the algorithm: rollouts, scores, credit, step, weights to the engine, log,
+checkpoint.
+
+    units   = rollouts.next_units(step)                      # groups of trajectories, sampled by the current policy
+    scores  = rewards.score(unit)                            # one Scores per reward, kept apart by name
+    rows    = estimator(unit, scores, weights)               # which tokens, which advantages
+    metrics = learner.update(rows)                           # TRL's loss on them, one optimiser step
+    engine.update_weights(learner.named_weights())           # the next rollouts are on policy
+
+A killed run goes on from its last checkpoint: data order and sampling seeds follow from (seed, step), so the repeated
+steps are the same steps.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agent.engines.transformers import load_engine
+from retrieval.batcher import MicroBatcher
+
+from agent.trajectory import Unit
+from evaluation.metrics import Evaluation
+from evaluation.run import evaluate_policy
+from evaluation.trajectory_store import TrajectoryWriter
+from evaluation.turn_scores import turn_scores
+from rewards.score import Scores
+from train.assembly import Parts, assemble
+from train.checkpoint import CheckpointState, read_state, save_checkpoint
+from train.config import TrainConfig
+from train.credit.row import Row
+from train.learner import Learner
+from train.policy_start import starting_model
+from train.rollouts import LocalRollouts, QuestionOrder
+from train.run_folder import RunFolder
+from train.step_metrics import rollout_metrics
+from train.tracking import WALL_CLOCK_PREFIX, MetricsLog
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainResult:
+    """What a finished run leaves: the trained model's folder, steps done, trajectories sampled, last dev evaluation."""
+
+    model: Path
+    steps: int
+    trajectories: int
+    dev: dict[str, Any] | None
+
+
+class Progress:
+    """Where the loop tells how far it is; the default says nothing."""
+
+    def stage(self, text: str) -> None:
+        """A stage before or after the steps begins."""
+
+    def step(self, step: int, steps: int, values: dict[str, Any]) -> None:
+        """A step has been logged."""
+
+
+class RolloutFailure(RuntimeError):
+    """A whole step brought no trajectory to learn from, through no fault of the policy."""
+
+
+def train(config: TrainConfig, out: Path, *, resume: bool = False, progress: Progress | None = None) -> TrainResult:
+    """Run, or go on with, one training run in the folder `out`.
+
+    Raises:
+        ValueError: (or a subclass) config, data or folder cannot be used; nothing has been spent.
+        RolloutFailure: every trajectory of a step ended in an outage.
+    """
+    progress = progress or Progress()
+    parts = assemble(config)
+    run = RunFolder.open(out, config, resume=resume)
+    try:
+        for warning in parts.warnings:
+            progress.stage(f"warning: {warning}")
+        with asyncio.Runner() as runner:
+            return _train(config, parts, run, runner, progress)
+    finally:
+        run.close()
+
+
+def _train(
+    config: TrainConfig, parts: Parts, run: RunFolder, runner: asyncio.Runner, progress: Progress
+) -> TrainResult:
+    checkpoint = run.latest_checkpoint()
+    state = read_state(checkpoint) if checkpoint else CheckpointState(step=0, trajectories=0)
+    model_path = str(checkpoint / "model") if checkpoint else starting_model(config, parts, run, progress.stage)
+    learner = Learner.create(
+        model_path,
+        parts.tokenizer,
+        config.learner.model_copy(update={"seed": config.seed}),
+        run.path / ".learner",
+        total_steps=config.steps,
+    )
+    if checkpoint:
+        learner.load_state(checkpoint / "learner")
+        parts.rewards.load_state_dict(state.rewards)
+    engine = load_engine(
+        model_path,
+        schedule=config.rollout.schedule,
+        max_batch=config.rollout.max_batch,
+        dtype=config.learner.precision,
+        trust_remote_code=config.policy.trust_remote_code,
+    )
+    engine.update_weights(learner.named_weights(), version=state.step)
+    batcher = MicroBatcher(parts.index, **config.retrieval.model_dump())
+    rollouts = LocalRollouts(
+        order=QuestionOrder(
+            parts.train_questions, questions_per_step=config.rollout.questions_per_step, seed=config.seed
+        ),
+        engine=engine,
+        tokenizer=parts.tokenizer,
+        protocol=parts.protocol,
+        limits=config.limits,
+        search=batcher.search,
+        config=config.rollout,
+        seed=config.seed,
+    )
+    log = MetricsLog(run.path, tracker=config.tracker, config=config.model_dump(mode="json"))
+    log.keep_until(state.step if checkpoint else -1)
+    store = TrajectoryWriter(run.trajectories) if config.save_trajectories else None
+    if store:
+        store.keep_until(state.step)
+    questions = parts.questions_by_id
+    trajectories_seen, dev = state.trajectories, None
+
+    def evaluate() -> Evaluation:
+        evaluation, _ = runner.run(
+            evaluate_policy(
+                parts.dev_questions,
+                engine=engine,
+                search=batcher.search,
+                protocol=parts.protocol,
+                tokenizer=parts.tokenizer,
+                limits=config.limits,
+                seed=config.seed,
+            )
+        )
+        return evaluation
+
+    try:
+        if state.step == 0 and config.evaluate_every:
+            dev = evaluate().summary
+            log.log(0, {"trajectories": 0, **_prefixed("dev/", dev)})
+            progress.step(0, config.steps, _prefixed("dev/", dev))
+        for step in range(state.step, config.steps):
+            clock = Stopwatch()
+            units = runner.run(rollouts.next_units(step))
+            clock.lap("rollout")
+            scores = [parts.rewards.score(unit, questions) for unit in units]
+            clock.lap("score")
+            rows = credit_rows(units, scores, parts)
+            clock.lap("credit")
+            trajectories = {t.id: t for unit in units for t in unit.trajectories}
+            learned = learner.update(rows, trajectories, temperature=config.rollout.temperature)
+            learned.pop("seconds")
+            clock.lap("update")
+            engine.update_weights(learner.named_weights(), version=step + 1)
+            clock.lap("sync")
+
+            trajectories_seen += len(trajectories)
+            values = {"trajectories": trajectories_seen, **rollout_metrics(units, scores, questions), **learned}
+            if store:
+                extra = turn_scores(units, scores, rows, parts.rewards.weights)
+                store.append(step + 1, list(trajectories.values()), extra)
+            if config.evaluate_every and ((step + 1) % config.evaluate_every == 0 or step + 1 == config.steps):
+                dev = evaluate().summary
+                values.update(_prefixed("dev/", dev))
+                clock.lap("evaluate")
+            values.update(clock.seconds())
+            log.log(step + 1, values)
+            progress.step(step + 1, config.steps, values)
+            if step + 1 == config.steps or (config.checkpoint_every and (step + 1) % config.checkpoint_every == 0):
+                save_checkpoint(
+                    run.path,
+                    CheckpointState(step=step + 1, trajectories=trajectories_seen, rewards=parts.rewards.state_dict()),
+                    learner,
+                    keep=config.keep_checkpoints,
+                )
+        learner.save_model_folder(run.model)
+        return TrainResult(model=run.model, steps=config.steps, trajectories=trajectories_seen, dev=dev)
+    finally:
+        log.close()
+        if store:
+            store.close()
+        runner.run(batcher.close())
+        runner.run(engine.close())
+
+
+def credit_rows(units: list[Unit], scores: list[dict[str, Scores]], parts: Parts) -> list[Row]:
+    """Rows of all units.
+
+    Raises:
+        RolloutFailure: no trajectory of the step was the policy's own doing.
+    """
+    rows = [
+        row
+        for unit, named in zip(units, scores, strict=True)
+        for row in parts.estimator(unit, named, parts.rewards.weights)
+    ]
+    if not rows:
+        reasons = sorted({t.finish_reason for unit in units for t in unit.trajectories})
+        raise RolloutFailure(
+            f"no trajectory of this step can be learned from (finish reasons: {', '.join(reasons)}): check that the "
+            "retriever answers, then go on with --resume"
+        )
+    return rows
+
+
+class Stopwatch:
+    """Seconds of each phase of a step."""
+
+    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
+        self._now = now
+        self._start = self._last = now()
+        self._laps: dict[str, float] = {}
+
+    def lap(self, name: str) -> None:
+        """End a phase."""
+        now = self._now()
+        self._laps[name] = now - self._last
+        self._last = now
+
+    def seconds(self) -> dict[str, float]:
+        """Phases and their total under the wall-clock prefix."""
+        laps = {**self._laps, "step": self._now() - self._start}
+        return {f"{WALL_CLOCK_PREFIX}{name}": round(value, 4) for name, value in laps.items()}
+
+
+def _prefixed(prefix: str, values: dict[str, Any]) -> dict[str, Any]:
+    return {f"{prefix}{key}": value for key, value in values.items()}

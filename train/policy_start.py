@@ -1,0 +1,50 @@
+"""The model that RL starts from: the config's own, or the supervised start on a scripted demonstrator's episodes."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from envs.policies.demonstrations import make_demonstrations
+from envs.policies.expert import ExpertPolicy
+from envs.policies.noisy import NoisyPolicy
+from train.assembly import Parts
+from train.cold_start import cold_start
+from train.config import TrainConfig
+from train.run_folder import RunFolder
+
+
+def starting_model(config: TrainConfig, parts: Parts, run: RunFolder, say: Callable[[str], None]) -> str:
+    """Path or id of the starting model; the cold start is made once and reused when the run goes on."""
+    if config.cold_start is None:
+        return config.policy.model
+    if not run.cold_start.is_dir():
+        make_cold_start(config, parts, run.cold_start, say)
+    return str(run.cold_start)
+
+
+def make_cold_start(config: TrainConfig, parts: Parts, out: Path, say: Callable[[str], None]) -> Path:
+    """Demonstrate, imitate, and save the model folder at `out`."""
+    settings = config.cold_start
+    if settings is None:
+        raise ValueError("cold_start is not set in the config")
+    questions = [parts.train_questions[i % len(parts.train_questions)] for i in range(settings.demonstrations)]
+    say(f"cold start: {len(questions)} demonstrations")
+    demonstrations = make_demonstrations(
+        questions,
+        policy=NoisyPolicy(ExpertPolicy(parts.protocol, settings.style), settings.rates),
+        retriever=parts.index,
+        protocol=parts.protocol,
+        tokenizer=parts.tokenizer,
+        limits=config.limits,
+        seed=config.seed,
+    )
+    say(f"cold start: {settings.steps} supervised steps of {settings.batch_size}")
+    return cold_start(
+        config.policy.model,
+        parts.tokenizer,
+        demonstrations,
+        out,
+        settings,
+        seed=config.seed,
+        bf16=config.learner.precision == "bf16",
+        trust_remote_code=config.policy.trust_remote_code,
+    )

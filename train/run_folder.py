@@ -1,0 +1,91 @@
+"""The folder of a run: what lies where, and who may write into it.
+
+`config.yaml` (resolved), `metrics.jsonl`, `trajectories/`, `checkpoints/`, `cold_start/`, `model/` (the trained
+policy), and a lock that a second run into the same folder meets at once.
+"""
+
+import fcntl
+import os
+from pathlib import Path
+from typing import Any, TextIO
+
+import yaml
+
+from train.checkpoint import list_checkpoints, remove_unfinished
+from train.config import ConfigError, TrainConfig, dump_config
+
+MAY_CHANGE_ON_RESUME = frozenset({"steps", "evaluate_every", "checkpoint_every", "keep_checkpoints", "tracker"})
+"""Fields that do not alter what an already finished step would have been."""
+
+
+class RunFolder:
+    """An opened run folder; close it to release the lock."""
+
+    def __init__(self, path: Path, lock: TextIO) -> None:
+        self.path = path
+        self._lock = lock
+
+    @classmethod
+    def open(cls, path: Path, config: TrainConfig, *, resume: bool) -> "RunFolder":
+        """Create the folder, or open it to go on.
+
+        Raises:
+            ConfigError: the folder holds a run and `resume` is off; `resume` is on and there is none, its config
+            differs,
+                or another process is writing to it.
+        """
+        written = path / "config.yaml"
+        if resume and not written.exists():
+            raise ConfigError(f"--resume: {path} holds no run (no config.yaml); start it without --resume")
+        if not resume and (written.exists() or (path.is_dir() and any(path.iterdir()))):
+            raise ConfigError(f"{path} is not empty: go on with --resume, or choose another --out")
+        path.mkdir(parents=True, exist_ok=True)
+        lock = (path / ".lock").open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            lock.close()
+            raise ConfigError(f"another process is writing to {path}: wait for it, or choose another --out") from error
+        if resume:
+            _refuse_changes(yaml.safe_load(written.read_text(encoding="utf-8")), config.model_dump(mode="json"))
+            remove_unfinished(path)
+        temporary = path / f".config.{os.getpid()}.yaml"
+        dump_config(config, temporary)
+        temporary.replace(written)
+        return cls(path, lock)
+
+    @property
+    def cold_start(self) -> Path:
+        """The supervised start's model folder; it exists only when whole."""
+        return self.path / "cold_start"
+
+    @property
+    def model(self) -> Path:
+        """The trained policy; it exists only when the run has ended."""
+        return self.path / "model"
+
+    @property
+    def trajectories(self) -> Path:
+        """The store of sampled trajectories."""
+        return self.path / "trajectories"
+
+    def latest_checkpoint(self) -> Path | None:
+        """The newest whole checkpoint, if any."""
+        found = list_checkpoints(self.path)
+        return found[-1] if found else None
+
+    def close(self) -> None:
+        """Release the lock."""
+        self._lock.close()
+
+
+def _refuse_changes(old: dict[str, Any], new: dict[str, Any]) -> None:
+    changed = sorted(
+        key for key in old.keys() | new.keys() if key not in MAY_CHANGE_ON_RESUME and old.get(key) != new.get(key)
+    )
+    if changed:
+        pairs = "; ".join(f"{key}: was {old.get(key)!r}, now {new.get(key)!r}" for key in changed)
+        raise ConfigError(
+            f"--resume with another config ({pairs}): a resumed run repeats the interrupted one, so only "
+            f"{', '.join(sorted(MAY_CHANGE_ON_RESUME))} may change; start a new --out for the rest"
+        )

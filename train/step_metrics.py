@@ -1,0 +1,58 @@
+"""What a step's rollouts look like in numbers, under the names that the field uses."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from agent.trajectory import FINISH_REASONS, NOT_THE_POLICYS_FAULT, Unit
+from envs.question import Question
+from rewards.answer import exact_match
+from rewards.score import Scores
+
+ZERO_STD = 1e-8
+"""Below this the spread of a float reward in a group counts as none."""
+
+
+def rollout_metrics(
+    units: Sequence[Unit], scores: Sequence[Mapping[str, Scores]], questions: Mapping[str, Question]
+) -> dict[str, float]:
+    """Sampled EM, each reward's mean, groups without spread, turns, searches, tokens and finish ratios of a step."""
+    trajectories = [t for unit in units for t in unit.trajectories]
+    counted = [t for t in trajectories if t.finish_reason not in NOT_THE_POLICYS_FAULT]
+    n = max(1, len(counted))
+    finish = Counter(t.finish_reason for t in trajectories)
+    actions = [turn.action.kind for t in counted for turn in t.turns]
+    sampled = [sum(len(turn.action_ids) for turn in t.turns) for t in counted]
+    values: dict[str, float] = {
+        "em": sum(exact_match(t.final_answer, questions[t.question_id].golden_answers) for t in counted) / n,
+        "turns": sum(t.num_turns for t in counted) / n,
+        "searches": sum(t.num_searches for t in counted) / n,
+        "retriever_calls": float(sum(t.num_searches for t in trajectories)),
+        "valid_action": sum(kind != "invalid" for kind in actions) / max(1, len(actions)),
+        "completions/mean_length": sum(sampled) / n,
+    }
+    for reason in FINISH_REASONS:
+        values[f"finish_ratio/{reason}"] = finish[reason] / max(1, len(trajectories))
+    for name in scores[0] if scores else ():
+        totals = [_totals(named[name]) for named in scores]
+        everything = np.concatenate(totals)
+        spreads = np.array([np.nanstd(t) for t in totals if not np.isnan(t).all()])
+        values[f"rewards/{name}/mean"] = _mean(everything)
+        values[f"rewards/{name}/group_std"] = _mean(spreads)
+        values[f"frac_reward_zero_std/{name}"] = float((spreads < ZERO_STD).mean()) if len(spreads) else 1.0
+    return values
+
+
+def _totals(scores: Scores) -> np.ndarray:
+    """One component's sum over a trajectory, NaN where it never applied: `[num_trajectories]`."""
+    totals = []
+    for turn, outcome in zip(scores.turn, scores.outcome, strict=True):
+        parts = [*turn[~np.isnan(turn)], *([] if np.isnan(outcome) else [outcome])]
+        totals.append(sum(parts) if parts else np.nan)
+    return np.asarray(totals, dtype=np.float64)
+
+
+def _mean(values: np.ndarray) -> float:
+    present = values[~np.isnan(values)]
+    return float(present.mean()) if len(present) else 0.0

@@ -1,0 +1,73 @@
+"""Where a run's figures go: always `metrics.jsonl`; by setting also TensorBoard, trackio or W&B through accelerate."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS
+
+METRICS_FILE = "metrics.jsonl"
+WALL_CLOCK_PREFIX = "seconds/"
+"""Keys under this prefix differ between equal runs; everything else in a line is reproducible."""
+
+
+class MetricsLog:
+    """One JSON object a step, flushed as it is written; a resumed run first drops the steps that it will repeat."""
+
+    def __init__(self, run_dir: Path, *, tracker: str = "none", config: dict[str, Any] | None = None) -> None:
+        self._path = run_dir / METRICS_FILE
+        self._tracker = None
+        if tracker != "none":
+            try:
+                tracker_class = LOGGER_TYPE_TO_CLASS[tracker]
+                arguments = {"logging_dir": str(run_dir)} if tracker_class.requires_logging_directory else {}
+                self._tracker = tracker_class(run_dir.name, **arguments)
+            except (ImportError, NameError) as error:
+                raise ValueError(f"tracker {tracker!r} is not installed: pip install 'waymark[tracking]'") from error
+            self._tracker.start()
+            self._tracker.store_init_configuration(_flatten(config or {}))
+
+    def keep_until(self, step: int) -> None:
+        """Drop every line of a later step, and a half-written last line."""
+        if not self._path.exists():
+            return
+        kept = [line for line in read_metrics(self._path) if line["step"] <= step]
+        temporary = self._path.with_suffix(".tmp")
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        temporary.replace(self._path)
+
+    def log(self, step: int, values: dict[str, Any]) -> None:
+        """Append one step."""
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, **values}) + "\n")
+        if self._tracker is not None:
+            self._tracker.log({k: v for k, v in values.items() if isinstance(v, int | float)}, step=step)
+
+    def close(self) -> None:
+        """Finish the tracker."""
+        if self._tracker is not None:
+            self._tracker.finish()
+            self._tracker = None
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The steps logged so far; a half-written last line (a killed run) is left out."""
+    lines = []
+    text = path.read_text(encoding="utf-8")
+    for number, line in enumerate(text.splitlines(keepends=True), start=1):
+        try:
+            lines.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            if line.endswith("\n"):
+                raise ValueError(f"{path}, line {number} is not JSON: {error}") from error
+    return lines
+
+
+def _flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, dict):
+            flat.update(_flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value if isinstance(value, int | float | str | bool) else str(value)
+    return flat
