@@ -1,0 +1,175 @@
+"""Episodes: an environment and an actor make a trajectory, one coroutine each, many on one event loop.
+
+`run_episode` is the loop of sample, search, observe. Faults outside the policy become typed endings here and nowhere
+else: a RetrievalError ends the episode as `retrieval_outage`, an EngineError as `engine_failure`; every other exception
+is a bug and propagates. `run_episodes` plays many: each slot of the concurrency bound is one worker that holds one
+announcement to the engine from before the first request to its last, so that a deterministic engine never sees the
+gap between two episodes.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Literal
+
+from transformers import PreTrainedTokenizerBase
+
+from agent.action import ToolRequest
+from agent.engine import EngineError
+from agent.protocol import AgentProtocol
+from agent.trajectory import ToolCall, Trajectory
+from envs.actor import ActionRequest, Actor, stable_seed
+from envs.question import Question
+from envs.search_env import EpisodeLimits, Finished, SearchEnv
+from retrieval.passage import Hit
+from retrieval.retriever import RetrievalError
+
+Search = Callable[[str, int], Awaitable[list[Hit]]]
+"""`await search(query, k)`: at most `k` hits, best first; RetrievalError where there is no answer in time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpisodeSpec:
+    """Which question is asked, in which wording (`view`), and where the trajectory belongs."""
+
+    id: str
+    question: Question
+    view: int = 0
+    unit_id: str
+    group_id: str
+    sample: int = 0
+    seed: int = 0
+
+
+async def run_episode(spec: EpisodeSpec, *, actor: Actor, env: SearchEnv, search: Search) -> Trajectory:
+    """Play one episode to its end.
+
+    Raises:
+        ValueError: the prompt does not fit the limits or the model's window (raised before anything is sampled).
+        IndexError: the question has no such wording.
+    """
+    with actor.episode():
+        return await _play(spec, actor, env, search)
+
+
+async def run_episodes(
+    specs: Sequence[EpisodeSpec],
+    *,
+    actor: Actor,
+    search: Search,
+    protocol: AgentProtocol,
+    tokenizer: PreTrainedTokenizerBase,
+    limits: EpisodeLimits,
+    max_concurrent: int = 256,
+    on_finish: Callable[[Trajectory], None] | None = None,
+) -> list[Trajectory]:
+    """Play many episodes, at most `max_concurrent` at once; the trajectories come in the order of the specs.
+
+    `on_finish` is called with each trajectory when it ends (for progress). The first exception cancels the other
+    episodes and is raised as it is.
+
+    Raises:
+        ValueError: `max_concurrent` < 1, two specs with one id, or what `run_episode` refuses.
+    """
+    if max_concurrent < 1:
+        raise ValueError(f"max_concurrent={max_concurrent}: at least one episode must be allowed to run")
+    if len({spec.id for spec in specs}) != len(specs):
+        raise ValueError("two episode specs have one id: ids name trajectories and order requests, so make them unique")
+    results: list[Trajectory | None] = [None] * len(specs)
+    queue = iter(enumerate(specs))
+
+    async def work(env: SearchEnv, announcement: ExitStack) -> None:
+        with announcement:
+            for position, spec in queue:
+                trajectory = await _play(spec, actor, env, search)
+                results[position] = trajectory
+                if on_finish is not None:
+                    on_finish(trajectory)
+
+    with ExitStack() as unclaimed:
+        slots = []
+        for _ in range(min(max_concurrent, len(specs))):
+            stack = unclaimed.enter_context(ExitStack())
+            stack.enter_context(actor.episode())
+            slots.append((SearchEnv(protocol, tokenizer, limits), stack))
+        tasks = [asyncio.create_task(work(env, stack)) for env, stack in slots]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+    return [trajectory for trajectory in results if trajectory is not None]
+
+
+async def _play(spec: EpisodeSpec, actor: Actor, env: SearchEnv, search: Search) -> Trajectory:
+    env.reset(spec.question.wording(spec.view), context_window=actor.context_window)
+    while env.finish_reason is None:
+        turn = len(env.turns)
+        request = ActionRequest(
+            key=f"{spec.id}/{turn:04d}",
+            token_ids=env.token_ids,
+            question=spec.question,
+            view=spec.view,
+            turns=env.turns,
+            max_new_tokens=env.max_new_tokens,
+            stop=env.protocol.stop,
+            seed=stable_seed(spec.seed, turn),
+        )
+        try:
+            completion = await actor.act(request)
+        except EngineError:
+            env.abandon("engine_failure")
+            break
+        step = env.act(completion)
+        if isinstance(step, Finished):
+            break
+        results = await _carry_out(step.calls, search, env.limits.top_k)
+        if any(result.status == "error" for result in results):
+            env.abandon("retrieval_outage", results)
+        else:
+            env.observe(results)
+    assert env.finish_reason is not None
+    return Trajectory(
+        id=spec.id,
+        question_id=spec.question.id,
+        view=spec.view,
+        unit_id=spec.unit_id,
+        group_id=spec.group_id,
+        sample=spec.sample,
+        prompt_ids=env.prompt_ids,
+        turns=env.turns,
+        finish_reason=env.finish_reason,
+    )
+
+
+async def _carry_out(requests: Sequence[ToolRequest], search: Search, k: int) -> list[ToolCall]:
+    """All searches of a turn at once; a bug in one is raised after all have ended."""
+    if len(requests) == 1:
+        return [await _call(requests[0], search, k)]
+    outcomes = await asyncio.gather(*(_call(r, search, k) for r in requests), return_exceptions=True)
+    results = []
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
+        results.append(outcome)
+    return results
+
+
+async def _call(request: ToolRequest, search: Search, k: int) -> ToolCall:
+    start = time.perf_counter()
+    status: Literal["ok", "empty", "error"]
+    try:
+        hits = tuple(await search(request.argument, k))
+        status = "ok" if hits else "empty"
+    except RetrievalError:
+        hits, status = (), "error"
+    return ToolCall(
+        tool=request.tool,
+        argument=request.argument,
+        hits=hits,
+        status=status,
+        latency_s=time.perf_counter() - start,
+    )

@@ -1,0 +1,95 @@
+"""Demonstrations: real episodes of a scripted policy, searches included, for the cold start.
+
+They run through the same environment as a trained policy's episodes, so what is imitated is token for token what it
+will see later. Ids and seeds follow from (seed, question id, sample): a longer list begins with the shorter one.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from transformers import PreTrainedTokenizerBase
+
+from agent.protocol import AgentProtocol
+from agent.trajectory import Trajectory
+from envs.actor import ScriptedActor, ScriptedPolicy, stable_seed
+from envs.episode import EpisodeSpec, Search, run_episodes
+from envs.question import Question
+from envs.search_env import EpisodeLimits
+from retrieval.passage import Hit
+from retrieval.retriever import Retriever
+
+
+def demonstration_specs(
+    questions: Sequence[Question], *, count: int | None = None, seed: int = 0, views: Sequence[int] = (0,)
+) -> list[EpisodeSpec]:
+    """`count` episodes (default: one a question), going round the questions; each round is the next `sample`.
+
+    Episodes take turns in the wordings `views`.
+
+    Raises:
+        ValueError: no questions, no views, or `count` < 1.
+    """
+    if not questions or not views or (count is not None and count < 1):
+        raise ValueError(
+            f"{len(questions)} questions, {len(views)} views, count={count}: demonstrations need at least one of each"
+        )
+    specs = []
+    for position in range(len(questions) if count is None else count):
+        sample, place = divmod(position, len(questions))
+        question = questions[place]
+        name = f"demonstration-{question.id}-sample{sample:02d}"
+        specs.append(
+            EpisodeSpec(
+                id=name,
+                question=question,
+                view=views[(place + sample) % len(views)],
+                unit_id=f"demonstration-{question.id}",
+                group_id=f"demonstration-{question.id}",
+                sample=sample,
+                seed=stable_seed(seed, question.id, sample),
+            )
+        )
+    return specs
+
+
+def make_demonstrations(
+    questions: Sequence[Question],
+    policy: ScriptedPolicy,
+    retriever: Retriever,
+    *,
+    protocol: AgentProtocol,
+    tokenizer: PreTrainedTokenizerBase,
+    limits: EpisodeLimits,
+    count: int | None = None,
+    seed: int = 0,
+    views: Sequence[int] = (0,),
+    max_concurrent: int = 256,
+    on_finish: Callable[[Trajectory], None] | None = None,
+) -> list[Trajectory]:
+    """Run a scripted policy on questions and return its trajectories in order (outages cannot happen here).
+
+    `on_finish` is called with each trajectory when it ends. Blocks until all are done; it runs an event loop of its
+    own, so call it from outside of one (inside, use `run_episodes` with a `ScriptedActor`).
+    """
+    specs = demonstration_specs(questions, count=count, seed=seed, views=views)
+    return asyncio.run(
+        run_episodes(
+            specs,
+            actor=ScriptedActor(policy, tokenizer),
+            search=direct_search(retriever),
+            protocol=protocol,
+            tokenizer=tokenizer,
+            limits=limits,
+            max_concurrent=max_concurrent,
+            on_finish=on_finish,
+        )
+    )
+
+
+def direct_search(retriever: Retriever) -> Search:
+    """A retriever in this process as an async search without threads: right where nothing else wants the loop."""
+
+    async def search(query: str, k: int) -> list[Hit]:
+        return retriever.search([query], k)[0]
+
+    return search

@@ -1,0 +1,33 @@
+"""How scripted policies put an action into a protocol's words."""
+
+import random
+from collections.abc import Sequence
+
+from agent.protocol import AgentProtocol
+
+
+class Script:
+    """Writes actions in one protocol. A thought of None leaves the thinking block out; "" leaves it empty."""
+
+    def __init__(self, protocol: AgentProtocol) -> None:
+        self.protocol = protocol
+
+    def search(self, thought: str | None, query: str) -> str:
+        """A thought and a search."""
+        return self._thought(thought) + query.join(self.protocol.search)
+
+    def answer(self, thought: str | None, answer: str, citations: Sequence[int]) -> str:
+        """A thought and an answer, with marks such as `[2]` where the protocol has citations."""
+        marks = "".join(f"[{number}]" for number in citations) if self.protocol.citations else ""
+        return self._thought(thought) + (f"{answer} {marks}" if marks else answer).join(self.protocol.answer)
+
+    def malformed(self, text: str, rng: random.Random) -> str:
+        """The action with the other tag's ending, or without its opening tag; it still ends on a stop string."""
+        search, answer = self.protocol.search, self.protocol.answer
+        right, wrong = (search, answer) if search[0] in text else (answer, search)
+        if rng.random() < 0.5:
+            return text.replace(right[1], wrong[1])
+        return text.replace(right[0], "")
+
+    def _thought(self, thought: str | None) -> str:
+        return "" if thought is None else thought.join(self.protocol.think)
