@@ -74,6 +74,8 @@ def check_row(row: Row, trajectories: Mapping[str, Trajectory], *, context_windo
         raise ValueError(f"{where}: loss_mask must hold 0 and 1 only")
     if (row.loss_mask > sampled[row.first_token : row.last_token]).any():
         raise ValueError(f"{where}: loss_mask is 1 on a token that the policy did not sample")
+    if row.first_token == 0 and row.loss_mask[0] == 1:
+        raise ValueError(f"{where}: nothing precedes the first token, so it cannot be trained; prompts are never empty")
     if not np.isfinite(row.advantages).all():
         raise ValueError(f"{where}: an advantage is NaN or infinite; leave the trajectory out of the group instead")
     if context_window is not None and row.last_token > context_window:
@@ -106,6 +108,21 @@ def pack_rows(
     return [_micro_batch(rows, trajectories, group, pad_id, device) for group in groups]
 
 
+def empty_batch(*, pad_id: int, device: torch.device | str = "cpu") -> MicroBatch:
+    """A micro-batch that trains nothing: its loss and every gradient are 0, but collectives run."""
+    nothing = torch.zeros((1, 1), dtype=torch.long, device=device)
+    return MicroBatch(
+        input_ids=torch.full((1, 2), pad_id, dtype=torch.long, device=device),
+        lengths=torch.full((1,), 2, device=device),
+        completion_mask=torch.ones_like(nothing),
+        policy_mask=nothing,
+        advantages=nothing.float(),
+        engine_logprobs=nothing.float(),
+        sampled=nothing.new_zeros(0),
+        row_indices=(-1,),
+    )
+
+
 def _micro_batch(
     rows: Sequence[Row],
     trajectories: Mapping[str, Trajectory],
@@ -129,7 +146,6 @@ def _micro_batch(
         mask[place, span] = row.loss_mask
         advantages[place, span] = row.advantages * row.loss_mask
         logprobs[place, span] = trajectory.logprobs[span] * row.loss_mask
-    mask[:, 0] = 0  # nothing predicts the first token
     return MicroBatch(
         input_ids=torch.from_numpy(ids).to(device),
         lengths=torch.from_numpy(real.sum(axis=1)).to(device),

@@ -31,7 +31,9 @@ def load_estimator(reference: str, **params: Any) -> CreditEstimator:
     try:
         estimator = factory(**params)
     except TypeError as error:
-        raise ValueError(f"credit estimator {reference!r} does not take {params or 'no parameters'}: {error}") from error
+        raise ValueError(
+            f"credit estimator {reference!r} does not take {params or 'no parameters'}: {error}"
+        ) from error
     if not callable(estimator):
         raise ValueError(
             f"credit estimator {reference!r} made a {type(estimator).__name__}, which cannot be called; it must return "

@@ -100,7 +100,7 @@ def _takes_part(trajectory: Trajectory) -> bool:
 
 def _check(unit: Unit, scores: Mapping[str, Scores], weights: Mapping[str, float]) -> None:
     if set(scores) != set(weights):
-        raise ValueError(f"scores are named {sorted(scores)} but weights {sorted(weights)}; give each reward one weight")
+        raise ValueError(f"scores are named {sorted(scores)} but weights {sorted(weights)}; give each a weight")
     for name, weight in weights.items():
         if not np.isfinite(weight):
             raise ValueError(f"the weight of reward {name!r} is {weight}; it must be a finite number")

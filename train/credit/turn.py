@@ -16,9 +16,7 @@ from train.credit.group import Group, to_rows
 from train.credit.row import Row
 
 
-def turn_advantages(
-    rewards: NDArray[np.float64], *, discount: float = 1.0, scale: bool = True
-) -> NDArray[np.float64]:
+def turn_advantages(rewards: NDArray[np.float64], *, discount: float = 1.0, scale: bool = True) -> NDArray[np.float64]:
     """Returns to go, z-scored per turn index over the trajectories that have the turn.
 
     rewards: `[num_trajectories, max_turns]`, NaN where a trajectory has no such turn. The result has the same shape. A

@@ -1,0 +1,405 @@
+"""The learner: TRL's GRPO parts and loss under an optimiser step of our own.
+
+TRL's `GRPOTrainer` builds model, reference model, adapters, optimiser, schedule and accelerate, and its `_compute_loss`
+is what is minimised. Its loop is not used: it drops remainder rows and wants groups of a fixed size. `update` takes any
+number of rows, packs them by tokens, and tells TRL the size of the whole step for each micro-batch, so that the summed
+gradient is that of the loss over all rows of all ranks at once.
+
+What TRL calls the completion starts at a trajectory's second token here. The prompt's and the observations' tokens
+carry mask 0, which is all that tells them apart for the loss, and no row is padded on the left.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from numpy.typing import NDArray
+from peft import LoraConfig
+from torch import nn
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers.utils import logging
+from trl import GRPOConfig, GRPOTrainer
+from trl.models.utils import disable_gradient_checkpointing
+from trl.trainer.utils import add_fused_lm_head, use_adapter
+
+from agent.trajectory import Trajectory
+from train.credit.row import Row
+from train.learner_config import ROW_AVERAGED, LearnerConfig
+from train.learner_metrics import StepMetrics, StepTotals
+from train.learner_state import LearnerState, capture_state, restore_state
+from train.packing import MicroBatch, check_row, empty_batch, pack_rows
+from train.sampled_logprobs import sampled_logprobs, tiled_logprobs
+from train.weights import base_model, merged_weights, save_folder
+
+TILED_ABOVE_VOCABULARY = 32_768
+"""Vocabularies above this use TRL's tiled head by default: dense logits at 4,096 sampled tokens would pass 0.5 GB."""
+
+_DROPOUT_RATES = ("attention_dropout", "activation_dropout", "hidden_dropout", "dropout", "attn_pdrop")
+
+
+def _no_reward(completions: list[Any], **_: Any) -> list[float]:
+    """TRL's constructor wants a reward function; nothing calls it."""
+    return [0.0] * len(completions)
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    was_on = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_on:
+            logging.enable_progress_bar()
+
+
+def _switch_off_dropout(model: nn.Module) -> None:
+    """Attention keeps its dropout rate as a number, which TRL's `disable_dropout` does not reach."""
+    for module in model.modules():
+        for name in _DROPOUT_RATES:
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)
+
+
+class Learner(GRPOTrainer):
+    """A policy and everything that changes its weights. Make one with `Learner.create`."""
+
+    settings: LearnerConfig
+    temperature: float
+
+    @classmethod
+    def create(
+        cls,
+        model_path: str | Path,
+        tokenizer: PreTrainedTokenizerBase | None,
+        config: LearnerConfig,
+        output_dir: str | Path,
+        *,
+        total_steps: int | None = None,
+    ) -> "Learner":
+        """Load a policy from a Hugging Face folder or id and prepare to update it. Silent, and writes no log.
+
+        `tokenizer` None is read from the same place. `total_steps` counts `update` calls; schedules that fall need it.
+
+        Raises:
+            FileNotFoundError: no such folder, or a folder without config.json.
+            ValueError: a schedule that needs `total_steps`, or what TRL refuses.
+        """
+        folder = Path(model_path)
+        if folder.exists() and not (folder / "config.json").is_file():
+            raise FileNotFoundError(f"{folder} has no config.json; give a Hugging Face model folder or a model id")
+        if tokenizer is None:
+            tokenizer = AutoTokenizer.from_pretrained(str(model_path))
+        optimiser_steps = None if total_steps is None else total_steps * config.updates_per_batch
+        arguments = config.to_grpo_config(Path(output_dir), total_steps=optimiser_steps)
+        lora = config.peft and LoraConfig(
+            r=config.peft.rank,
+            lora_alpha=config.peft.alpha,  # type: ignore[arg-type]
+            lora_dropout=0.0,
+            target_modules=config.peft.target_modules
+            if isinstance(config.peft.target_modules, str)
+            else list(config.peft.target_modules),
+            task_type="CAUSAL_LM",
+        )
+        with _no_progress_bars():
+            learner = cls(
+                model=str(model_path),
+                reward_funcs=_no_reward,
+                args=arguments,
+                train_dataset=Dataset.from_dict({"prompt": ["", ""]}),
+                processing_class=tokenizer,
+                peft_config=lora or None,
+            )
+        learner._start(config, arguments)
+        return learner
+
+    def _start(self, config: LearnerConfig, arguments: GRPOConfig) -> None:
+        self.settings = config
+        if config.gradient_checkpointing:
+            self.model.gradient_checkpointing_enable(arguments.gradient_checkpointing_kwargs)
+        _switch_off_dropout(self.model)
+        self._prepare_for_training(arguments.max_steps, None, None)
+        self.model_wrapped.train()
+        self.skipped_steps = 0
+        self._scored: tuple[torch.Tensor, torch.Tensor, torch.Tensor | None] | None = None
+        text_config = self.model.config.get_text_config()
+        self._window: int | None = getattr(text_config, "max_position_embeddings", None)
+        self._tiled = (
+            text_config.vocab_size > TILED_ABOVE_VOCABULARY if config.tiled_lm_head is None else config.tiled_lm_head
+        )
+
+    def _send_telemetry(self) -> None:
+        """TRL reports usage over the network; Waymark does not."""
+
+    @property
+    def step(self) -> int:
+        """Optimiser steps so far, skipped ones included."""
+        return int(self.state.global_step)
+
+    def update(
+        self, rows: Sequence[Row], trajectories: Mapping[str, Trajectory], temperature: float = 1.0
+    ) -> dict[str, float]:
+        """One update on rows (`updates_per_batch` optimiser steps), whatever their number; each rank gives its own.
+
+        `trajectories` is keyed by id; `temperature` is the one they were sampled at. A row without a trained token is
+        left out and enters no denominator. A step whose gradient is NaN or infinite changes nothing and is counted in
+        `skipped_steps`. Without a row on any rank nothing happens.
+
+        Returns:
+            `loss`, `grad_norm` (before clipping), `learning_rate`, `entropy` (nats a token), `clip_ratio` (share of
+            tokens; loss types that clip), `kl` (against the reference; beta above 0), `sampler_kl`,
+            `sampler_ratio_mean`, `sampler_ratio_max` (learner over engine probability of the sampled tokens, before the
+            step), `importance_weight_mean` (if they are on), `rows`, `rows_without_gradient`, `tokens` (trained),
+            `padding` (share of the forward pass), `micro_batches`, `skipped_steps` (so far), `seconds`. Entropy, ratios
+            and KL are over the rows that were run. Numbers are this rank's, sizes of its own rows included.
+
+        Raises:
+            ValueError: a row that does not fit its trajectory, a temperature of 0 or less, or advantages that differ
+                inside a trajectory under sequence-level ratios.
+        """
+        self._set_temperature(temperature)
+        batches, totals = self._pack(rows, trajectories)
+        metrics = StepMetrics(totals, batches)
+        learning_rate = self._get_learning_rate()
+        if totals.all_rows:
+            for batch in batches:
+                batch.reference_logprobs = self._reference_logprobs(batch)
+            for _ in range(self.settings.updates_per_batch):
+                learning_rate = self._get_learning_rate()
+                self._optimiser_step(batches, totals, metrics)
+        return metrics.summary(learning_rate=learning_rate, skipped_steps=self.skipped_steps)
+
+    def score(
+        self, rows: Sequence[Row], trajectories: Mapping[str, Trajectory], temperature: float = 1.0
+    ) -> list[NDArray[np.float64]]:
+        """The learner's logprobs of each row's trained tokens, 0 elsewhere: one `[last_token - first_token]` a row."""
+        self._set_temperature(temperature)
+        for row in rows:
+            check_row(row, trajectories, context_window=self._window)
+        result: list[NDArray[np.float64]] = [np.zeros(0)] * len(rows)
+        with torch.no_grad():
+            for batch in self._micro_batches(rows, trajectories):
+                logprobs = self._forward(self.model_wrapped, batch)[0].double().cpu().numpy()
+                for place, index in enumerate(batch.row_indices):
+                    row = rows[index]
+                    whole = np.concatenate([[0.0], logprobs[place]])
+                    result[index] = whole[row.first_token : row.last_token]
+        return result
+
+    def named_weights(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Every weight by its name in the plain model, adapters merged in: for `Engine.update_weights`."""
+        return merged_weights(self._unwrapped())
+
+    def save_model_folder(self, path: str | Path) -> None:
+        """Write the policy as an ordinary Hugging Face folder, tokenizer included."""
+        save_folder(self._unwrapped(), self._tokenizer, Path(path))
+
+    def state_dict(self) -> LearnerState:
+        """Copies of everything a resume needs: weights, optimiser, schedule, step counts and random states."""
+        plain = {"step": self.step, "skipped_steps": self.skipped_steps}
+        return capture_state(self._unwrapped(), self.optimizer, self.lr_scheduler, plain=plain)
+
+    def load_state_dict(self, state: LearnerState) -> None:
+        """Go on where `state_dict` was taken, bit for bit on the same machine.
+
+        Raises:
+            ValueError: the state belongs to another model.
+        """
+        restore_state(state, self._unwrapped(), self.optimizer, self.lr_scheduler)
+        self.state.global_step = state.plain["step"]
+        self.skipped_steps = state.plain["skipped_steps"]
+
+    def save_state(self, folder: str | Path) -> None:
+        """Write `state_dict` into a folder as safetensors and JSON."""
+        self.state_dict().save(Path(folder))
+
+    def load_state(self, folder: str | Path) -> None:
+        """Read a folder that `save_state` wrote. Raises FileNotFoundError or ValueError, saying what is wrong."""
+        self.load_state_dict(LearnerState.load(Path(folder)))
+
+    def _unwrapped(self) -> nn.Module:
+        return self.accelerator.unwrap_model(self.model)
+
+    def _set_temperature(self, temperature: float) -> None:
+        if not temperature > 0:
+            raise ValueError(
+                f"temperature is {temperature}; rows must be sampled at a temperature above 0 to be learnt from"
+            )
+        if temperature == self.temperature:
+            return
+        self.temperature = temperature
+        if self._tiled:
+            policy_outputs = ("log_probs", "entropy")
+            add_fused_lm_head(base_model(self._unwrapped()), temperature=temperature, outputs=policy_outputs)
+            if self.ref_model is not None:
+                add_fused_lm_head(self.accelerator.unwrap_model(self.ref_model), temperature=temperature)
+
+    def _pack(self, rows: Sequence[Row], trajectories: Mapping[str, Trajectory]) -> tuple[list[MicroBatch], StepTotals]:
+        trained = []
+        for row in rows:
+            check_row(row, trajectories, context_window=self._window)
+            if row.loss_mask.any():
+                trained.append(row)
+        run = [row for row in trained if self._has_gradient(row)]
+        batches = self._micro_batches(run, trajectories)
+        tokens = sum(int(row.loss_mask.sum()) for row in trained)
+        sizes = torch.tensor([[len(trained), tokens, len(batches)]], device=self.accelerator.device)
+        everywhere = self.accelerator.gather(sizes)
+        totals = StepTotals(
+            rows=len(trained),
+            tokens=tokens,
+            rows_without_gradient=len(trained) - len(run),
+            all_rows=int(everywhere[:, 0].sum()),
+            all_tokens=int(everywhere[:, 1].sum()),
+            num_micro_batches=max(1, int(everywhere[:, 2].max())),
+        )
+        while len(batches) < totals.num_micro_batches:
+            batches.append(empty_batch(pad_id=self._tokenizer.pad_token_id, device=self.accelerator.device))
+        return batches, totals
+
+    def _micro_batches(self, rows: Sequence[Row], trajectories: Mapping[str, Trajectory]) -> list[MicroBatch]:
+        return pack_rows(
+            rows,
+            trajectories,
+            max_tokens=self.settings.max_tokens_per_micro_batch,
+            pad_id=self._tokenizer.pad_token_id,
+            device=self.accelerator.device,
+        )
+
+    def _has_gradient(self, row: Row) -> bool:
+        config = self.settings
+        if config.importance_sampling_level == "sequence":
+            advantages = row.advantages[row.loss_mask == 1]
+            if (advantages != advantages[0]).any():
+                raise ValueError(
+                    f"trajectory {row.trajectory_id!r} has different advantages on its tokens, but "
+                    "importance_sampling_level: sequence has one ratio for all of them; use credit outcome or "
+                    "outcome_mean, or importance_sampling_level: token"
+                )
+        if not config.skip_rows_without_gradient or config.beta > 0 or config.entropy_coef > 0 or self.aux_loss_enabled:
+            return True
+        return bool(((row.advantages != 0) & (row.loss_mask == 1)).any())
+
+    def _optimiser_step(self, batches: Sequence[MicroBatch], totals: StepTotals, metrics: StepMetrics) -> None:
+        model = self.model_wrapped
+        for position, batch in enumerate(batches):
+            last = position == len(batches) - 1
+            with nullcontext() if last else self.accelerator.no_sync(model):
+                loss = self._compute_loss(model, self._inputs(batch, totals, metrics))
+                self.accelerator.backward(loss)
+            metrics.add_loss(loss, batch, self._metrics["train"])
+            self._metrics["train"].clear()
+        norm = float(self.accelerator.clip_grad_norm_(model.parameters(), self.settings.max_grad_norm))
+        metrics.add_grad_norm(norm)
+        if math.isfinite(norm):
+            self.optimizer.step()
+            self.lr_scheduler.step()
+        else:
+            self.skipped_steps += 1
+        self.optimizer.zero_grad(set_to_none=True)
+        self.state.global_step += 1
+
+    def _inputs(self, batch: MicroBatch, totals: StepTotals, metrics: StepMetrics) -> dict[str, Any]:
+        """What TRL's loss reads, and what makes the micro-batches' losses add up to that of the whole step.
+
+        TRL divides by `current_gradient_accumulation_steps`, meaning equal micro-batches. Told how many micro-batches
+        like this one the whole step would hold, counted in rows or in tokens as the loss type does, the division is
+        exact. Ranks are averaged by accelerate, hence their number.
+        """
+        ranks = self.accelerator.num_processes
+        sampled = max(1, batch.num_sampled)
+        if self.loss_type in ROW_AVERAGED:
+            self.current_gradient_accumulation_steps = totals.all_rows / (batch.num_rows * ranks)
+        else:
+            self.current_gradient_accumulation_steps = totals.all_tokens / (sampled * ranks)
+        advantages = batch.advantages
+        if self.importance_sampling_level == "sequence":
+            per_row = (advantages * batch.policy_mask).sum(dim=1) / batch.policy_mask.sum(dim=1).clamp(min=1)
+            advantages = per_row.unsqueeze(1)
+        inputs: dict[str, Any] = {
+            "prompt_ids": batch.input_ids[:, :1],
+            "prompt_mask": torch.ones_like(batch.input_ids[:, :1]),
+            "completion_ids": batch.input_ids[:, 1:],
+            "completion_mask": batch.completion_mask,
+            "tool_mask": batch.policy_mask,
+            "advantages": advantages,
+            "num_items_in_batch": torch.tensor(float(sampled * ranks), device=batch.input_ids.device),
+            "waymark": (batch, totals, metrics),
+        }
+        if batch.old_logprobs is not None:
+            inputs["old_per_token_logps"] = batch.old_logprobs
+        if batch.reference_logprobs is not None:
+            inputs["ref_per_token_logps"] = batch.reference_logprobs
+        return inputs
+
+    def _compute_loss(self, model: nn.Module, inputs: dict[str, Any]) -> torch.Tensor:
+        """TRL's loss on logprobs that were computed at sampled tokens only; TRL's own path for inputs not ours."""
+        if "waymark" not in inputs:
+            return super()._compute_loss(model, inputs)
+        batch, totals, metrics = inputs["waymark"]
+        logprobs, entropies, _ = self._scored = self._forward(model, batch, with_aux_loss=self.aux_loss_enabled)
+        try:
+            if batch.old_logprobs is None:
+                metrics.add_sampler(logprobs, batch)
+                if self.settings.updates_per_batch > 1 or self.settings.importance_weight_cap is not None:
+                    batch.old_logprobs = logprobs.detach()
+            if self.settings.importance_weight_cap is not None:
+                weights = importance_weights(batch, cap=self.settings.importance_weight_cap)
+                metrics.add_weights(weights, batch)
+                inputs = {**inputs, "advantages": inputs["advantages"] * weights}
+            loss = super()._compute_loss(model, inputs)
+        finally:
+            self._scored = None
+        if self.settings.entropy_coef > 0:
+            bonus = (entropies * batch.policy_mask).sum() * self.accelerator.num_processes / max(1, totals.all_tokens)
+            loss = loss - self.settings.entropy_coef * bonus
+        return loss
+
+    def _get_per_token_logps_and_entropies(
+        self, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        if self._scored is not None:
+            return self._scored
+        return super()._get_per_token_logps_and_entropies(*args, **kwargs)
+
+    def _forward(
+        self, model: nn.Module, batch: MicroBatch, *, with_aux_loss: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        if self._tiled:
+            with self.accelerator.autocast():
+                return tiled_logprobs(model, batch, with_aux_loss=with_aux_loss)
+        return sampled_logprobs(
+            model,
+            base_model(self.accelerator.unwrap_model(model)),
+            batch,
+            temperature=self.temperature,
+            entropy_gradient=self.settings.entropy_coef > 0,
+            with_aux_loss=with_aux_loss,
+        )
+
+    def _reference_logprobs(self, batch: MicroBatch) -> torch.Tensor | None:
+        if self.beta == 0.0:
+            return None
+        with torch.no_grad(), disable_gradient_checkpointing(self.model, self.args.gradient_checkpointing_kwargs):
+            if self.ref_model is not None:
+                return self._forward(self.ref_model, batch)[0]
+            with use_adapter(self._unwrapped(), adapter_name=None):
+                return self._forward(self.model_wrapped, batch)[0]
+
+
+def importance_weights(batch: MicroBatch, *, cap: float) -> torch.Tensor:
+    """`min(exp(learner - engine logprob), cap)`, detached, 1 off the sampled tokens: `[num_rows, num_tokens - 1]`.
+
+    The learner's logprobs are those before the first step on the batch. Multiplied into advantages this is TRL's
+    `token_truncate` correction, because `min(r w A, clip(r) w A) = w min(r A, clip(r) A)` for w of 0 or more. A logprob
+    that the engine could not tell (NaN) counts as no correction, as in TRL. Yao et al. 2025, truncated importance
+    sampling.
+    """
+    assert batch.old_logprobs is not None
+    difference = torch.nan_to_num((batch.old_logprobs - batch.engine_logprobs) * batch.policy_mask, nan=0.0)
+    return difference.exp().clamp(max=cap)
