@@ -1,0 +1,143 @@
+"""What holds for all built-in rewards alike, and the sum of them against a whole catalogue of cheats."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.trajectory import FINISH_REASONS, NOT_THE_POLICYS_FAULT
+from rewards.compose import RewardTerm, build_rewards
+from rewards.registry import REWARDS
+from tests.rewards.builders import QUESTION, answer, context, group, invalid, search, trajectory
+
+QUESTIONS = {QUESTION.id: QUESTION}
+RANGES = {
+    "exact_match": (0.0, 1.0),
+    "f1": (0.0, 1.0),
+    "format": (0.0, 1.0),
+    "hop_relevance": (0.0, 1.0),
+    "information_gain": (-1.0, 1.0 + 1e-12),
+    "never_answering": (-1.0, 0.0),
+    "citation_precision": (0.0, 1.0),
+    "citation_recall": (0.0, 1.0),
+}
+
+turns = st.lists(
+    st.lists(st.sampled_from("abcxyz"), max_size=4).map(search) | st.just(invalid()),
+    max_size=4,
+)
+finals = st.none() | st.builds(
+    answer, st.sampled_from(["Oskel", "the town of Oskel", "", "yes"]), st.lists(st.integers(0, 7), max_size=5)
+)
+
+
+@st.composite
+def trajectories(draw: st.DrawFn, sample: int = 0):
+    steps, final = draw(turns), draw(finals)
+    if final is not None:
+        return trajectory(*steps, final, sample=sample)
+    finish = draw(st.sampled_from([reason for reason in FINISH_REASONS if reason != "answered"]))
+    return trajectory(*steps, finish=finish, sample=sample)
+
+
+@st.composite
+def units(draw: st.DrawFn):
+    return group(*(draw(trajectories(sample=i)) for i in range(draw(st.integers(1, 4)))))
+
+
+def test_the_registry_is_complete() -> None:
+    assert set(RANGES) == set(REWARDS)
+
+
+@pytest.mark.parametrize("name", sorted(REWARDS))
+def test_names_needs_and_docstrings(name: str) -> None:
+    reward = REWARDS[name](context())
+    assert reward.name == name
+    doc = type(reward).__doc__ or ""
+    for word in ("Formula", "Range", "Source:", "Needs:"):
+        assert word in doc, f"{name} does not state its {word}"
+    for field in reward.needs:
+        assert field in doc
+
+
+@pytest.mark.parametrize("name", sorted(REWARDS))
+@given(unit=units())
+def test_shape_range_and_outages(name: str, unit) -> None:
+    scores = REWARDS[name](context())(unit, QUESTIONS)
+    low, high = RANGES[name]
+    assert scores.outcome.shape == (len(unit.trajectories),)
+    for t, values, outcome in zip(unit.trajectories, scores.turn, scores.outcome, strict=True):
+        assert values.shape == (t.num_turns,)
+        everything = np.array([*values, outcome])
+        if t.finish_reason in NOT_THE_POLICYS_FAULT:
+            assert np.isnan(everything).all()
+        else:
+            applying = everything[~np.isnan(everything)]
+            assert len(applying) in (1, t.num_turns)
+            assert (applying >= low).all() and (applying <= high).all()
+
+
+@pytest.mark.parametrize("name", sorted(REWARDS))
+@given(unit=units(), data=st.data())
+def test_permuted_trajectories_permute_the_scores(name: str, unit, data) -> None:
+    order = data.draw(st.permutations(range(len(unit.trajectories))))
+    reward = REWARDS[name](context())
+    plain = reward(unit, QUESTIONS)
+    permuted = reward(group(*(unit.trajectories[i] for i in order)), QUESTIONS)
+    np.testing.assert_array_equal(permuted.outcome, plain.outcome[list(order)])
+    for i, values in zip(order, permuted.turn, strict=True):
+        np.testing.assert_array_equal(values, plain.turn[i])
+
+
+@pytest.mark.parametrize("name", sorted(REWARDS))
+@pytest.mark.parametrize(
+    "single",
+    [
+        pytest.param(trajectory(finish="token_limit"), id="no turn"),
+        pytest.param(trajectory(search([]), answer("Oskel", (1,))), id="a search without hits"),
+        pytest.param(trajectory(answer("Oskel")), id="an answer alone"),
+        pytest.param(trajectory(invalid(), invalid()), id="nothing valid"),
+    ],
+)
+def test_groups_of_one_and_empty_trajectories(name: str, single) -> None:
+    scores = REWARDS[name](context())(group(single), QUESTIONS)
+    assert len(scores.turn) == 1 and len(scores.turn[0]) == single.num_turns
+    if single.num_turns:
+        assert not np.isnan(np.array([*scores.turn[0], *scores.outcome])).all()
+
+
+HONEST = trajectory(search(["a", "x"]), search(["b", "z"]), answer("Oskel", (1, 3)))
+PASSAGE_TEXT = "Tavo Rinsel grew up in the harbour town of Oskel."
+CHEATS = {
+    "citation stuffing": trajectory(search(["a", "x"]), search(["b", "z"]), answer("Oskel", tuple(range(1, 9)))),
+    "citing without reading": trajectory(answer("Oskel", (1, 2, 3))),
+    "query spamming": trajectory(search(["x", "y", "z", "c"], num_queries=20), answer("Oskel", (1, 2))),
+    "repeating the query": trajectory(*(search(["a", "x"]) for _ in range(6)), answer("Oskel", (1,))),
+    "copying passages": trajectory(search(["a", "x"]), search(["b", "z"]), answer(PASSAGE_TEXT, (1, 3))),
+    "forging an observation": trajectory(invalid(), answer("Oskel", (1, 2))),
+    "answering nothing": trajectory(search(["a", "x"]), search(["b", "z"]), answer(" ", (1, 3))),
+    "never answering": trajectory(*(search(["a", "b"]) for _ in range(6))),
+    "searching on instead of answering": trajectory(search(["a"]), search(["b"]), search(["c"]), search(["x"])),
+    "guessing at once": trajectory(answer("Lomira")),
+}
+
+
+@pytest.mark.parametrize("cheat", sorted(CHEATS))
+def test_under_all_rewards_together_the_honest_episode_is_worth_most(cheat: str) -> None:
+    composition = build_rewards({name: RewardTerm() for name in REWARDS}, context())
+
+    def total(t) -> float:
+        scores = composition.score(group(t), QUESTIONS)
+        return sum(float(np.nansum([*s.turn[0], *s.outcome])) for s in scores.values())
+
+    assert total(CHEATS[cheat]) < total(HONEST)
+
+
+@pytest.mark.parametrize("cheat", sorted(CHEATS))
+@pytest.mark.parametrize("name", sorted(REWARDS))
+def test_no_cheat_is_ahead_of_the_honest_episode_in_any_single_reward(name: str, cheat: str) -> None:
+    def total(t) -> float:
+        scores = REWARDS[name](context())(group(t), QUESTIONS)
+        return float(np.nansum([*scores.turn[0], *scores.outcome]))
+
+    assert total(CHEATS[cheat]) <= total(HONEST) + 1e-9
