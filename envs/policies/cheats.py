@@ -38,7 +38,7 @@ class QuerySpammer:
         """Another search, always."""
         names = dict.fromkeys(names_in(question.wording(view)))
         for seen in seen_passages(turns).values():
-            names.update(dict.fromkeys(names_in(seen.passage.contents)))
+            names.update(dict.fromkeys([*names_in(seen.passage.title), *names_in(seen.passage.text)]))
         queries = list(names) or [question.wording(view)]
         return self._script.search(None, queries[len(turns) % len(queries)])
 
