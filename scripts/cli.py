@@ -29,6 +29,9 @@ from scripts.threads import set_thread_budget, take_threads
 BAD_INPUT = (ValueError, FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
 """What a verb raises where the user can put it right: exit code 2 and the message alone."""
 
+INTERRUPTED = 130
+"""The shell's exit code for a program that Ctrl-C ended."""
+
 ORDER = ("quickstart", "make-world", "build-index", "evaluate-index", "train", "evaluate")
 """The order of the road through the house; verbs that are not in it follow by name."""
 
@@ -121,14 +124,22 @@ def _exit_with(command: Callable[..., Any], arguments: list[str], *, prog_name: 
         set_thread_budget(threads, os.environ)
         command(rest, prog_name=prog_name)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+        _leave_interrupted()
+    except SystemExit as done:  # how typer leaves: with --help, with a usage error, and on Ctrl-C inside a verb
+        if done.code == INTERRUPTED:
+            _leave_interrupted()
+        raise
     except BAD_INPUT as error:
         if os.environ.get("WAYMARK_TRACEBACK"):
             traceback.print_exc()
         print(f"waymark: {describe_error(error)}", file=sys.stderr)
         sys.exit(2)
     sys.exit(0)
+
+
+def _leave_interrupted() -> NoReturn:
+    print("interrupted", file=sys.stderr)
+    sys.exit(INTERRUPTED)
 
 
 def describe_error(error: BaseException) -> str:

@@ -1,0 +1,169 @@
+"""The console command: fast, lists what exists, and answers bad input with one message and exit code 2."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import pytest
+import typer
+from pydantic import BaseModel, ConfigDict, Field
+
+from scripts.cli import describe_error, run, verbs
+
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+
+
+def waymark(*arguments: str, code: str = "") -> subprocess.CompletedProcess[str]:
+    """Run the console command in a process of its own, then the Python of `code` where it has returned."""
+    program = f"from scripts.cli import main\ntry:\n    main()\nfinally:\n    {code or 'pass'}"
+    command = [sys.executable, "-c", program, *arguments]
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+
+
+def run_verb(verb: object, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
+    """Run a function as `python -m scripts.VERB` would, and return the exit code."""
+    monkeypatch.setattr(sys, "argv", ["verb", *arguments])
+    with pytest.raises(SystemExit) as exit_:
+        run(verb)  # type: ignore[arg-type]
+    return int(exit_.value.code or 0)
+
+
+def test_help_lists_the_verbs_without_importing_what_they_need() -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    heavy = "import sys; print('HEAVY', {'torch', 'numba', 'transformers', 'numpy'} & set(sys.modules))"
+    result = waymark("--help", code=heavy)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert result.returncode == 0
+    assert "HEAVY set()" in result.stdout
+    assert all(verb in result.stdout for verb in verbs())
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0
+
+
+def test_a_verb_is_a_file_that_defines_a_function_of_its_name(tmp_path: Path) -> None:
+    (tmp_path / "make_tea.py").write_text('def make_tea():\n    """Make tea.\n\n    More."""')
+    (tmp_path / "kettle.py").write_text("def boil(): ...")
+    (tmp_path / "train.py").write_text('def train():\n    """Train."""')
+    assert verbs(tmp_path) == {"train": "Train.", "make-tea": "Make tea."}
+
+
+@pytest.mark.parametrize("verb", verbs())
+def test_every_verb_shows_its_options_and_an_example(verb: str) -> None:
+    result = waymark(verb, "--help")
+    assert result.returncode == 0, result.stderr
+    assert verbs()[verb]
+    assert f"waymark {verb}" in result.stdout.split("Example", 1)[1], "its docstring has no 'Example: waymark ...'"
+
+
+@pytest.mark.parametrize("verb", verbs())
+def test_a_verb_is_the_same_code_as_a_module(verb: str) -> None:
+    module = f"scripts.{verb.replace('-', '_')}"
+    command = [sys.executable, "-m", module, "--help"]
+    as_module = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    assert as_module.split("╭", 1)[1] == waymark(verb, "--help").stdout.split("╭", 1)[1]
+
+
+def test_an_unknown_verb_is_answered_with_the_verbs_there_are() -> None:
+    result = waymark("trian")
+    assert result.returncode == 2
+    assert result.stderr.startswith("waymark: there is no verb 'trian'; the verbs are ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_an_unknown_option_is_bad_input() -> None:
+    result = waymark("train", "--no-such-option")
+    assert result.returncode == 2
+    assert "--no-such-option" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (ValueError("k is 9; the corpus has 5 passages; give k <= 5"), "waymark: k is 9; the corpus has 5 passages"),
+        (FileNotFoundError(2, "No such file or directory", "a.jsonl"), "waymark: No such file or directory: a.jsonl"),
+        (FileNotFoundError("no index at x; build one"), "waymark: no index at x; build one"),
+    ],
+)
+def test_bad_input_is_one_message_and_exit_code_2(
+    error: Exception, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def verb() -> None:
+        raise error
+
+    assert run_verb(verb, [], monkeypatch) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith(message)
+    assert captured.out == ""
+    assert "Traceback" not in captured.err
+
+
+def test_the_traceback_of_bad_input_is_there_for_who_asks(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def verb() -> None:
+        raise ValueError("wrong")
+
+    monkeypatch.setenv("WAYMARK_TRACEBACK", "1")
+    assert run_verb(verb, [], monkeypatch) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_fault_of_our_own_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def verb() -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(sys, "argv", ["verb"])
+    with pytest.raises(RuntimeError, match="a bug"):
+        run(verb)
+
+
+def test_a_config_error_names_each_field_and_what_was_given() -> None:
+    class Settings(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+        steps: int = Field(ge=1)
+
+    with pytest.raises(ValueError) as caught:
+        Settings.model_validate({"steps": 0, "stpes": 3})
+    lines = describe_error(caught.value).splitlines()
+    assert lines[0] == "Settings does not hold:"
+    assert "steps: Input should be greater than or equal to 1 (given: 0)" in lines[1]
+    assert "stpes: Extra inputs are not permitted (given: 3)" in lines[2]
+
+
+def test_arguments_reach_the_verb_and_threads_may_stand_anywhere(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def verb(name: str, size: Annotated[int, typer.Option()] = 1) -> None:
+        print(name, size, os.environ["OMP_NUM_THREADS"])
+
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    assert run_verb(verb, ["world", "--threads", "3", "--size", "2"], monkeypatch) == 0
+    assert capsys.readouterr().out == "world 2 3\n"
+
+
+def test_threads_that_are_no_number_are_bad_input() -> None:
+    result = waymark("train", "--threads", "many")
+    assert result.returncode == 2
+    assert result.stderr == "waymark: --threads is 'many'; give a whole number of at least 1, such as --threads 2\n"
+
+
+def test_ctrl_c_ends_with_exit_code_130() -> None:
+    program = (
+        "import time\nfrom scripts.cli import run\n"
+        "def wait():\n    print('ready', flush=True)\n    time.sleep(60)\nrun(wait)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    started = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert error == "interrupted\n"
+    assert time.monotonic() - started < 10
