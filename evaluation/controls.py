@@ -19,6 +19,7 @@ from envs.search_env import EpisodeLimits
 from evaluation.metrics import Evaluation
 from evaluation.run import evaluate_policy
 from retrieval.passage import Hit, Passage
+from retrieval.request import check_request
 from retrieval.retriever import Retriever
 
 MAX_RANDOM_POOL = 100_000
@@ -46,7 +47,7 @@ class EmptyRetriever:
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         """An empty list for every query."""
-        _check_request(queries, k)
+        check_request(queries, k, self.num_passages)
         return [[] for _ in queries]
 
     def get(self, passage_id: str) -> Passage:
@@ -72,8 +73,8 @@ class RandomRetriever:
         return self.inner.num_passages
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
-        """`k` distinct random passages for every query (fewer where the corpus has fewer), scores 1/rank."""
-        _check_request(queries, k)
+        """`k` distinct random passages for every query, scores 1/rank."""
+        check_request(queries, k, self.num_passages)
         found = []
         for query in queries:
             digest = hashlib.blake2b(f"{self.seed}/{query}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
@@ -141,13 +142,6 @@ async def evaluate_controls(
             questions, retriever=retriever, limits=control.limits_of(limits), seed=seed, **settings
         )
     return results
-
-
-def _check_request(queries: Sequence[str], k: int) -> None:
-    if k < 1:
-        raise ValueError(f"k is {k}; ask for at least 1 passage")
-    if any(not query.strip() for query in queries):
-        raise ValueError("a query is empty; give at least one word")
 
 
 def _uniform_sample(ids: Iterator[str], size: int, seed: int) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Ask a policy a set of questions, and score what comes back.
 
-The policy is an engine (greedy by default) or a scripted one; both go through `envs.episode`, the same code that training
-samples with, so an evaluation never measures another agent than the one that was trained.
+The policy is an engine (greedy by default) or a scripted one; both go through `envs.episode`, the same code that
+training samples with, so an evaluation never measures another agent than the one that was trained.
 """
 
 from collections.abc import Callable, Sequence

@@ -60,7 +60,8 @@ class TrajectoryWriter:
         self._folder = Path(folder)
         self._folder.mkdir(parents=True, exist_ok=True)
         self._compressor = zstandard.ZstdCompressor(level=3)
-        self._open(last_step=None)
+        self._end = self._repair(None)
+        self._data, self._index = self._open_files()
 
     def keep_until(self, last_step: int) -> None:
         """Cut the store off before the first record of a step after `last_step`.
@@ -68,7 +69,8 @@ class TrajectoryWriter:
         A resumed run calls this with its checkpoint's step, because what came later will be sampled again.
         """
         self.close()
-        self._open(last_step)
+        self._end = self._repair(last_step)
+        self._data, self._index = self._open_files()
 
     def append(
         self,
@@ -110,10 +112,8 @@ class TrajectoryWriter:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
 
-    def _open(self, last_step: int | None) -> None:
-        self._end = self._repair(last_step)
-        self._data = (self._folder / DATA_FILE).open("ab")
-        self._index = (self._folder / INDEX_FILE).open("ab")
+    def _open_files(self) -> tuple[BinaryIO, BinaryIO]:
+        return (self._folder / DATA_FILE).open("ab"), (self._folder / INDEX_FILE).open("ab")
 
     def _repair(self, last_step: int | None) -> int:
         """Cut off what a killed run left half written and steps after `last_step`; the byte where to go on."""
