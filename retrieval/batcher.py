@@ -9,6 +9,7 @@ import asyncio
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from retrieval.passage import Hit
@@ -115,7 +116,7 @@ class MicroBatcher:
         self._max_in_flight = max_in_flight
         self._pending = _Pending()
         self._running: set[asyncio.Task[None]] = set()
-        self._waiting = 0
+        self._unanswered: set[asyncio.Future[list[Hit]]] = set()
         self._timer: asyncio.Handle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._counters = _Counters()
@@ -144,13 +145,13 @@ class MicroBatcher:
         if self._closed:
             raise RuntimeError("the batcher is closed; make a new one")
         if loop is not self._loop:
-            if self._waiting:
+            if self._unanswered:
                 raise RuntimeError("the batcher has unanswered queries of another event loop; use one batcher a loop")
             self._bind(loop)
         request = _Request(query, k, loop.create_future())
         started = time.perf_counter()
         self._counters.queries += 1
-        self._waiting += 1
+        self._unanswered.add(request.answer)
         self._pending.window.append(request)
         if len(self._pending.window) >= self._max_batch:
             self._close_window()
@@ -166,7 +167,7 @@ class MicroBatcher:
                 "the retriever hangs or is overloaded (timeout_s, retries and max_in_flight bound the wait)"
             ) from None
         finally:
-            self._waiting -= 1
+            self._unanswered.discard(request.answer)
             latency = time.perf_counter() - started
             self._counters.total_latency_s += latency
             self._counters.max_latency_s = max(self._counters.max_latency_s, latency)
@@ -175,8 +176,8 @@ class MicroBatcher:
         """Refuse new searches and wait for those under way, which the deadlines bound."""
         self._closed = True
         self._close_window()
-        while self._running:
-            await asyncio.wait(set(self._running))
+        if self._unanswered:
+            await asyncio.wait(set(self._unanswered))
 
     async def __aenter__(self) -> "MicroBatcher":
         return self
@@ -250,16 +251,16 @@ class MicroBatcher:
         if isinstance(error, ValueError):
             self._refused(batch, error)
         else:
-            await self._failed(batch, error)
+            self._failed(batch, error)
 
     def _refused(self, batch: list[_Request], error: ValueError) -> None:
         if len(batch) == 1:
             if not batch[0].answer.done():
                 batch[0].answer.set_exception(error)
             return
-        self._pending.batches.extend([request] for request in batch)
+        self._send_one_by_one(batch)
 
-    async def _failed(self, batch: list[_Request], error: Exception) -> None:
+    def _failed(self, batch: list[_Request], error: Exception) -> None:
         attempts = batch[0].attempts + 1
         if attempts > self._retries:
             for request in batch:
@@ -272,10 +273,14 @@ class MicroBatcher:
                     request.answer.set_exception(failure)
             return
         self._counters.retries += 1
-        await asyncio.sleep(self._backoff_s * 2 ** (attempts - 1))
         for request in batch:
             request.attempts = attempts
-            self._pending.batches.append([request])
+        pause_s = self._backoff_s * 2 ** (attempts - 1)
+        asyncio.get_running_loop().call_later(pause_s, self._send_one_by_one, batch)
+
+    def _send_one_by_one(self, batch: list[_Request]) -> None:
+        self._pending.batches.extend([request] for request in batch)
+        self._start_batches()
 
     async def _in_thread(self, queries: list[str], k: int) -> list[list[Hit]]:
         """Search in a daemon thread: unlike a pool's, a hanging one never keeps the process from ending."""
@@ -299,7 +304,7 @@ class MicroBatcher:
                 results = self._retriever.search(queries, k)
             except Exception as raised:
                 error = raised
-            if not loop.is_closed():
+            with suppress(RuntimeError):  # the loop was closed, so nobody waits for this any more
                 loop.call_soon_threadsafe(settle, results, error)
 
         threading.Thread(target=search, daemon=True, name="retrieval").start()

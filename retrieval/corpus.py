@@ -94,7 +94,7 @@ class CorpusReader:
                 raise CorpusError(
                     self.path,
                     number,
-                    f"id {passage_id!r} was already used in line {first_line[passage_id]}; give each passage its own id",
+                    f"id {passage_id!r} was already used in line {first_line[passage_id]}; give each passage its own",
                 )
             first_line[passage_id] = number
 

@@ -14,6 +14,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 MANIFEST_FILE = "manifest.json"
 FORMAT_VERSION = 1
 
+_HASHED = {"format_version", "backend", "num_passages", "corpus_hash", "settings", "files"}
+_AGAIN = "build the index again"
+
 
 class Manifest(BaseModel):
     """The manifest of an index folder."""
@@ -45,9 +48,7 @@ class Manifest(BaseModel):
 
     def content_hash(self) -> str:
         """The `index_hash` that the other fields give."""
-        covered = self.model_dump(
-            include={"format_version", "backend", "num_passages", "corpus_hash", "settings", "files"}
-        )
+        covered = self.model_dump(include=_HASHED)
         return hashlib.sha256(json.dumps(covered, sort_keys=True).encode("utf-8")).hexdigest()
 
     def sealed(self) -> "Manifest":
@@ -76,22 +77,19 @@ def read_manifest(folder: Path) -> Manifest:
         raise FileNotFoundError(f"no index at {folder}; build one with `waymark build-index CORPUS --out {folder}`")
     if not path.is_file():
         raise FileNotFoundError(
-            f"{folder} holds no finished index (no {MANIFEST_FILE}); build one with `waymark build-index CORPUS --out DIR`"
+            f"{folder} holds no finished index (it has no {MANIFEST_FILE}); "
+            "build one with `waymark build-index CORPUS --out DIR`"
         )
     try:
         manifest = Manifest.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        raise IndexCorruptError(
-            f"{path} is not an index manifest ({error.errors()[0]['msg']}); build the index again"
-        ) from None
+        raise IndexCorruptError(f"{path} is not an index manifest ({error.errors()[0]['msg']}); {_AGAIN}") from None
     if manifest.format_version != FORMAT_VERSION:
         raise IndexCorruptError(
-            f"{path} is of format version {manifest.format_version}, this code reads {FORMAT_VERSION}; build the index again"
+            f"{path} is of format version {manifest.format_version}, this code reads {FORMAT_VERSION}; {_AGAIN}"
         )
     if manifest.index_hash != manifest.content_hash():
-        raise IndexCorruptError(
-            f"{path} was changed after the build: its index_hash does not match; build the index again"
-        )
+        raise IndexCorruptError(f"{path} was changed after the build: its index_hash does not match; {_AGAIN}")
     return manifest
 
 
@@ -104,12 +102,12 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
     for name, expected in manifest.files.items():
         path = folder / name
         if not path.is_file():
-            raise IndexCorruptError(f"{path} is missing from the index; build the index again")
+            raise IndexCorruptError(f"{path} is missing from the index; {_AGAIN}")
         found = file_checksum(path)
         if found != expected:
             raise IndexCorruptError(
-                f"the checksum of {path} does not match: the manifest says {expected[:12]}..., the file has {found[:12]}...; "
-                "the file was changed or damaged, build the index again"
+                f"the checksum of {path} does not match: the manifest says {expected[:12]}..., the file has "
+                f"{found[:12]}...; it was changed or damaged, {_AGAIN}"
             )
 
 

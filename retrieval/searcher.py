@@ -1,7 +1,7 @@
 """What a backend has to bring: something that takes passages in, and something that ranks their rows.
 
-A backend knows rows (0 is the first passage of the corpus) and scores; ids, passages, checksums and the manifest are the
-index's business.
+A backend knows rows (0 is the first passage of the corpus) and scores; ids, passages, checksums and the manifest are
+the index's business.
 """
 
 from collections.abc import Callable, Iterable, Sequence

@@ -23,7 +23,7 @@ def staged_folder(out: Path, *, may_replace: Callable[[Path], bool]) -> Iterator
 
     Raises:
         FileExistsError: `out` may not be replaced.
-        BlockingIOError: another process is filling the same folder.
+        FileExistsError: another process is filling the same folder.
     """
     out = out.absolute()
     _check_free(out, may_replace)
@@ -73,11 +73,11 @@ def _lock(staging: Path) -> int:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
-            raise BlockingIOError(
+            raise FileExistsError(
                 f"another process is building {staging}; wait for it or choose another folder"
             ) from None
         try:
-            if os.path.samestat(os.fstat(descriptor), os.stat(staging / _LOCK)):
+            if os.path.samestat(os.fstat(descriptor), (staging / _LOCK).stat()):
                 return descriptor
         except FileNotFoundError:
             pass

@@ -1,7 +1,7 @@
 """BM25 with eager scores in bm25s's format: the default backend.
 
-bm25s (Lù, 2024, arXiv:2407.03618) computes the score of every (term, passage) pair when it indexes, so that a query only
-adds up. The folder holds bm25s's own files, equal to what `bm25s.BM25.index` computes (a test compares them), and
+bm25s (Lù, 2024, arXiv:2407.03618) computes the score of every (term, passage) pair at indexing, so a query only adds
+up. The folder holds bm25s's own files, equal to what `bm25s.BM25.index` computes (a test compares them), and
 `bm25s.BM25.load(folder, mmap=True)` reads it. Building differs in memory: term numbers go to disk and postings are made
 for one range of terms at a time. Searching differs in ties: see `kernels`.
 """
@@ -92,8 +92,8 @@ class BM25sBuilder:
         with self._spill as spill:
             if spill.num_terms == 0:
                 raise ValueError(
-                    "no passage of the corpus has a single term to search for; the analyzer drops stopwords and words of "
-                    "one letter: check that the texts are where the format says"
+                    "no passage of the corpus has a single term to search for; the analyzer drops stopwords and words "
+                    "of one letter: check that the texts are where the format says"
                 )
             frequencies = np.zeros(len(self._vocabulary), dtype=np.int64)
             for row, terms, ends in spill.blocks():

@@ -51,8 +51,8 @@ class OkapiBuilder:
         """
         if not self._has_terms:
             raise ValueError(
-                "no passage of the corpus has a single term to search for; the analyzer drops stopwords and words of one "
-                "letter: check that the texts are where the format says"
+                "no passage of the corpus has a single term to search for; the analyzer drops stopwords and words of "
+                "one letter: check that the texts are where the format says"
             )
 
 
