@@ -32,6 +32,8 @@ BAD_INPUT = (ValueError, FileNotFoundError, FileExistsError, IsADirectoryError, 
 INTERRUPTED = 130
 """The shell's exit code for a program that Ctrl-C ended."""
 
+HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
+
 ORDER = ("quickstart", "make-world", "build-index", "evaluate-index", "train", "evaluate")
 """The order of the road through the house; verbs that are not in it follow by name."""
 
@@ -68,7 +70,7 @@ class _LazyVerbs(TyperGroup):
 
 def _command(name: str, function: Callable[..., Any], summary: str | None = None) -> Any:
     single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    single.command(name, help=summary)(function)
+    single.command(name, help=summary, context_settings=HELP_OPTIONS)(function)
     return typer.main.get_command(single)
 
 
@@ -78,7 +80,7 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=HELP_OPTIONS,
     help="Train search agents with process rewards: index, rollouts, per-turn credit in GRPO, evaluation.",
     epilog="waymark VERB --help shows a verb's options and an example.",
 )
