@@ -125,13 +125,9 @@ def evaluate_index(
     # One row a search, in order; the searches of a question stand together, `sizes` of them.
     figures = np.asarray(
         [
-            [
-                *(search.recall(ranked, k) for k in depths),
-                ndcg(ranked, search.gold),
-                reciprocal_rank(ranked, search.gold),
-            ]
-            for _, asked in annotated
-            for search, ranked in ((search, next(rankings)) for search in asked)
+            [search.recall(ranked, k) for k in depths]
+            + [ndcg(ranked, search.gold), reciprocal_rank(ranked, search.gold)]
+            for search, ranked in zip((search for _, asked in annotated for search in asked), rankings, strict=True)
         ]
     )
     starts = np.cumsum(sizes) - sizes
