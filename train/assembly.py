@@ -1,4 +1,4 @@
-"""From a checked config to the parts of a run, cheapest first: whatever is light is checked before a model is loaded."""
+"""From a checked config to the parts of a run, cheapest first: the light is checked before the heavy is loaded."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -57,7 +57,7 @@ def assemble(config: TrainConfig) -> Parts:
             f"limits.top_k is {config.limits.top_k}, but the index {config.data.index} holds only "
             f"{index.num_passages} passages: lower it"
         )
-    context = RewardContext(passage=index.get, corpus=lambda: list(index.passages()))
+    context = RewardContext(passage=index.get, corpus=lambda: index.corpus)
     rewards = build_rewards(config.rewards, context)
     rewards.check(train_questions)
     supports = check_supports(train_questions, index.__contains__)

@@ -1,7 +1,7 @@
 """What a person sees of a run: a line a step, and under it a bar with the time left."""
 
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -28,7 +28,7 @@ class ConsoleProgress(Listener):
         )
         self._task = self._bar.add_task(name, total=None)
 
-    def __enter__(self) -> "ConsoleProgress":
+    def __enter__(self) -> Self:
         self._bar.start()
         return self
 

@@ -16,16 +16,17 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from agent.engines.transformers import load_engine
-from retrieval.batcher import MicroBatcher
 
 from agent.trajectory import Unit
 from evaluation.metrics import Evaluation
 from evaluation.run import evaluate_policy
 from evaluation.trajectory_store import TrajectoryWriter
 from evaluation.turn_scores import turn_scores
+from retrieval.batcher import MicroBatcher
 from rewards.score import Scores
 from train.assembly import Parts, assemble
 from train.checkpoint import CheckpointState, read_state, save_checkpoint
@@ -50,7 +51,13 @@ class TrainResult:
 
 
 class Progress:
-    """Where the loop tells how far it is; the default says nothing."""
+    """Where the loop tells how far it is; the default says nothing. A context manager, for displays that end."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        return None
 
     def stage(self, text: str) -> None:
         """A stage before or after the steps begins."""

@@ -26,15 +26,15 @@ def make_cold_start(config: TrainConfig, parts: Parts, out: Path, say: Callable[
     settings = config.cold_start
     if settings is None:
         raise ValueError("cold_start is not set in the config")
-    questions = [parts.train_questions[i % len(parts.train_questions)] for i in range(settings.demonstrations)]
-    say(f"cold start: {len(questions)} demonstrations")
+    say(f"cold start: {settings.demonstrations:,} demonstrations")
     demonstrations = make_demonstrations(
-        questions,
+        parts.train_questions,
         policy=NoisyPolicy(ExpertPolicy(parts.protocol, settings.style), settings.rates),
         retriever=parts.index,
         protocol=parts.protocol,
         tokenizer=parts.tokenizer,
         limits=config.limits,
+        count=settings.demonstrations,
         seed=config.seed,
     )
     say(f"cold start: {settings.steps} supervised steps of {settings.batch_size}")

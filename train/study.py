@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from train.assembly import assemble
 from train.config import ConfigError, Section, TrainConfig, apply_override, check_config
-from train.loop import Progress, TrainResult, train
+from train.loop import Progress, train
 from train.policy_start import make_cold_start
 from train.testbed import Testbed, TestbedConfig, prepare_testbed
 from train.tracking import METRICS_FILE, read_metrics
@@ -118,17 +118,14 @@ class Study:
         data["rewards"] = {name: term for name, term in data["rewards"].items() if term is not None}
         return check_config(data, source=f"arm {arm!r}")
 
-    def run_arm(self, arm: str, seed: int, progress: Progress) -> ArmRun:
+    def run_arm(self, arm: str, seed: int, progress: Progress | None = None) -> ArmRun:
         """Train an arm with a seed, or read it if it is finished, or go on if it was interrupted."""
         config = self.arm_config(arm, seed)
         folder = self.folder / "runs" / arm / f"seed-{seed}"
         if not (folder / "model").exists():
-            self.train_arm(config, folder, progress)
+            with progress or Progress() as shown:
+                train(config, folder, resume=(folder / "config.yaml").exists(), progress=shown)
         return ArmRun(arm=arm, seed=seed, folder=folder, config=config, metrics=read_metrics(folder / METRICS_FILE))
-
-    def train_arm(self, config: TrainConfig, folder: Path, progress: Progress) -> TrainResult:
-        """Train into a folder, going on with what an interrupted call left there."""
-        return train(config, folder, resume=(folder / "config.yaml").exists(), progress=progress)
 
     def _base_config(self, model: str) -> TrainConfig:
         return check_config(self._base_data(model), source="train")

@@ -1,0 +1,47 @@
+"""The whole road in one command: `waymark quickstart` (scripts/quickstart.sh installs first, then calls this)."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def quickstart(
+    overrides: Annotated[list[str] | None, typer.Argument(help="Dotted overrides of the study, a.b=value.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for everything; a second call goes on where it stopped.")] = Path(
+        "runs/quickstart"
+    ),
+    study: Annotated[Path | None, typer.Option(help="Another study file than the built-in one.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures here.")] = None,
+) -> None:
+    """Build a world and an index, train two arms, evaluate them with controls, and write a report.
+
+    Example: waymark quickstart --out runs/quickstart
+    """
+    import json
+
+    from rich.console import Console
+
+    from train.console import ConsoleProgress
+    from train.quickstart import quickstart as run_quickstart
+
+    console = Console(highlight=False)
+    figures = run_quickstart(
+        out,
+        study_path=study,
+        overrides=tuple(overrides or ()),
+        progress_of=lambda name: ConsoleProgress(name, console),
+        say=lambda text: console.print(f"[bold]quickstart[/bold] {text}", soft_wrap=True),
+    )
+    if json_file is not None:
+        json_file.write_text(json.dumps(figures, indent=1), encoding="utf-8")
+    for name, summary in {**figures["arms"], **figures["controls"]}.items():
+        low, high = summary["em_low"], summary["em_high"]
+        console.print(f"{name:>18}  EM {summary['em']:.3f} [{low:.3f}, {high:.3f}]")
+    console.print(f"{figures['seconds'] / 60:.1f} minutes; report: {figures['report']}", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    from scripts.cli import run
+
+    run(quickstart)
