@@ -90,6 +90,11 @@ class Index:
         """All passages in corpus order, streamed."""
         return iter(self._passages)
 
+    @property
+    def corpus(self) -> PassageStore:
+        """The passages by row, `len(corpus)` and `corpus[row]`, read from disk as they are asked for."""
+        return self._passages
+
     def close(self) -> None:
         """Give the mapped files back; the index cannot be used afterwards."""
         self._passages.close()

@@ -81,6 +81,16 @@ class PassageStore:
     def __len__(self) -> int:
         return len(self._offsets) - 1
 
+    def __getitem__(self, row: int) -> Passage:
+        """The passage of a row, not kept: for passes over the corpus that leave the cache to the searches.
+
+        Raises:
+            IndexError: no such row; rows count from 0.
+        """
+        if not 0 <= row < len(self):
+            raise IndexError(f"row {row} of a corpus of {len(self)} passages")
+        return self._read(row)
+
     def _read(self, row: int) -> Passage:
         fields = json.loads(self._lines[self._offsets[row] : self._offsets[row + 1]])
         return Passage(id=fields["id"], title=fields["title"], text=fields["text"])

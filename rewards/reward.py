@@ -5,7 +5,7 @@ the policy saw (`Turn.shown`), the question's annotations, and passages by id th
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -18,12 +18,20 @@ Questions = Mapping[str, Question]
 """Questions keyed by their id."""
 
 
+class PassageRows(Protocol):
+    """A corpus by row: a list of passages, or `Index.corpus`, which reads them from disk as they are asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, row: int, /) -> Passage: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RewardContext:
     """What rewards may look up: a passage by id (KeyError if unknown), and the corpus to fit statistics on."""
 
     passage: Callable[[str], Passage]
-    corpus: Callable[[], Sequence[Passage]]
+    corpus: Callable[[], PassageRows]
 
 
 class Reward(Protocol):

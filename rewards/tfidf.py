@@ -8,10 +8,11 @@ retrieved passages are cached by passage id, because the samples of a group see 
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 
 from retrieval.passage import Passage
+from rewards.reward import PassageRows
 
 _WORD = re.compile(r"\b\w\w+\b")
 
@@ -62,7 +63,7 @@ def cosine(a: SparseVector, b: SparseVector) -> float:
     return min(sum(weight * b[word] for word, weight in a.items() if word in b), 1.0)
 
 
-def evenly_spaced(corpus: Sequence[Passage], limit: int) -> Iterable[Passage]:
+def evenly_spaced(corpus: PassageRows, limit: int) -> Iterable[Passage]:
     """At most `limit` passages at equal distances, the whole corpus where it is no larger."""
     stride = max(1, -(-len(corpus) // limit))
     return (corpus[i] for i in range(0, len(corpus), stride))
@@ -74,7 +75,7 @@ class PassageSimilarity:
     def __init__(
         self,
         passage: Callable[[str], Passage],
-        corpus: Callable[[], Sequence[Passage]],
+        corpus: Callable[[], PassageRows],
         *,
         max_fit_passages: int,
         max_cached_passages: int,

@@ -1,9 +1,12 @@
 """Exact match, F1 and SubEM against the published scorers."""
 
+import gzip
+import json
 import math
 import re
 import string
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -166,3 +169,18 @@ def test_a_blank_answer_is_no_answer_even_where_the_gold_normalises_to_nothing()
     band = replace(QUESTION, golden_answers=("The The",))
     unit = group(trajectory(answer(" ")), trajectory(answer("the"), sample=1))
     assert ExactMatchReward(context())(unit, {"q": band}).outcome.tolist() == [0.0, 1.0]
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", ["hotpotqa", "musique", "2wikimultihopqa"])
+def test_real_answers_equal_the_reference(data_dir: Path, name: str) -> None:
+    """Every gold against the golds of the rows around it, and against its own question."""
+    with gzip.open(data_dir / name / "questions.jsonl.gz", "rt", encoding="utf-8") as lines:
+        rows = [json.loads(line) for line in lines]
+    for i, row in enumerate(rows):
+        golds = row["golden_answers"]
+        for prediction in (*golds, rows[i - 1]["golden_answers"][0], row["question"]):
+            assert f1(prediction, golds) == pytest.approx(max(reference_f1(prediction, g) for g in golds), abs=1e-12)
+            normalised = reference_normalize(prediction)
+            assert exact_match(prediction, golds) == float(any(normalised == reference_normalize(g) for g in golds))
+            assert sub_em(prediction, golds) == float(any(reference_normalize(g) in normalised for g in golds))
