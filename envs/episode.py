@@ -50,6 +50,7 @@ async def run_episode(spec: EpisodeSpec, *, actor: Actor, env: SearchEnv, search
         ValueError: the prompt does not fit the limits or the model's window (raised before anything is sampled).
         IndexError: the question has no such wording.
     """
+    env.reset(spec.question.wording(spec.view), context_window=actor.context_window)
     with actor.episode():
         return await _play(spec, actor, env, search)
 
@@ -67,8 +68,8 @@ async def run_episodes(
 ) -> list[Trajectory]:
     """Play many episodes, at most `max_concurrent` at once; the trajectories come in the order of the specs.
 
-    `on_finish` is called with each trajectory when it ends (for progress). The first exception cancels the other
-    episodes and is raised as it is.
+    Every prompt is encoded and checked before the first token is sampled. `on_finish` is called with each trajectory
+    when it ends (for progress). The first exception cancels the other episodes and is raised as it is.
 
     Raises:
         ValueError: `max_concurrent` < 1, two specs with one id, or what `run_episode` refuses.
@@ -79,10 +80,15 @@ async def run_episodes(
         raise ValueError("two episode specs have one id: ids name trajectories and order requests, so make them unique")
     results: list[Trajectory | None] = [None] * len(specs)
     queue = iter(enumerate(specs))
+    checker = SearchEnv(protocol, tokenizer, limits)
+    texts = dict.fromkeys(spec.question.wording(spec.view) for spec in specs)
+    prompts = {text: checker.encode_prompt(text, context_window=actor.context_window) for text in texts}
 
     async def work(env: SearchEnv, announcement: ExitStack) -> None:
         with announcement:
             for position, spec in queue:
+                text = spec.question.wording(spec.view)
+                env.reset(text, context_window=actor.context_window, prompt_ids=prompts[text])
                 trajectory = await _play(spec, actor, env, search)
                 results[position] = trajectory
                 if on_finish is not None:
@@ -105,7 +111,6 @@ async def run_episodes(
 
 
 async def _play(spec: EpisodeSpec, actor: Actor, env: SearchEnv, search: Search) -> Trajectory:
-    env.reset(spec.question.wording(spec.view), context_window=actor.context_window)
     while env.finish_reason is None:
         turn = len(env.turns)
         request = ActionRequest(

@@ -113,25 +113,38 @@ class SearchEnv:
         """Tokens that the next action may have: the per-turn cap, or what is left of the trajectory's."""
         return min(self.limits.max_new_tokens_per_turn, self._max_tokens - len(self._token_ids))
 
-    def reset(self, question_text: str, *, context_window: int | None = None) -> tuple[int, ...]:
-        """Start an episode; returns the prompt's ids. `context_window` is the model's own limit, in tokens.
+    def encode_prompt(self, question_text: str, *, context_window: int | None = None) -> tuple[int, ...]:
+        """The ids of a question's prompt. `context_window` is the model's own limit, in tokens.
 
         Raises:
-            ValueError: the prompt leaves no room for a single token of an action.
+            ValueError: an empty question, or a prompt that leaves no room for a single token of an action.
         """
         ids = encode_prompt(self.protocol, question_text, self._tokenizer)
-        limit, setting = self.limits.max_trajectory_tokens, "limits.max_trajectory_tokens"
+        limit, setting, remedy = self.limits.max_trajectory_tokens, "limits.max_trajectory_tokens", "Raise it"
         if context_window is not None and context_window < limit:
-            limit, setting = context_window, "the model's context window"
+            limit, setting, remedy = context_window, "the model's context window", "Take a model with a longer window"
         if len(ids) >= limit:
             raise ValueError(
-                f"the prompt has {len(ids)} tokens, and {setting} is {limit}: no room is left for an action. "
-                f"Raise it{'' if setting.startswith('limits') else ' (a model with a longer window)'}, shorten the "
-                f"protocol's instruction, or drop the question {question_text[:80]!r}"
+                f"the prompt has {len(ids)} tokens, and {setting} is {limit}: no room is left for an action. {remedy}, "
+                f"shorten the protocol's prompt, or leave out the question {question_text[:80]!r}"
             )
-        self._max_tokens = limit
-        self._clear(ids)
         return ids
+
+    def reset(
+        self, question_text: str, *, context_window: int | None = None, prompt_ids: tuple[int, ...] | None = None
+    ) -> tuple[int, ...]:
+        """Start an episode; returns the prompt's ids.
+
+        `prompt_ids` is what `encode_prompt` gave for the same question and window, if the caller has it.
+
+        Raises:
+            ValueError: as `encode_prompt`.
+        """
+        if prompt_ids is None:
+            prompt_ids = self.encode_prompt(question_text, context_window=context_window)
+        self._max_tokens = min(self.limits.max_trajectory_tokens, context_window or self.limits.max_trajectory_tokens)
+        self._clear(prompt_ids)
+        return prompt_ids
 
     def act(self, completion: Completion) -> Pending | Finished:
         """Take the policy's action. After `Pending` call `observe` with one ToolCall per pending call.

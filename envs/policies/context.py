@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from agent.trajectory import Turn
 from retrieval.passage import Passage
 
-_CAPITALISED = re.compile(r"[A-Z][\w'’-]*(?: [A-Z][\w'’-]*)*")
+_WORD = r"[A-Z][\w-]*(?:['’](?!s\b)[\w-]+)*"
+_CAPITALISED = re.compile(rf"{_WORD}(?: {_WORD})*")
 _NUMBER = re.compile(r"\d[\d,.]*\d|\d")
 FUNCTION_WORD = re.compile(
     "a|after|also|an|and|are|as|at|be|before|but|by|can|did|do|does|during|for|from|had|has|have|he|her|his|how|if|in|is|it"
@@ -50,7 +51,7 @@ def names_in(text: str) -> list[str]:
     """Capitalised phrases in the order of their first occurrence, without leading function words."""
     names: dict[str, None] = {}
     for match in _CAPITALISED.finditer(text):
-        words = match.group().removesuffix("'s").removesuffix("’s").split(" ")
+        words = match.group().split(" ")
         while words and (FUNCTION_WORD.fullmatch(words[0]) or _SENTENCE_OPENER.fullmatch(words[0])):
             words.pop(0)
         if words:

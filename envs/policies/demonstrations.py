@@ -24,25 +24,29 @@ def demonstration_specs(
 ) -> list[EpisodeSpec]:
     """`count` episodes (default: one a question), going round the questions; each round is the next `sample`.
 
-    Episodes take turns in the wordings `views`.
+    Episodes take turns in those of the wordings `views` that their question has.
 
     Raises:
-        ValueError: no questions, no views, or `count` < 1.
+        ValueError: no questions, `count` < 1, or a question that has none of the wordings.
     """
-    if not questions or not views or (count is not None and count < 1):
-        raise ValueError(
-            f"{len(questions)} questions, {len(views)} views, count={count}: demonstrations need at least one of each"
-        )
+    if not questions or (count is not None and count < 1):
+        raise ValueError(f"{len(questions)} questions, count={count}: demonstrations need at least one of each")
     specs = []
     for position in range(len(questions) if count is None else count):
         sample, place = divmod(position, len(questions))
         question = questions[place]
+        wordings = [view for view in views if 0 <= view <= len(question.paraphrases)]
+        if not wordings:
+            raise ValueError(
+                f"question {question.id!r} has {len(question.paraphrases)} paraphrases, so views 0 to "
+                f"{len(question.paraphrases)}; views={list(views)} has none of these"
+            )
         name = f"demonstration-{question.id}-sample{sample:02d}"
         specs.append(
             EpisodeSpec(
                 id=name,
                 question=question,
-                view=views[(place + sample) % len(views)],
+                view=wordings[(place + sample) % len(wordings)],
                 unit_id=f"demonstration-{question.id}",
                 group_id=f"demonstration-{question.id}",
                 sample=sample,

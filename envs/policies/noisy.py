@@ -7,13 +7,14 @@ demonstrated too.
 """
 
 import random
+import re
 from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from agent.trajectory import Turn
 from envs.policies.context import asked_queries, candidate_answers, names_in
-from envs.policies.expert import ExpertPolicy, Plan, fill_references
+from envs.policies.expert import ExpertPolicy, Plan
 from envs.question import Question
 
 
@@ -147,13 +148,20 @@ class NoisyPolicy:
             elsewhere.update(dict.fromkeys(names_in(seen.passage.text)))
         elsewhere.update(dict.fromkeys(names_in(question.wording(view))))
         swaps = [sub_question.replace(here[-1], name) for name in elsewhere if name not in here] if here else []
-        relations = []
-        for i, other in enumerate(question.hops):
-            filled = fill_references(other.question, [here[-1]] * len(question.hops)) if here else None
-            if i != hop and filled is not None and filled != sub_question:
-                relations.append(filled)
+        relations = [
+            filled
+            for i, other in enumerate(question.hops)
+            if i != hop and here and (filled := _asked_of(other.question, here[-1])) != sub_question
+        ]
         kinds = [choices for choices in (swaps, relations) if choices]
         return rng.choice(rng.choice(kinds)) if kinds else " ".join(here) or sub_question
+
+
+def _asked_of(sub_question: str, name: str) -> str:
+    """Another hop's question, asked of `name`."""
+    filled = re.sub(r"#\d+", name, sub_question)
+    names = names_in(sub_question)
+    return filled.replace(names[-1], name) if filled == sub_question and names else filled
 
 
 def _pick(draw: float, **rates: float) -> str | None:

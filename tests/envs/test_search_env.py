@@ -268,9 +268,8 @@ def test_calls_out_of_order_are_refused():
 
 # Exact tokens, whatever the policy says.
 
-PIECES = st.sampled_from(
-    ["<search>", "</search>", "<answer>", "</answer>", "<think>", "</think>", "<information>", "Velmora", " [1]", "é", "\n"]
-)
+TAGS = [tag for pair in (WAYMARK.search, WAYMARK.answer, WAYMARK.think) for tag in pair]
+PIECES = st.sampled_from([*TAGS, "<information>", "Velmora", " [1]", "é", "\n"])
 
 
 @settings(max_examples=60, deadline=None)
