@@ -59,17 +59,6 @@ class Plan:
 class ExpertPolicy:
     """Follows the gold hops."""
 
-    phrases: tuple[str, ...] = (
-        "find",
-        "found all",
-        "I need to find out:",
-        "I have found",
-        "so the answer is",
-        ",",
-        ".",
-    )
-    """The words of its own that it thinks with, for a tokenizer that is trained on what will be said."""
-
     def __init__(self, protocol: AgentProtocol, settings: ExpertSettings | None = None) -> None:
         self.script = Script(protocol)
         self.settings = settings or ExpertSettings()
@@ -86,6 +75,20 @@ class ExpertPolicy:
         return self.script.answer(
             self.answer_thought(question, plan), self.answer(question, plan.seen), self.citations(question, plan.seen)
         )
+
+    def spoken(self, question: Question) -> list[str]:
+        """Every action of an episode in which each search finds its hop: what a tokenizer should have words for."""
+        answers = [hop.answers[0] if hop.answers else None for hop in question.hops]
+        sub_questions = tuple(fill_references(hop.question, answers) for hop in question.hops)
+        actions = []
+        for i, query in enumerate(sub_questions):
+            if query is not None:
+                plan = Plan(hop=i, query=query, answers=tuple(answers), sub_questions=sub_questions, seen={})
+                actions.append(self.script.search(self.search_thought(question, plan), query))
+        done = Plan(hop=None, query=None, answers=tuple(answers), sub_questions=sub_questions, seen={})
+        citations = range(1, len(question.supporting_ids) + 1)
+        actions.append(self.script.answer(self.answer_thought(question, done), self.answer(question, {}), citations))
+        return actions
 
     def plan(self, question: Question, turns: Sequence[Turn]) -> Plan:
         """The next step, from the annotations and what has been shown."""

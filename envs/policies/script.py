@@ -1,4 +1,8 @@
-"""How scripted policies put an action into a protocol's words."""
+"""How scripted policies put an action into a protocol's words.
+
+What stands between tags begins with a space: a word then has the same token in a query as in the passage that it is
+copied from, with any tokenizer that keeps the space before a word inside its token.
+"""
 
 import random
 from collections.abc import Sequence
@@ -14,12 +18,12 @@ class Script:
 
     def search(self, thought: str | None, query: str) -> str:
         """A thought and a search."""
-        return self._thought(thought) + query.join(self.protocol.search)
+        return self._thought(thought) + f" {query}".join(self.protocol.search)
 
     def answer(self, thought: str | None, answer: str, citations: Sequence[int]) -> str:
         """A thought and an answer, with marks such as `[2]` where the protocol has citations."""
         marks = "".join(f"[{number}]" for number in citations) if self.protocol.citations else ""
-        return self._thought(thought) + (f"{answer} {marks}" if marks else answer).join(self.protocol.answer)
+        return self._thought(thought) + (f" {answer} {marks}" if marks else f" {answer}").join(self.protocol.answer)
 
     def malformed(self, text: str, rng: random.Random) -> str:
         """The action with the other tag's ending, or without its opening tag; it still ends on a stop string."""
@@ -30,4 +34,6 @@ class Script:
         return text.replace(right[0], "")
 
     def _thought(self, thought: str | None) -> str:
-        return "" if thought is None else thought.join(self.protocol.think)
+        if thought is None:
+            return ""
+        return (f" {thought}" if thought else "").join(self.protocol.think)

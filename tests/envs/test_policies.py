@@ -133,6 +133,25 @@ def test_the_expert_speaks_search_r1_too():
     assert t.final_answer == "Quillon" and "[1]" not in TOKENIZER.decode(list(t.turns[-1].action_ids))
 
 
+@pytest.mark.parametrize("thought", ["none", "brief", "full"])
+def test_what_will_be_spoken_is_known_beforehand(thought):
+    expert = ExpertPolicy(WAYMARK, ExpertSettings(thought=thought))
+    said = {
+        word
+        for t in play(expert, [replace(BRIDGE, golden_answers=("Quillon Bay",))])
+        for turn in t.turns
+        for word in re.findall(r"\w+|\W", TOKENIZER.decode(list(turn.action_ids)))
+    }
+    expected = re.findall(r"\w+|\W", " ".join(expert.spoken(replace(BRIDGE, golden_answers=("Quillon Bay",)))))
+    assert said - {"1", "2", "3"} <= {*expected, "Quillon", "Bay"}
+
+
+def test_what_stands_between_tags_begins_with_a_space():
+    for turn in play(ExpertPolicy(WAYMARK), [BRIDGE])[0].turns:
+        text = TOKENIZER.decode(list(turn.action_ids))
+        assert all(f"{tag[0]} " in text for tag in (WAYMARK.think, WAYMARK.search, WAYMARK.answer) if tag[0] in text)
+
+
 def test_the_expert_needs_hops():
     with pytest.raises(ValueError, match=r"'bare' has no hops.*closed_book"):
         act(ExpertPolicy(WAYMARK), Question(id="bare", text="Who?", golden_answers=("x",)))
