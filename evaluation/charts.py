@@ -16,6 +16,15 @@ from evaluation.report_parts import Arm, CurvePoint, Report
 COLOURS: tuple[str, ...] = ("#2f80d0", "#e07b12", "#2e9e6b", "#a05fd0", "#d6455d", "#1aa3a8", "#8a7a1f", "#7b8794")
 DASHES: tuple[str, ...] = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 
+_DASH_LENGTHS: dict[str, str] = {
+    "solid": "",
+    "dash": "8 5",
+    "dot": "2 4",
+    "dashdot": "8 4 2 4",
+    "longdash": "14 5",
+    "longdashdot": "14 4 2 4",
+}
+
 Figure = dict[str, Any]
 
 
@@ -29,6 +38,27 @@ class Chart:
     columns: Sequence[str]
     rows: Sequence[Sequence[Any]]
     small: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LegendEntry:
+    """How an arm is drawn in every chart: colour, and SVG dash lengths ("" is solid)."""
+
+    name: str
+    colour: str
+    dash: str
+
+
+def legend(arms: Sequence[Arm]) -> list[LegendEntry]:
+    """One entry for each arm, in order."""
+    return [
+        LegendEntry(
+            name=arm.name,
+            colour=COLOURS[position % len(COLOURS)],
+            dash=_DASH_LENGTHS[DASHES[position % len(DASHES)]],
+        )
+        for position, arm in enumerate(arms)
+    ]
 
 
 def learning_chart(report: Report) -> Chart | None:
@@ -129,7 +159,7 @@ def em_chart(report: Report) -> Chart | None:
     layout["hovermode"] = "closest"
     return Chart(
         key="em",
-        title="Exact match beside its controls",
+        title="Exact match beside its controls" if report.controls else "Exact match side by side",
         figure={"data": data, "layout": layout},
         columns=("policy", "EM", "low", "high"),
         rows=rows,
@@ -137,6 +167,7 @@ def em_chart(report: Report) -> Chart | None:
 
 
 def _charts_of(arms: Sequence[Arm], wanted: Sequence[tuple[str, str]], kind: str) -> list[Chart]:
+    """Small charts without legends of their own: the page draws one legend for all of them."""
     charts = []
     for number, (key, title) in enumerate(wanted):
         data: list[dict[str, Any]] = []
@@ -154,7 +185,7 @@ def _charts_of(arms: Sequence[Arm], wanted: Sequence[tuple[str, str]], kind: str
                 Chart(
                     key=f"{kind}-{number}",
                     title=title,
-                    figure={"data": data, "layout": _layout("sampled trajectories")},
+                    figure={"data": data, "layout": {**_layout("sampled trajectories"), "showlegend": False}},
                     columns=("arm", "trajectories", "value"),
                     rows=rows,
                     small=True,
@@ -167,7 +198,7 @@ def _line(
     series: Series, position: int, name: str, *, markers: bool = False, thin: str | None = None
 ) -> dict[str, Any]:
     colour = COLOURS[position % len(COLOURS)]
-    line = {"color": colour, "width": 1 if thin else 2.5, "dash": DASHES[position % len(DASHES)]}
+    line = {"color": colour, "width": 1 if thin else 2.5, "dash": "solid" if thin else DASHES[position % len(DASHES)]}
     trace: dict[str, Any] = {
         "type": "scatter",
         "mode": "lines+markers" if markers else "lines",
@@ -181,7 +212,7 @@ def _line(
     if markers:
         trace["marker"] = {"size": 6}
     if thin:
-        trace |= {"opacity": 0.4, "hoverinfo": "skip"}
+        trace |= {"opacity": 0.45, "hoverinfo": "skip"}
     return trace
 
 
@@ -196,7 +227,7 @@ def _band(curve: Sequence[CurvePoint], colour: str, name: str) -> list[dict[str,
             "x": [x for x, _, _ in ends] + [x for x, _, _ in reversed(ends)],
             "y": [high for _, _, high in ends] + [low for _, low, _ in reversed(ends)],
             "fill": "toself",
-            "fillcolor": f"rgba({int(colour[1:3], 16)},{int(colour[3:5], 16)},{int(colour[5:7], 16)},0.16)",
+            "fillcolor": f"rgba({int(colour[1:3], 16)},{int(colour[3:5], 16)},{int(colour[5:7], 16)},0.14)",
             "line": {"width": 0},
             "hoverinfo": "skip",
             "legendgroup": name,

@@ -17,6 +17,7 @@ from agent.trajectory import Trajectory
 from envs.question import Question
 from envs.search_env import EpisodeLimits
 from evaluation.metrics import Evaluation
+from evaluation.retrieval_quality import Progress, evaluate_index
 from evaluation.run import evaluate_policy
 from retrieval.passage import Hit, Passage
 from retrieval.request import check_request
@@ -142,6 +143,32 @@ async def evaluate_controls(
             questions, retriever=retriever, limits=control.limits_of(limits), seed=seed, **settings
         )
     return results
+
+
+def oracle_decomposition(
+    retriever: Retriever,
+    questions: Sequence[Question],
+    *,
+    ks: Sequence[int] = (5, 10),
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> dict[str, dict[str, Any]]:
+    """What searching can find at best, without any policy.
+
+    Two summaries of `evaluation.retrieval_quality`: `single_search_with_question` (the question is the only query) and
+    `oracle_decomposition` (every gold sub-question with the gold answers of earlier hops filled in; its `hop_recall@K`
+    is the share of all hops whose support is among the first K). A summary is missing where the questions lack what it
+    needs: supports for the first, decompositions for the second. A K larger than the corpus is left out.
+    """
+    depths = [k for k in ks if k <= retriever.num_passages]
+    found: dict[str, dict[str, Any]] = {}
+    if depths and any(question.supporting_ids for question in questions):
+        quality = evaluate_index(retriever, questions, ks=depths, seed=seed, progress=progress)
+        found["single_search_with_question"] = quality.summary
+    if depths and any(hop.supporting_id is not None for question in questions for hop in question.hops):
+        quality = evaluate_index(retriever, questions, ks=depths, stepwise=True, seed=seed, progress=progress)
+        found["oracle_decomposition"] = quality.summary
+    return found
 
 
 def _uniform_sample(ids: Iterator[str], size: int, seed: int) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ import jinja2
 import plotly.offline
 from markupsafe import Markup
 
-from evaluation.charts import em_chart, learning_chart, metric_charts, reward_charts
+from evaluation.charts import em_chart, learning_chart, legend, metric_charts, reward_charts
 from evaluation.curves import arm_curve, arm_series, interval_meaning, metric_keys
 from evaluation.report_parts import Arm, Cell, Measure, Report, Table
 from evaluation.trajectory_record import plain
@@ -108,6 +108,7 @@ def render_html(report: Report) -> str:
         report=report,
         learning=learning,
         em=em,
+        legend=legend(report.arms),
         groups=[(title, found) for title, found in groups if found],
         evaluation=evaluation_table(report.arms),
         finish=finish_table(report.arms),
@@ -162,7 +163,7 @@ def format_number(value: Any) -> str:
         return "–"
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return str(value)
-    if isinstance(value, int) or (value == int(value) and abs(value) >= 10):
+    if isinstance(value, int) or (abs(value) >= 1000 and value == int(value)):
         return f"{int(value):,}"
     return f"{value:.3f}" if abs(value) < 10 else f"{value:,.1f}"
 

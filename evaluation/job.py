@@ -1,0 +1,338 @@
+"""One evaluation from files to files: a policy, an index and questions in; figures, trajectories and a report out.
+
+Everything is checked before the model is loaded. What is written into the output folder: `evaluation.json` (summary,
+controls, comparability, figures per question), `trajectories/` (compressed and indexed) and `report.html` with its
+`report.json`.
+"""
+
+import asyncio
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from agent.engine import Engine
+from agent.engines.transformers import Precision, Schedule, load_engine, load_tokenizer
+from agent.protocol import AgentProtocol, load_protocol
+from agent.tiny import build_tokenizer
+from agent.trajectory import Trajectory
+from envs.actor import ScriptedPolicy
+from envs.datasets import check_supports, read_questions
+from envs.policies.closed_book import answers_of
+from envs.policies.registry import load_policy
+from envs.question import Question
+from envs.search_env import EpisodeLimits
+from evaluation.comparability import comparability_block
+from evaluation.controls import CONTROLS, evaluate_controls, oracle_decomposition
+from evaluation.examples import pick_examples
+from evaluation.metrics import Evaluation
+from evaluation.report import write_report
+from evaluation.report_parts import Arm, Cell, Measure, Report, Table
+from evaluation.run import evaluate_policy
+from evaluation.trajectory_record import plain
+from evaluation.trajectory_store import TrajectoryWriter
+from retrieval.index import Index, open_index
+
+SCRIPTED = "scripted:"
+SCHEDULE: Schedule = "deterministic"
+"""Batches that depend on question ids alone, so that an evaluation gives the same figures again."""
+
+_TOKENIZER_PASSAGES = 2000
+
+Progress = Callable[[str, int, int], None]
+"""Called as `(stage, done, total)`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationJob:
+    """What is evaluated, on what, and how.
+
+    Attributes:
+        policy: a Hugging Face folder or id, or `scripted:NAME` (a name of `envs.policies`, or `module:object`).
+        index: folder of the index.
+        questions: file of questions; the first `limit` of them are asked (None: all), `samples` times each.
+        out: folder to write; refused where it holds an evaluation, unless `overwrite`.
+        protocol: name of the protocol, or `module:object`.
+        limits: of one episode.
+        controls: whether the controls are run too.
+        temperature: 0 is greedy.
+        answers_from: questions whose answers `scripted:closed_book` guesses from; None: the questions asked.
+        max_batch: rows that the engine decodes together, and episodes in flight.
+    """
+
+    policy: str
+    index: Path
+    questions: Path
+    out: Path
+    protocol: str = "waymark"
+    question_format: str | None = None
+    limits: EpisodeLimits = field(default_factory=EpisodeLimits)
+    controls: bool = False
+    limit: int | None = None
+    samples: int = 1
+    temperature: float = 0.0
+    seed: int = 0
+    answers_from: Path | None = None
+    max_batch: int = 64
+    dtype: Precision = "float32"
+    trust_remote_code: bool = False
+    overwrite: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobResult:
+    """What came out: the evaluation, summaries of the controls, retrieval ceilings, warnings, and the report's path."""
+
+    evaluation: Evaluation
+    controls: dict[str, dict[str, Any]]
+    retrieval: dict[str, dict[str, Any]]
+    comparability: dict[str, Any]
+    warnings: tuple[str, ...]
+    report: Path
+
+    def record(self) -> dict[str, Any]:
+        """The object of `evaluate --json`."""
+        return {
+            **self.evaluation.summary,
+            "controls": self.controls,
+            "retrieval": self.retrieval,
+            "comparability": self.comparability,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Policy:
+    tokenizer: PreTrainedTokenizerBase
+    engine: Engine | None = None
+    scripted: ScriptedPolicy | None = None
+    context_window: int | None = None
+
+
+def run_job(job: EvaluationJob, *, progress: Progress = lambda stage, done, total: None) -> JobResult:
+    """Evaluate and write everything.
+
+    Raises:
+        ValueError, FileNotFoundError: something given cannot be used; the message says what to do.
+    """
+    _check(job)
+    protocol = load_protocol(job.protocol)
+    questions = read_questions(job.questions, job.question_format)[: job.limit]
+    with open_index(job.index) as index:
+        if job.limits.top_k > index.num_passages:
+            raise ValueError(
+                f"top_k is {job.limits.top_k}, but the index {job.index} holds {index.num_passages} passages; lower it"
+            )
+        supports = check_supports(questions, index.__contains__)
+        policy = _open_policy(job, protocol, questions, index)
+        _prepare_folder(job)
+        evaluation, trajectories, controls = asyncio.run(_play(job, protocol, questions, index, policy, progress))
+        retrieval = oracle_decomposition(index, questions, seed=job.seed) if job.controls else {}
+        block = _comparability(job, protocol, index, policy)
+    warnings = [] if supports.ok else [supports.message()]
+    if policy.scripted is not None:
+        warnings.append(
+            f"{job.policy} reads the gold annotations: its exact match is no skill, its support recall is a ceiling"
+        )
+    result = JobResult(
+        evaluation=evaluation,
+        controls=controls,
+        retrieval=plain(retrieval),
+        comparability=block,
+        warnings=tuple(warnings),
+        report=job.out / "report.html",
+    )
+    _write(job, result, trajectories, questions)
+    return result
+
+
+def _check(job: EvaluationJob) -> None:
+    for name, value in (("limit", job.limit), ("samples", job.samples), ("max_batch", job.max_batch)):
+        if value is not None and value < 1:
+            raise ValueError(f"{name} is {value}; it must be at least 1")
+    if job.temperature < 0:
+        raise ValueError(f"temperature is {job.temperature}; it must be 0 (greedy) or more")
+    if job.temperature == 0 and job.samples > 1 and not job.policy.startswith(SCRIPTED):
+        raise ValueError(
+            f"samples is {job.samples} at temperature 0, where every sample is the same; raise the temperature"
+        )
+    if (job.out / "evaluation.json").exists() and not job.overwrite:
+        raise ValueError(f"{job.out} already holds an evaluation; give another --out, or --overwrite to replace it")
+
+
+def _open_policy(job: EvaluationJob, protocol: AgentProtocol, questions: Sequence[Question], index: Index) -> _Policy:
+    if not job.policy.startswith(SCRIPTED):
+        tokenizer = load_tokenizer(job.policy, trust_remote_code=job.trust_remote_code)
+        engine = load_engine(
+            job.policy,
+            schedule=SCHEDULE,
+            max_batch=job.max_batch,
+            dtype=job.dtype,
+            trust_remote_code=job.trust_remote_code,
+        )
+        return _Policy(tokenizer=tokenizer, engine=engine, context_window=engine.context_window)
+    name = job.policy.removeprefix(SCRIPTED)
+    params: dict[str, Any] = {}
+    if name == "closed_book":
+        guessed_from = questions if job.answers_from is None else read_questions(job.answers_from)
+        params["answers"] = answers_of(guessed_from)
+    texts = [passage.contents for passage in islice(index.passages(), _TOKENIZER_PASSAGES)]
+    texts += [question.text for question in questions]
+    tokenizer = build_tokenizer(texts, tags=protocol.tags, vocab_size=8192)
+    return _Policy(tokenizer=tokenizer, scripted=load_policy(name, protocol, **params))
+
+
+def _prepare_folder(job: EvaluationJob) -> None:
+    job.out.mkdir(parents=True, exist_ok=True)
+    with suppress(FileNotFoundError):
+        (job.out / "evaluation.json").unlink()
+    if (job.out / "trajectories").is_dir():
+        shutil.rmtree(job.out / "trajectories")
+
+
+async def _play(
+    job: EvaluationJob,
+    protocol: AgentProtocol,
+    questions: Sequence[Question],
+    index: Index,
+    policy: _Policy,
+    progress: Progress,
+) -> tuple[Evaluation, list[Trajectory], dict[str, dict[str, Any]]]:
+    total = len(questions) * job.samples
+    stage = "evaluating"
+    done = 0
+
+    def on_finish(trajectory: Trajectory) -> None:
+        nonlocal done
+        done += 1
+        progress(stage, done, total)
+
+    def on_control(name: str) -> None:
+        nonlocal stage, done
+        stage, done = name, 0
+        progress(stage, 0, total)
+
+    settings: dict[str, Any] = {
+        "protocol": protocol,
+        "tokenizer": policy.tokenizer,
+        "engine": policy.engine,
+        "policy": policy.scripted,
+        "temperature": job.temperature,
+        "samples": job.samples,
+        "max_concurrent": job.max_batch,
+        "on_finish": on_finish,
+    }
+    progress(stage, 0, total)
+    try:
+        evaluation, trajectories = await evaluate_policy(
+            questions, retriever=index, limits=job.limits, seed=job.seed, **settings
+        )
+        controls = {}
+        if job.controls:
+            found = await evaluate_controls(
+                questions, index=index, limits=job.limits, seed=job.seed, on_control=on_control, **settings
+            )
+            controls = {name: control.summary for name, (control, _) in found.items()}
+    finally:
+        if policy.engine is not None:
+            await policy.engine.close()
+    return evaluation, trajectories, controls
+
+
+def _comparability(job: EvaluationJob, protocol: AgentProtocol, index: Index, policy: _Policy) -> dict[str, Any]:
+    return comparability_block(
+        model=job.policy,
+        index=index,
+        protocol=protocol,
+        limits=job.limits,
+        decoding={
+            "temperature": job.temperature,
+            "top_p": 1.0,
+            "top_k": 0,
+            "samples": job.samples,
+            "dtype": job.dtype if policy.engine is not None else None,
+            "schedule": SCHEDULE if policy.engine is not None else None,
+            "max_batch": job.max_batch,
+            "context_window": policy.context_window,
+        },
+        seeds={"sampling": job.seed},
+        questions=job.questions,
+        extra={"question_limit": job.limit},
+    )
+
+
+def _write(
+    job: EvaluationJob, result: JobResult, trajectories: Sequence[Trajectory], questions: Sequence[Question]
+) -> None:
+    with TrajectoryWriter(job.out / "trajectories") as writer:
+        writer.append(0, trajectories)
+    name = job.policy if job.policy.startswith(SCRIPTED) else Path(job.policy).name
+    write_report(job.out, _report(job, name, result, trajectories, questions))
+    record = {**result.record(), "per_question": result.evaluation.record()["per_question"]}
+    text = json.dumps(record, ensure_ascii=False, allow_nan=False, indent=1)
+    (job.out / "evaluation.json").write_text(text + "\n", encoding="utf-8", errors="replace")
+
+
+def _report(
+    job: EvaluationJob,
+    name: str,
+    result: JobResult,
+    trajectories: Sequence[Trajectory],
+    questions: Sequence[Question],
+) -> Report:
+    summary = result.evaluation.summary
+    lines = [
+        f"{name} answers {summary['em']:.3f} of {summary['n']} questions exactly "
+        f"(95 % interval {summary['em_low']:.3f} to {summary['em_high']:.3f})."
+    ]
+    if summary["num_outages"]:
+        without = summary["em_without_outages"]
+        lines.append(
+            f"{summary['num_outages']} episodes ended in an outage of the retriever or engine and count as wrong; "
+            f"without them EM is {'not defined' if without is None else f'{without:.3f}'}."
+        )
+    lines.extend(result.warnings)
+    notes = [f"Control {key}: {CONTROLS[key].description}." for key in result.controls]
+    return Report(
+        title=f"Evaluation of {name}",
+        summary_lines=lines,
+        arms=[Arm(name=name, final=summary)],
+        controls=result.controls,
+        tables=retrieval_tables(result.retrieval),
+        examples=pick_examples(trajectories, questions),
+        comparability=result.comparability,
+        notes=notes,
+    )
+
+
+def retrieval_tables(retrieval: dict[str, dict[str, Any]]) -> list[Table]:
+    """What a search can find at best, as a table of the report; none without figures."""
+    rows: list[list[Cell]] = []
+    depths: list[str] = []
+    for search, summary in retrieval.items():
+        prefix = "hop_recall@" if summary["stepwise"] else "recall_mean@"
+        depths = [key.partition("@")[2] for key in summary if key.startswith("recall_mean@") and key[-1].isdigit()]
+        keys = [f"{prefix}{depth}" for depth in depths]
+        rows.append(
+            [
+                search.replace("_", " "),
+                summary["num_searches"],
+                *(Measure(value=summary[k], low=summary[f"{k}_low"], high=summary[f"{k}_high"]) for k in keys),
+            ]
+        )
+    if not rows:
+        return []
+    return [
+        Table(
+            title="What searching can find",
+            columns=["search", "searches", *(f"supports found @{depth}" for depth in depths)],
+            rows=rows,
+            note="Without any policy: the question as the only query, and every gold sub-question with earlier gold "
+            "answers filled in. The gap is what searching step by step can win.",
+        )
+    ]

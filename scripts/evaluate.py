@@ -1,0 +1,148 @@
+"""Evaluate a policy on questions: `waymark evaluate runs/first/model --index INDEX --questions FILE --out DIR`."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from evaluation.job import JobResult
+
+
+def evaluate(
+    policy: Annotated[
+        str, typer.Argument(help="Hugging Face folder or id, or scripted:expert, scripted:noisy, scripted:closed_book.")
+    ],
+    index: Annotated[Path, typer.Option(help="Folder that build-index wrote.")],
+    questions: Annotated[Path, typer.Option(help="Questions (jsonl, plain or packed).")],
+    out: Annotated[Path, typer.Option(help="Folder for evaluation.json, trajectories and report.html.")],
+    protocol: Annotated[str, typer.Option(help="waymark, search_r1, or module:object of your own.")] = "waymark",
+    controls: Annotated[
+        bool, typer.Option("--controls", help="Also closed book, random passages, one search, oracle decomposition.")
+    ] = False,
+    limit: Annotated[int | None, typer.Option(help="Ask only the first so many questions.")] = None,
+    samples: Annotated[int, typer.Option(help="Episodes per question.")] = 1,
+    top_k: Annotated[int, typer.Option(help="Passages per search.")] = 3,
+    max_turns: Annotated[int, typer.Option(help="Actions per episode, the answer included.")] = 4,
+    max_searches: Annotated[int | None, typer.Option(help="Searches per episode; later ones find nothing.")] = None,
+    max_new_tokens_per_turn: Annotated[int, typer.Option(help="Tokens sampled in one action.")] = 500,
+    max_trajectory_tokens: Annotated[int, typer.Option(help="Prompt, actions and observations together.")] = 4096,
+    max_observation_tokens: Annotated[int, typer.Option(help="Tokens of one observation.")] = 500,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Seeds sampling, random passages and intervals.")] = 0,
+    max_batch: Annotated[int, typer.Option(help="Episodes that are decoded together.")] = 64,
+    dtype: Annotated[str, typer.Option(help="float32, or bfloat16 (autocast).")] = "float32",
+    answers_from: Annotated[
+        Path | None, typer.Option(help="Questions whose answers scripted:closed_book guesses from.")
+    ] = None,
+    format: Annotated[str | None, typer.Option(help="Question format, or module:object of your own.")] = None,
+    trust_remote_code: Annotated[bool, typer.Option(help="Run code that comes with the model.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace an evaluation in --out.")] = False,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file too.")] = None,
+) -> None:
+    """Measure EM, F1, evidence, searches and tokens of a policy, with 95 % intervals and controls.
+
+    Example: waymark evaluate runs/first/model --index indexes/tiny --questions worlds/tiny/questions.test.jsonl
+    --out evaluations/first --controls
+    """
+    from rich.console import Console
+
+    from envs.search_env import EpisodeLimits
+    from evaluation.job import EvaluationJob, run_job
+    from scripts.stages import StageBar
+
+    limits = EpisodeLimits(
+        max_turns=max_turns,
+        max_searches=max_searches,
+        max_new_tokens_per_turn=max_new_tokens_per_turn,
+        max_trajectory_tokens=max_trajectory_tokens,
+        max_observation_tokens=max_observation_tokens,
+        top_k=top_k,
+    )
+    job = EvaluationJob(
+        policy=policy,
+        index=index,
+        questions=questions,
+        out=out,
+        protocol=protocol,
+        question_format=format,
+        limits=limits,
+        controls=controls,
+        limit=limit,
+        samples=samples,
+        temperature=temperature,
+        seed=seed,
+        answers_from=answers_from,
+        max_batch=max_batch,
+        dtype=dtype,  # type: ignore[arg-type]  # the engine refuses others, with a message
+        trust_remote_code=trust_remote_code,
+        overwrite=overwrite,
+    )
+    with StageBar() as bar:
+        result = run_job(job, progress=bar)
+    for warning in result.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    console = Console()
+    console.print(figures_table(result))
+    if result.controls:
+        console.print(controls_table(result))
+    for name, summary in result.retrieval.items():
+        recall = "hop_recall" if summary["stepwise"] else "recall_mean"
+        found = ", ".join(f"@{k.partition('@')[2]} {summary[k]:.3f}" for k in summary if _is_depth(k, recall))
+        console.print(f"supports found by {name.replace('_', ' ')}: {found}", highlight=False)
+    reasons = {reason: n for reason, n in result.evaluation.finish_reasons.items() if n}
+    console.print("episodes ended: " + ", ".join(f"{reason} {n}" for reason, n in reasons.items()), highlight=False)
+    console.print(f"report: {result.report}", soft_wrap=True, highlight=False)
+    if json_file is not None:
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        json_file.write_text(json.dumps(result.record(), indent=2) + "\n", encoding="utf-8", errors="replace")
+
+
+def figures_table(result: "JobResult") -> "Table":
+    """The policy's figures, one a row, with intervals."""
+    from rich.table import Table
+
+    from evaluation.report import METRIC_LABELS
+
+    summary = result.evaluation.summary
+    table = Table("figure", "mean", "95 % interval", title=f"{summary['n']} questions")
+    for key, label in METRIC_LABELS.items():
+        if key != "em_without_outages" or summary["num_outages"]:
+            table.add_row(label, *_mean_and_interval(summary, key))
+    return table
+
+
+def controls_table(result: "JobResult") -> "Table":
+    """Exact match of the policy and of each control, with intervals, and what each found."""
+    from rich.table import Table
+
+    from evaluation.report import format_number
+
+    table = Table("control", "EM", "95 % interval", "support recall", "searches")
+    for name, summary in {"none": result.evaluation.summary, **result.controls}.items():
+        found, searches = summary["support_recall"], summary["searches_per_question"]
+        table.add_row(name, *_mean_and_interval(summary, "em"), format_number(found), format_number(searches))
+    return table
+
+
+def _mean_and_interval(summary: dict[str, Any], key: str) -> tuple[str, str]:
+    from evaluation.report import format_number
+
+    if summary[key] is None:
+        return "–", "does not apply"
+    return format_number(
+        summary[key]
+    ), f"{format_number(summary[f'{key}_low'])} to {format_number(summary[f'{key}_high'])}"
+
+
+def _is_depth(key: str, recall: str) -> bool:
+    return key.startswith(f"{recall}@") and key[-1].isdigit()
+
+
+if __name__ == "__main__":
+    from scripts.cli import run
+
+    run(evaluate)
