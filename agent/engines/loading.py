@@ -1,0 +1,82 @@
+"""Models and tokenizers from Hugging Face folders or ids, and what an engine must know of them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+_UNBOUNDED_WINDOW = 1 << 20
+
+
+def load_tokenizer(path_or_id: str | Path, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model folder or Hugging Face id.
+
+    Raises:
+        ValueError: a local folder without a tokenizer, or one that cannot be loaded.
+    """
+    folder = Path(path_or_id)
+    names = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
+    if folder.is_dir() and not any((folder / name).is_file() for name in names) and not trust_remote_code:
+        raise ValueError(
+            f"the model folder {folder} has no tokenizer (looked for {', '.join(names)}). Save it there with "
+            "tokenizer.save_pretrained(folder)"
+        )
+    return _load(AutoTokenizer.from_pretrained, path_or_id, "tokenizer", trust_remote_code=trust_remote_code)  # type: ignore[return-value]
+
+
+def load_model(path_or_id: str | Path, *, trust_remote_code: bool = False) -> PreTrainedModel:
+    """The causal language model of a folder or Hugging Face id, in float32, from safetensors only.
+
+    Raises:
+        ValueError: no model there, or one that cannot be loaded.
+    """
+    return _load(  # type: ignore[return-value]
+        AutoModelForCausalLM.from_pretrained,
+        path_or_id,
+        "causal language model",
+        dtype=torch.float32,
+        use_safetensors=True,
+        trust_remote_code=trust_remote_code,
+    )
+
+
+def eos_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """The tokens that end a completion: those of the generation config, and the tokenizer's own."""
+    configured = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    ids = configured if isinstance(configured, (list, tuple)) else [configured]
+    return frozenset(i for i in (*ids, tokenizer.eos_token_id) if i is not None)
+
+
+def check_cache(model: PreTrainedModel) -> None:
+    """Raises ValueError where a model keeps other state than keys and values."""
+    kinds = set(getattr(model.config.get_text_config(), "layer_types", None) or ())
+    other = sorted(kinds - {"full_attention", "sliding_attention"})
+    if other or getattr(model, "_is_stateful", False):
+        raise ValueError(
+            f"{type(model).__name__} keeps more than keys and values ({', '.join(other) or 'a recurrent state'}); this "
+            "engine serves models whose layers all attend (Llama, Qwen2, Qwen3, Mistral, GPT-2 and the like)"
+        )
+
+
+def model_window(model: PreTrainedModel) -> int:
+    """The positions of the model's config; where attention slides, only as many as it never slides over."""
+    config = model.config.get_text_config()
+    window = next(
+        (int(v) for n in ("max_position_embeddings", "n_positions", "max_seq_len") if (v := getattr(config, n, None))),
+        _UNBOUNDED_WINDOW,
+    )
+    kinds = getattr(config, "layer_types", None)
+    sliding = getattr(config, "sliding_window", None)
+    slides = bool(sliding) and (kinds is None or any(kind != "full_attention" for kind in kinds))
+    return min(window, int(sliding)) if slides and sliding else window
+
+
+def _load(loader: Callable[..., object], path_or_id: str | Path, what: str, **options: object) -> object:
+    try:
+        return loader(str(path_or_id), **options)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise ValueError(
+            f"no {what} could be loaded from {str(path_or_id)!r}: {error}. Give a Hugging Face folder (config.json, "
+            "*.safetensors, tokenizer.json) or the id of a model on the hub"
+        ) from error
