@@ -58,7 +58,7 @@ if [ ${#arguments[@]} -eq 0 ]; then
   if $everything; then
     for benchmark in benchmarks/*.py; do
       case "$benchmark" in */__init__.py | */\*.py) continue ;; esac
-      step "$benchmark --smoke" "$bin/python" "$benchmark" --smoke
+      step "$benchmark --smoke" "$bin/python" -m "benchmarks.$(basename "$benchmark" .py)" --smoke
     done
   fi
 fi

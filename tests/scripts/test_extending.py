@@ -84,7 +84,7 @@ def test_the_pages_estimator_compares_with_the_median(folder: Path) -> None:
 def test_the_pages_command_trains_with_all_four(folder: Path) -> None:
     testbed = prepare_testbed(
         TestbedConfig(
-            world={"preset": "tiny", "hops": [2], "seed": 3},
+            world={"preset": "tiny", "hops": [2], "kinds": ["bridge"], "seed": 3},
             policy={"hidden_size": 32, "num_layers": 2, "num_heads": 2},  # type: ignore[arg-type]
             protocol="own_protocol:FIND",
         ),

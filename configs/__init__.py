@@ -1,0 +1,1 @@
+"""Complete recipes as YAML; a package, so that an installed Waymark finds the built-in ones."""
