@@ -195,15 +195,18 @@ class MicroBatcher:
         if self._window_s > 0:
             self._timer = loop.call_later(self._window_s, self._close_window)
         else:
-            self._timer = loop.call_soon(self._close_if_idle, loop, len(self._pending.window))
+            self._timer = loop.call_soon(self._close_if_idle, loop, len(self._pending.window), 0)
 
-    def _close_if_idle(self, loop: asyncio.AbstractEventLoop, seen: int) -> None:
-        """A round of the loop that brought no query means that whoever was ready to ask has asked."""
+    def _close_if_idle(self, loop: asyncio.AbstractEventLoop, seen: int, quiet_rounds: int) -> None:
+        """Two rounds of the loop that bring no query mean that whoever was ready to ask has asked; one may mean only
+        that this callback stood before them.
+        """
         size = len(self._pending.window)
-        if size == seen:
+        quiet_rounds = quiet_rounds + 1 if size == seen else 0
+        if quiet_rounds == 2:
             self._close_window()
         else:
-            self._timer = loop.call_soon(self._close_if_idle, loop, size)
+            self._timer = loop.call_soon(self._close_if_idle, loop, size, quiet_rounds)
 
     def _close_window(self) -> None:
         if self._timer is not None:
@@ -267,7 +270,7 @@ class MicroBatcher:
                 if not request.answer.done():
                     self._counters.failures += 1
                     failure = RetrievalError(
-                        f"{request.query[:80]!r} failed {attempts} times; the last error was: {error}"
+                        f"{request.query[:80]!r} failed {attempts} times; the last error was: {error!r}"
                     )
                     failure.__cause__ = error
                     request.answer.set_exception(failure)

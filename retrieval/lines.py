@@ -6,7 +6,7 @@ import lzma
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 import zstandard
 
@@ -19,6 +19,40 @@ class CorpusError(ValueError):
         super().__init__(f"{where}: {message}")
         self.path = Path(path)
         self.line = line
+
+
+class ZstdFrames(io.RawIOBase):
+    """Frame after frame, unpacked. zstandard's own reader takes a file that is cut off for one that ends."""
+
+    def __init__(self, packed: IO[bytes]) -> None:
+        self._packed = packed
+        self._frame = zstandard.ZstdDecompressor().decompressobj()
+        self._frame_begun = False
+        self._left_over = b""
+        self._ready = memoryview(b"")
+
+    def readable(self) -> bool:
+        """True."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill `buffer` as far as one packed chunk goes; 0 at the end. Raises EOFError inside a frame."""
+        while not self._ready:
+            chunk = self._left_over or self._packed.read(1 << 16)
+            if not chunk:
+                if self._frame_begun:
+                    raise EOFError("the last frame does not end")
+                return 0
+            self._ready = memoryview(self._frame.decompress(chunk))
+            self._frame_begun = not self._frame.eof
+            self._left_over = b""
+            if self._frame.eof:
+                self._left_over = self._frame.unused_data
+                self._frame = zstandard.ZstdDecompressor().decompressobj()
+        size = min(len(buffer), len(self._ready))
+        buffer[:size] = self._ready[:size]
+        self._ready = self._ready[size:]
+        return size
 
 
 class NumberedLines:
@@ -71,7 +105,6 @@ class NumberedLines:
             case ".xz":
                 return lzma.open(raw, "rb")
             case ".zst":
-                reader = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True, closefd=False)
-                return cast(IO[bytes], io.BufferedReader(cast(io.RawIOBase, reader), buffer_size=1 << 16))
+                return cast(IO[bytes], io.BufferedReader(ZstdFrames(raw), buffer_size=1 << 16))
             case _:
                 return raw

@@ -10,6 +10,7 @@ from typing import IO
 import zstandard
 
 from envs.datasets.question_error import QuestionError
+from retrieval.lines import ZstdFrames
 
 
 def _open(path: Path) -> IO[str]:
@@ -18,7 +19,7 @@ def _open(path: Path) -> IO[str]:
     if path.suffix == ".xz":
         return lzma.open(path, "rt", encoding="utf-8")
     if path.suffix == ".zst":
-        return io.TextIOWrapper(zstandard.ZstdDecompressor().stream_reader(path.open("rb")), encoding="utf-8")
+        return io.TextIOWrapper(io.BufferedReader(ZstdFrames(path.open("rb"))), encoding="utf-8")
     return path.open(encoding="utf-8")
 
 

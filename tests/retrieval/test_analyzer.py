@@ -1,0 +1,50 @@
+from concurrent.futures import ThreadPoolExecutor
+
+import bm25s
+import Stemmer
+from bm25s.stopwords import STOPWORDS_EN
+from hypothesis import given
+from hypothesis import strategies as st
+
+from retrieval.analyzer import ENGLISH_STOPWORDS, Analyzer, AnalyzerSettings
+from retrieval.sparse.vocabulary import Vocabulary
+
+TEXT = "The Running cats' of I.B.M. weren't at Café Zürich in 1999; it's RUNNING_late — naïve coöperation, 東京 a b c"
+
+
+def bm25s_terms(text: str) -> list[str]:
+    return bm25s.tokenize(
+        [text], stopwords="en", stemmer=Stemmer.Stemmer("english"), return_ids=False, show_progress=False
+    )[0]
+
+
+def test_the_stopwords_are_bm25s_own() -> None:
+    assert frozenset(STOPWORDS_EN) == ENGLISH_STOPWORDS
+
+
+def test_terms_are_bm25s_own() -> None:
+    assert Analyzer().terms(TEXT) == bm25s_terms(TEXT)
+
+
+@given(st.text(max_size=80))
+def test_terms_are_bm25s_own_for_any_text(text: str) -> None:
+    assert Analyzer().terms(text) == bm25s_terms(text)
+
+
+def test_settings_turn_stopwords_and_stemming_off() -> None:
+    analyzer = Analyzer(AnalyzerSettings(stopwords=None, stemmer=None))
+    assert analyzer.terms("The cats") == ["the", "cats"]
+
+
+def test_threads_get_the_terms_that_one_thread_gets() -> None:
+    texts = [f"running {i} cats jumped over {i} houses" for i in range(2000)]
+    analyzer = Analyzer()
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(analyzer.terms, texts)) == [Analyzer().terms(text) for text in texts]
+
+
+def test_a_vocabulary_counts_terms_in_order_and_leaves_unknown_ones_out() -> None:
+    vocabulary = Vocabulary(Analyzer())
+    assert vocabulary.learn("Cats chase the cat") == [0, 1, 0]
+    assert vocabulary.look_up("a dog chased cats") == [1, 0]
+    assert vocabulary.terms == {"cat": 0, "chase": 1}

@@ -1,0 +1,209 @@
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from retrieval.batcher import MicroBatcher
+from retrieval.passage import Hit, Passage
+from retrieval.retriever import RetrievalError
+
+
+class FakeRetriever:
+    """Answers every query with one passage of that name; `before` may wait or raise first."""
+
+    num_passages = 10
+
+    def __init__(self, before: Callable[[Sequence[str]], None] = lambda queries: None) -> None:
+        self.batches: list[list[str]] = []
+        self._before = before
+
+    def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
+        self.batches.append(list(queries))
+        if any(not query for query in queries):
+            raise ValueError("query is empty")
+        self._before(queries)
+        return [[Hit(passage=Passage(id=query, title="", text=""), score=1.0, rank=1)] * k for query in queries]
+
+    def get(self, passage_id: str) -> Passage:
+        return Passage(id=passage_id, title="", text="")
+
+
+def ids(hits: list[Hit]) -> list[str]:
+    return [hit.passage.id for hit in hits]
+
+
+@pytest.mark.parametrize("window_s", [0.0, 0.02])
+async def test_concurrent_queries_become_one_batch_and_get_their_own_answers(window_s: float) -> None:
+    retriever = FakeRetriever()
+    async with MicroBatcher(retriever, window_s=window_s) as batcher:
+        answers = await asyncio.gather(*(batcher.search(f"q{i}", 2) for i in range(100)))
+    assert [ids(hits) for hits in answers] == [[f"q{i}"] * 2 for i in range(100)]
+    assert [len(batch) for batch in retriever.batches] == [100]
+    assert (batcher.stats.queries, batcher.stats.batches, batcher.stats.mean_batch_size) == (100, 1, 100.0)
+
+
+async def test_a_window_of_zero_waits_until_the_loop_is_idle_and_no_longer() -> None:
+    retriever = FakeRetriever()
+    batcher = MicroBatcher(retriever)
+
+    async def late(rounds: int) -> None:
+        for _ in range(rounds):
+            await asyncio.sleep(0)
+        await batcher.search(f"after {rounds}", 1)
+
+    await asyncio.gather(*(late(rounds) for rounds in range(4)))
+    assert len(retriever.batches) == 1
+    started = time.perf_counter()
+    await batcher.search("alone", 1)
+    assert time.perf_counter() - started < 0.2
+
+
+async def test_a_window_holds_the_first_query_for_company() -> None:
+    retriever = FakeRetriever()
+    batcher = MicroBatcher(retriever, window_s=0.1)
+
+    async def after(pause_s: float) -> None:
+        await asyncio.sleep(pause_s)
+        await batcher.search("q", 1)
+
+    await asyncio.gather(after(0), after(0.02))
+    assert [len(batch) for batch in retriever.batches] == [2]
+
+
+async def test_batches_are_no_larger_than_allowed_and_keep_to_one_k() -> None:
+    retriever = FakeRetriever()
+    async with MicroBatcher(retriever, max_batch=4) as batcher:
+        answers = await asyncio.gather(*(batcher.search(f"q{i}", 1 + i % 2) for i in range(10)))
+    assert [len(hits) for hits in answers] == [1 + i % 2 for i in range(10)]
+    assert max(len(batch) for batch in retriever.batches) <= 4 and sum(map(len, retriever.batches)) == 10
+
+
+async def test_an_empty_query_fails_its_own_caller_only() -> None:
+    batcher = MicroBatcher(FakeRetriever(), backoff_s=10)
+    answers = await asyncio.gather(*(batcher.search(q, 1) for q in ("a", "", "b")), return_exceptions=True)
+    assert isinstance(answers[1], ValueError) and "empty" in str(answers[1])
+    assert ids(answers[0]) == ["a"] and ids(answers[2]) == ["b"]
+    assert batcher.stats.retries == 0, "a refusal is no outage: nothing to wait for"
+
+
+async def test_a_query_that_crashes_the_retriever_fails_its_own_caller_only() -> None:
+    def before(queries: Sequence[str]) -> None:
+        if "poison" in queries:
+            raise OSError("connection reset")
+
+    batcher = MicroBatcher(FakeRetriever(before), retries=1, backoff_s=0.001)
+    answers = await asyncio.gather(*(batcher.search(q, 1) for q in ("a", "poison", "b")), return_exceptions=True)
+    assert ids(answers[0]) == ["a"] and ids(answers[2]) == ["b"]
+    assert isinstance(answers[1], RetrievalError) and isinstance(answers[1].__cause__, OSError)
+    assert "'poison' failed 2 times; the last error was: OSError('connection reset')" in str(answers[1])
+
+
+async def test_an_outage_that_ends_is_survived() -> None:
+    failures = iter([True, True, False])
+
+    def before(queries: Sequence[str]) -> None:
+        if next(failures):
+            raise ConnectionError("down")
+
+    batcher = MicroBatcher(FakeRetriever(before), retries=2, backoff_s=0.001)
+    assert ids(await batcher.search("q", 1)) == ["q"]
+    assert batcher.stats.retries == 2 and batcher.stats.failures == 0
+
+
+async def test_a_retriever_that_hangs_ends_in_a_typed_error_within_the_deadline() -> None:
+    release = threading.Event()
+    batcher = MicroBatcher(FakeRetriever(lambda queries: release.wait(20) and None), timeout_s=0.05, retries=1)
+    started = time.perf_counter()
+    with pytest.raises(RetrievalError):
+        await batcher.search("q", 1)
+    release.set()
+    assert time.perf_counter() - started <= batcher.deadline_s + 0.5
+    assert batcher.stats.failures == 1 and batcher.stats.timeouts >= 1
+
+
+async def test_a_query_that_hangs_takes_no_other_down_with_it() -> None:
+    release = threading.Event()
+
+    def before(queries: Sequence[str]) -> None:
+        if "slow" in queries:
+            release.wait(20)
+
+    batcher = MicroBatcher(FakeRetriever(before), timeout_s=0.1, retries=2, backoff_s=0.001)
+    queries = ["a", "slow", "b", "c"]
+    answers = await asyncio.gather(*(batcher.search(q, 1) for q in queries), return_exceptions=True)
+    release.set()
+    assert isinstance(answers[1], RetrievalError)
+    assert [ids(answers[i]) for i in (0, 2, 3)] == [["a"], ["b"], ["c"]]
+
+
+async def test_a_slow_search_does_not_hold_back_the_next_batch() -> None:
+    release = threading.Event()
+    batcher = MicroBatcher(FakeRetriever(lambda queries: "slow" in queries and release.wait(20) and None))
+    slow = asyncio.create_task(batcher.search("slow", 1))
+    await asyncio.sleep(0.02)
+    assert ids(await asyncio.wait_for(batcher.search("quick", 1), 5)) == ["quick"]
+    assert not slow.done()
+    release.set()
+    assert ids(await slow) == ["slow"]
+
+
+async def test_queries_that_wait_for_a_slot_are_bounded_too() -> None:
+    release = threading.Event()
+    retriever = FakeRetriever(lambda queries: release.wait(20) and None)
+    batcher = MicroBatcher(retriever, max_batch=1, max_in_flight=1, timeout_s=0.1, retries=0)
+    started = time.perf_counter()
+    answers = await asyncio.gather(*(batcher.search(f"q{i}", 1) for i in range(30)), return_exceptions=True)
+    release.set()
+    assert all(isinstance(answer, RetrievalError) for answer in answers)
+    assert time.perf_counter() - started < 1
+
+
+async def test_a_caller_that_gives_up_is_forgotten() -> None:
+    retriever = FakeRetriever(lambda queries: time.sleep(0.05))
+    batcher = MicroBatcher(retriever)
+    leaving, staying = (asyncio.create_task(batcher.search(q, 1)) for q in ("leaving", "staying"))
+    await asyncio.sleep(0.01)
+    leaving.cancel()
+    assert ids(await staying) == ["staying"]
+    await batcher.close()
+
+
+async def test_a_retriever_that_loses_answers_is_found_out() -> None:
+    retriever = FakeRetriever()
+    retriever.search = lambda queries, k: []  # type: ignore[method-assign]
+    batcher = MicroBatcher(retriever, retries=0)
+    with pytest.raises(RetrievalError, match="returned 0 lists for 1 queries"):
+        await batcher.search("q", 1)
+
+
+async def test_a_closed_batcher_has_answered_everything_and_takes_nothing_more() -> None:
+    batcher = MicroBatcher(FakeRetriever(lambda queries: time.sleep(0.02)), window_s=5)
+    asked = asyncio.create_task(batcher.search("q", 1))
+    await asyncio.sleep(0)
+    await batcher.close()
+    assert ids(await asked) == ["q"]
+    with pytest.raises(RuntimeError, match="closed"):
+        await batcher.search("q", 1)
+
+
+def test_one_batcher_serves_one_event_loop_after_another() -> None:
+    batcher = MicroBatcher(FakeRetriever())
+    for i in range(3):
+        assert ids(asyncio.run(batcher.search(f"q{i}", 1))) == [f"q{i}"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"window_s": -1}, "window_s is -1; it must be at least 0"),
+        ({"max_batch": 0}, "max_batch is 0; it must be at least 1"),
+        ({"timeout_s": 0}, "timeout_s is 0; it must be more than 0"),
+        ({"retries": -1}, "retries is -1"),
+        ({"max_in_flight": 0}, "max_in_flight is 0"),
+    ],
+)
+def test_settings_out_of_range_are_refused(setting: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        MicroBatcher(FakeRetriever(), **setting)

@@ -1,0 +1,93 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scripts.cli import main
+
+ROWS = [{"id": "a", "title": "Ada", "text": "Ada lives in Rome"}, {"id": "b", "title": "Rome", "text": "on the Tiber"}]
+QUESTIONS = [
+    {
+        "id": "q1",
+        "question": "Where does Ada live?",
+        "golden_answers": ["Rome"],
+        "supporting_ids": ["a"],
+        "split": "dev",
+    },
+    {"id": "q2", "question": "Rome's river?", "golden_answers": ["Tiber"], "supporting_ids": ["b", "gone"]},
+]
+
+
+def jsonl(path: Path, rows: list[dict]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def waymark(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    return int(exit_.value.code or 0)
+
+
+def test_build_and_evaluate_an_index_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    corpus, questions = jsonl(tmp_path / "c.jsonl", ROWS), jsonl(tmp_path / "q.jsonl", QUESTIONS)
+    out, figures = str(tmp_path / "index"), tmp_path / "made" / "build.json"
+    assert waymark("build-index", corpus, "--out", out, "--set", "k1=0.9", "--json", str(figures)) == 0
+    built = json.loads(figures.read_text())
+    assert built["num_passages"] == 2 and built["settings"]["k1"] == 0.9
+    assert built["index_hash"][:12] in capsys.readouterr().out
+    measured = tmp_path / "quality.json"
+    assert waymark("evaluate-index", out, "--questions", questions, "--k", "1,2", "--json", str(measured)) == 0
+    quality = json.loads(measured.read_text())
+    assert quality["n"] == 2 and quality["recall_all@1"] == 0.5 and quality["recall_mean@2"] == 0.75
+    assert {"recall_all@2_low", "recall_all@2_high", "ndcg@10", "mrr@10_high"} <= quality.keys()
+    assert quality["missing_supports"] == 1 and quality["index_hash"] == built["index_hash"]
+    assert "1 of 3 supports are not in the corpus" in capsys.readouterr().err
+    assert waymark("evaluate-index", out, "--questions", questions, "--k", "1", "--where", "split=dev") == 0
+    assert "n = 1 questions" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["build-index", "none.jsonl", "--out", "i"], "no corpus at none.jsonl"),
+        (["build-index", "broken.jsonl", "--out", "i"], "broken.jsonl, line 2: not JSON"),
+        (["build-index", "twice.jsonl", "--out", "i"], "line 2: id 'a' was already used in line 1"),
+        (["build-index", "empty.jsonl", "--out", "i"], "the corpus is empty"),
+        (["build-index", "c.jsonl", "--out", "index"], "add --overwrite"),
+        (["build-index", "c.jsonl", "--out", "i", "--backend", "x"], "choose one of bm25s, rank_bm25"),
+        (["build-index", "c.jsonl", "--out", "i", "--set", "k1"], "write --set name=value"),
+        (["build-index", "c.jsonl", "--out", "i", "--set", "b=7"], "b: "),
+        (["evaluate-index", "none", "--questions", "q.jsonl"], "no index at none"),
+        (["evaluate-index", "index", "--questions", "q.jsonl", "--k", "3"], "the corpus has 2 passages"),
+        (["evaluate-index", "index", "--questions", "q.jsonl", "--k", "five"], "write numbers separated by commas"),
+        (["evaluate-index", "index", "--questions", "q.jsonl", "--k", "1", "--where", "split=x"], "no question has"),
+    ],
+)
+def test_bad_input_is_one_message_and_exit_code_2(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    jsonl(Path("c.jsonl"), ROWS)
+    jsonl(Path("q.jsonl"), QUESTIONS)
+    jsonl(Path("twice.jsonl"), [ROWS[0], ROWS[0]])
+    Path("broken.jsonl").write_text(json.dumps(ROWS[0]) + "\n{oops\n")
+    Path("empty.jsonl").write_text("")
+    assert waymark("build-index", "c.jsonl", "--out", "index") == 0
+    capsys.readouterr()
+    assert waymark(*arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error and "Traceback" not in error
+    assert not Path("i").exists() and not list(Path().glob(".*"))
+
+
+def test_the_module_is_the_same_verb() -> None:
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-m", "scripts.build_index", "--help"]
+    assert "Example: waymark build-index" in subprocess.run(command, cwd=root, capture_output=True, text=True).stdout
