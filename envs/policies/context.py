@@ -5,7 +5,7 @@ not there for them either.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from agent.trajectory import Turn
@@ -78,7 +78,20 @@ def candidate_answers(question_text: str, seen: Iterable[SeenPassage], *, like: 
     return list(names)
 
 
-def occurs_in(phrase: str, passages: Sequence[Passage]) -> bool:
+def occurs_in(phrase: str, passages: Iterable[Passage]) -> bool:
     """True if the phrase stands in one of the passages as it is, not inside a longer word."""
-    pattern = re.compile(rf"(?<!\w){re.escape(phrase)}(?!\w)")
-    return any(pattern.search(p.title) or pattern.search(p.text) for p in passages)
+    return any(_occurs(phrase, passage.title) or _occurs(phrase, passage.text) for passage in passages)
+
+
+def _occurs(phrase: str, text: str) -> bool:
+    start = text.find(phrase) if phrase else -1
+    while start >= 0:
+        end = start + len(phrase)
+        if not (_is_word(text[start - 1 : start]) or _is_word(text[end : end + 1])):
+            return True
+        start = text.find(phrase, start + 1)
+    return False
+
+
+def _is_word(character: str) -> bool:
+    return character.isalnum() or character == "_"

@@ -34,7 +34,7 @@ class ExpertSettings(BaseModel):
     max_queries_per_hop: int = Field(
         default=2,
         ge=1,
-        description="Queries before it goes on without the hop's passage; the second names subject and relation.",
+        description="Queries before it goes on without the hop's passage: sub-question, subject, relation.",
     )
     skip_seen_hops: bool = Field(
         default=False, description="Do not search for a hop whose passage an earlier search brought by chance."
@@ -85,9 +85,11 @@ class ExpertPolicy:
             if query is not None:
                 plan = Plan(hop=i, query=query, answers=tuple(answers), sub_questions=sub_questions, seen={})
                 actions.append(self.script.search(self.search_thought(question, plan), query))
-        done = Plan(hop=None, query=None, answers=tuple(answers), sub_questions=sub_questions, seen={})
+        closing = self._closing(
+            question, [answer for answer in answers if answer is not None], question.golden_answers[0]
+        )
         citations = range(1, len(question.supporting_ids) + 1)
-        actions.append(self.script.answer(self.answer_thought(question, done), self.answer(question, {}), citations))
+        actions.append(self.script.answer(closing, question.golden_answers[0], citations))
         return actions
 
     def plan(self, question: Question, turns: Sequence[Turn]) -> Plan:
@@ -125,7 +127,7 @@ class ExpertPolicy:
         queries = [sub_question]
         if hop.triple is not None:
             subject, relation, _ = hop.triple
-            queries.append(f"{subject} {relation.replace('_', ' ')}")
+            queries += [subject, f"{subject} {relation.replace('_', ' ')}"]
         queries = queries[: self.settings.max_queries_per_hop]
         untried = [query for query in queries if bare(query) not in asked]
         if is_found(hop, seen) and (len(untried) < len(queries) or self.settings.skip_seen_hops):
@@ -152,14 +154,19 @@ class ExpertPolicy:
         return f"find {relation_words(question.hops[plan.hop])}"
 
     def answer_thought(self, question: Question, plan: Plan) -> str | None:
-        """That the search is over; where hops stand side by side, their answers, which are to be compared."""
-        found = " , ".join(dict.fromkeys(answer for answer in plan.answers if answer is not None))
+        """That the search is over; where hops stand side by side, the answers that were read, to be compared."""
+        passages = [seen.passage for seen in plan.seen.values()]
+        read = [answer for answer in plan.answers if answer is not None and occurs_in(answer, passages)]
+        return self._closing(question, read, self.answer(question, plan.seen))
+
+    def _closing(self, question: Question, found: Sequence[str], answer: str) -> str | None:
+        listed = " , ".join(dict.fromkeys(found))
         if self.settings.thought == "none":
             return None
         if self.settings.thought == "full":
-            return f"I have found {found} so the answer is {self.answer(question, plan.seen)} ."
+            return f"I have found {listed or 'nothing'} so the answer is {answer} ."
         chain = all(hop.depends_on for hop in question.hops[1:])
-        return "found all" if chain else f"found {found}"
+        return "found all" if chain or not listed else f"found {listed}"
 
 
 def fill_references(sub_question: str, answers: Sequence[str | None]) -> str | None:
