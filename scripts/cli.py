@@ -12,6 +12,7 @@ Waymark's own and shows its traceback; WAYMARK_TRACEBACK=1 shows one for bad inp
 
 import ast
 import importlib
+import inspect
 import os
 import sys
 import traceback
@@ -32,7 +33,10 @@ BAD_INPUT = (ValueError, FileNotFoundError, FileExistsError, IsADirectoryError, 
 INTERRUPTED = 130
 """The shell's exit code for a program that Ctrl-C ended."""
 
-HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
+HELP_OPTIONS: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
+
+STYLE: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": None}
+"""Plain help: the boxes of rich cut the names of long options short."""
 
 ORDER = ("quickstart", "make-world", "build-index", "evaluate-index", "train", "evaluate")
 """The order of the road through the house; verbs that are not in it follow by name."""
@@ -56,32 +60,37 @@ class _LazyVerbs(TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:
         return list(verbs())
 
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(verbs().items()))
+
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        summary = verbs().get(cmd_name)
-        return None if summary is None else _command(cmd_name, lambda: None, summary)
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        name, rest = args[0], args[1:]
-        if name not in verbs():
-            raise ValueError(f"there is no verb {name!r}; the verbs are {', '.join(verbs())}")
-        module = name.replace("-", "_")
-        return name, _command(name, getattr(importlib.import_module(f"scripts.{module}"), module)), rest
+        if cmd_name not in verbs():
+            raise ValueError(f"there is no verb {cmd_name!r}; the verbs are {', '.join(verbs())}")
+        module = cmd_name.replace("-", "_")
+        return _command(cmd_name, getattr(importlib.import_module(f"scripts.{module}"), module))
 
 
-def _command(name: str, function: Callable[..., Any], summary: str | None = None) -> Any:
-    single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    single.command(name, help=summary, context_settings=HELP_OPTIONS)(function)
+def _command(name: str, function: Callable[..., Any]) -> Any:
+    single = typer.Typer(**STYLE)
+    single.command(name, help=_help_text(function), context_settings=HELP_OPTIONS)(function)
     return typer.main.get_command(single)
+
+
+def _help_text(function: Callable[..., Any]) -> str:
+    """A verb's docstring with its examples kept as they are written, not wrapped like prose."""
+    paragraphs = (inspect.getdoc(function) or "").split("\n\n")
+    return "\n\n".join(f"\b\n{text}" if text.startswith("Example") else text for text in paragraphs)
 
 
 app = typer.Typer(
     cls=_LazyVerbs,
     name="waymark",
-    add_completion=False,
     no_args_is_help=True,
-    pretty_exceptions_enable=False,
+    **STYLE,
     context_settings=HELP_OPTIONS,
     help="Train search agents with process rewards: index, rollouts, per-turn credit in GRPO, evaluation.",
+    subcommand_metavar="VERB [ARGUMENTS]",
     epilog="waymark VERB --help shows a verb's options and an example.",
 )
 
@@ -89,7 +98,13 @@ app = typer.Typer(
 @app.callback()
 def _options(
     show_version: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=lambda wanted: _print_version(wanted))
+        bool,
+        typer.Option(
+            "--version",
+            is_eager=True,
+            callback=lambda wanted: _print_version(wanted),
+            help="Print the version and exit.",
+        ),
     ] = False,
     threads: Annotated[
         int | None,
