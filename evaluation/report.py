@@ -10,6 +10,7 @@ import base64
 import hashlib
 import importlib.metadata
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,8 @@ METRIC_LABELS: dict[str, str] = {
     "searches_per_question": "Searches per question",
     "turns_per_question": "Turns per question",
     "tokens_per_question": "Tokens per question",
-    "sampled_tokens_per_question": "of them sampled",
-    "observed_tokens_per_question": "of them observed",
+    "sampled_tokens_per_question": "Tokens sampled",
+    "observed_tokens_per_question": "Tokens observed",
 }
 """Rows of the evaluation table, in this order."""
 
@@ -132,7 +133,10 @@ def evaluation_table(arms: Sequence[Arm]) -> Table | None:
     if not measured:
         return None
     rows: list[list[Cell]] = [["Questions", *(arm.final.get("n") for arm in measured)]]
+    outages = any(arm.final.get("num_outages") for arm in measured)
     for key, label in METRIC_LABELS.items():
+        if key == "em_without_outages" and not outages:
+            continue
         if any(arm.final.get(key) is not None for arm in measured):
             rows.append([label, *(_measure(arm.final, key) for arm in measured)])
     return Table(title="Evaluation", columns=["", *(arm.name for arm in measured)], rows=rows)
@@ -159,7 +163,7 @@ def controls_table(controls: Mapping[str, Mapping[str, Any]]) -> Table | None:
 
 def format_number(value: Any) -> str:
     """A number as a reader wants it: integers as they are, shares to three places, larger ones to fewer."""
-    if value is None:
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return "–"
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return str(value)

@@ -1,0 +1,114 @@
+"""A control that leaks evidence makes a leaking policy look good; each must take away what it says and nothing else."""
+
+from pathlib import Path
+
+import pytest
+
+from envs.datasets import read_questions
+from envs.policies.registry import load_policy
+from envs.search_env import EpisodeLimits
+from evaluation.controls import (
+    CONTROLS,
+    EmptyRetriever,
+    RandomRetriever,
+    _uniform_sample,
+    evaluate_controls,
+    oracle_decomposition,
+)
+from retrieval.index import build_index, open_index
+from tests.evaluation.conftest import SmallWorld
+
+LIMITS = EpisodeLimits(top_k=2, max_turns=4)
+
+
+def test_the_empty_retriever_finds_nothing_and_refuses_what_the_index_refuses(small_world: SmallWorld) -> None:
+    with open_index(small_world.index) as index:
+        empty = EmptyRetriever(index)
+        assert empty.search(["Oslo", "king"], 2) == [[], []]
+        assert empty.num_passages == 10
+        assert empty.get("c-Oslo").title == "Oslo"
+        with pytest.raises(ValueError, match="empty"):
+            empty.search([" "], 2)
+        with pytest.raises(ValueError, match="at most 10"):
+            empty.search(["Oslo"], 11)
+
+
+def test_random_passages_depend_on_query_and_seed_alone(small_world: SmallWorld) -> None:
+    with open_index(small_world.index) as index:
+        retriever = RandomRetriever(index, seed=1)
+        [[*first], [*other]] = retriever.search(["Oslo", "Norway"], 4)
+        assert retriever.search(["Oslo"], 4) == [first]
+        assert RandomRetriever(index, seed=1).search(["Oslo"], 4) == [first]
+        assert RandomRetriever(index, seed=2).search(["Oslo"], 4) != [first]
+        assert first != other
+        assert len({hit.passage.id for hit in first}) == 4
+        assert [hit.rank for hit in first] == [1, 2, 3, 4]
+
+
+def test_random_passages_cover_the_corpus_evenly(small_world: SmallWorld) -> None:
+    with open_index(small_world.index) as index:
+        found = RandomRetriever(index).search([f"query {i}" for i in range(2000)], 1)
+    counts = [sum(hits[0].passage.id == id_ for hits in found) for id_ in {hits[0].passage.id for hits in found}]
+    assert len(counts) == 10
+    assert 140 <= min(counts) <= max(counts) <= 260
+
+
+def test_the_sample_of_a_large_corpus_is_uniform() -> None:
+    assert _uniform_sample(iter("abc"), 5, 0) == ("a", "b", "c")
+    first_half = sum(int(i) < 500 for seed in range(40) for i in _uniform_sample(map(str, range(1000)), 50, seed))
+    assert 900 <= first_half <= 1100
+
+
+async def test_each_control_takes_away_what_it_says(small_world: SmallWorld) -> None:
+    named: list[str] = []
+    with open_index(small_world.index) as index:
+        results = await evaluate_controls(
+            small_world.questions,
+            index=index,
+            limits=LIMITS,
+            policy=load_policy("expert", small_world.protocol),
+            protocol=small_world.protocol,
+            tokenizer=small_world.tokenizer,
+            on_control=named.append,
+        )
+    summaries = {name: evaluation.summary for name, (evaluation, _) in results.items()}
+    assert named == list(CONTROLS) == list(summaries)
+    assert summaries["closed_book"]["support_recall"] == 0.0
+    assert summaries["random_retriever"]["support_recall"] < 0.6
+    assert summaries["single_search"]["searches_per_question"] == 1.0
+    assert summaries["single_search"]["support_recall"] < 1.0
+    assert summaries["closed_book"]["observed_tokens_per_question"] > 0, "the policy is told that nothing was found"
+
+
+async def test_an_unknown_control_is_refused(small_world: SmallWorld) -> None:
+    with open_index(small_world.index) as index, pytest.raises(ValueError, match="there are closed_book"):
+        await evaluate_controls(small_world.questions, index=index, limits=LIMITS, names=["open_book"])
+
+
+def test_oracle_decomposition_beside_the_question_itself(small_world: SmallWorld) -> None:
+    with open_index(small_world.index) as index:
+        found = oracle_decomposition(index, small_world.questions, ks=(1, 2, 50))
+    assert found["oracle_decomposition"]["hop_recall@1"] == 1.0
+    assert found["oracle_decomposition"]["num_searches"] == 10
+    assert found["single_search_with_question"]["recall_mean@1"] <= 0.5
+    assert "recall_mean@50" not in found["single_search_with_question"], "the corpus has ten passages"
+
+
+@pytest.mark.data
+def test_oracle_decomposition_reproduces_the_published_hop_recall(data_dir: Path, tmp_path: Path) -> None:
+    """The figures of the data's README: bm25s defaults with English stopwords and the Snowball stemmer."""
+    build_index(data_dir / "musique" / "corpus.jsonl.gz", tmp_path / "index")
+    questions = read_questions(data_dir / "musique" / "questions.jsonl.gz")
+    complete = [question for question in questions if question.selection == "complete"]
+    assert (len(questions), len(complete)) == (1563, 736)
+    with open_index(tmp_path / "index") as index:
+        over_all = oracle_decomposition(index, questions)
+        over_complete = oracle_decomposition(index, complete)["oracle_decomposition"]
+    stepwise = over_all["oracle_decomposition"]
+    assert stepwise["hop_recall@5"] == pytest.approx(0.837, abs=0.005)
+    assert stepwise["hop_recall@10"] == pytest.approx(0.887, abs=0.005)
+    assert over_complete["hop_recall@5"] == pytest.approx(0.812, abs=0.005)
+    assert over_complete["hop_recall@10"] == pytest.approx(0.879, abs=0.005)
+    question_alone = over_all["single_search_with_question"]
+    assert question_alone["recall_mean@5"] == pytest.approx(0.436, abs=0.005)
+    assert question_alone["recall_mean@10"] == pytest.approx(0.511, abs=0.005)
