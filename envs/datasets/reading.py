@@ -7,6 +7,7 @@ the user's own.
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from agent.extension import load_object
 from envs.datasets.jsonl import read_jsonl
 from envs.datasets.lines import numbered_lines
 from envs.datasets.question_error import QuestionError
@@ -32,18 +33,10 @@ def read_questions(path: str | Path, format: str | None = None) -> list[Question
     if not path.exists():
         raise FileNotFoundError(f"no question file at {path}; give the path of a .jsonl file (plain, .gz, .xz or .zst)")
     name = format if format is not None else _format_of(path)
-    questions = list(_reader(name)(path))
+    questions = list(load_object(name, kind="question format", builtins=FORMATS)(path))
     if not questions:
         raise QuestionError(path, 0, "the file has no questions; a question is one JSON object a line")
     return questions
-
-
-def _reader(name: str) -> QuestionFormat:
-    if name in FORMATS:
-        return FORMATS[name]
-    from agent.extension import load_object
-
-    return load_object(name, kind="question format", builtins=FORMATS)
 
 
 def _format_of(path: Path) -> str:
