@@ -113,21 +113,20 @@ def measure_start(study: Any) -> dict[str, Any]:
     """Greedy and sampled EM of the cold-started policy on dev questions, before any estimator has run."""
     import asyncio
 
+    from agent.engines.loading import load_tokenizer
     from agent.engines.transformers import load_engine
-
     from agent.protocol import load_protocol
     from envs.datasets import read_questions
     from evaluation.comparability import describe_model
     from evaluation.run import evaluate_policy
     from retrieval.index import open_index
-    from train.assembly import load_tokenizer
 
     arm = next(iter(study.config.arms))
     config = study.arm_config(arm, study.config.seeds[0])
     questions = read_questions(study.testbed.questions("dev"))[:START_QUESTIONS]
 
     async def em(temperature: float, samples: int) -> dict[str, Any]:
-        engine = load_engine(str(study.cold_start), dtype=config.learner.precision)
+        engine = load_engine(str(study.cold_start), dtype=config.engine_dtype)
         try:
             evaluation, _ = await evaluate_policy(
                 questions,

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
+from agent.engines.loading import load_tokenizer
 from agent.protocol import AgentProtocol, load_protocol
 from envs.datasets import check_supports, read_questions
 from envs.question import Question
@@ -73,26 +73,6 @@ def assemble(config: TrainConfig) -> Parts:
         estimator=estimator,
         warnings=warnings,
     )
-
-
-def load_tokenizer(model: str, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model folder or id.
-
-    Raises:
-        ConfigError: no such folder, or one without a tokenizer.
-    """
-    try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError) as error:
-        if Path(model).is_dir():
-            raise ConfigError(
-                f"policy.model {model} has no tokenizer that can be loaded ({error}): save the tokenizer into the same "
-                "folder with tokenizer.save_pretrained"
-            ) from error
-        raise ConfigError(
-            f"policy.model {model!r} is neither a model folder nor a model id that can be loaded: {error}"
-        ) from error
-    return tokenizer
 
 
 def _refuse_overlap(train_questions: Sequence[Question], dev_questions: Sequence[Question]) -> None:

@@ -150,6 +150,11 @@ class TrainConfig(Section):
         return self
 
     @property
+    def engine_dtype(self) -> Literal["float32", "bfloat16"]:
+        """The engine samples in the precision that the learner computes in, so that their logprobs agree."""
+        return "bfloat16" if self.learner.precision == "bf16" else "float32"
+
+    @property
     def trajectories_per_step(self) -> int:
         """Trajectories sampled in one step."""
         return self.rollout.questions_per_step * self.rollout.samples_per_question

@@ -20,7 +20,6 @@ from types import TracebackType
 from typing import Any, Self
 
 from agent.engines.transformers import load_engine
-
 from agent.trajectory import Unit
 from evaluation.metrics import Evaluation
 from evaluation.run import evaluate_policy
@@ -109,7 +108,7 @@ def _train(
         model_path,
         schedule=config.rollout.schedule,
         max_batch=config.rollout.max_batch,
-        dtype=config.learner.precision,
+        dtype=config.engine_dtype,
         trust_remote_code=config.policy.trust_remote_code,
     )
     engine.update_weights(learner.named_weights(), version=state.step)

@@ -11,8 +11,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from agent.engines.loading import load_tokenizer
 from agent.engines.transformers import load_engine
-
 from agent.protocol import load_protocol
 from agent.trajectory import Trajectory
 from envs.datasets import read_questions
@@ -26,7 +26,6 @@ from evaluation.report_parts import Arm, CurvePoint, Example, Report
 from evaluation.run import evaluate_policy
 from evaluation.trajectory_store import read_trajectories
 from retrieval.index import open_index
-from train.assembly import load_tokenizer
 from train.config import TrainConfig
 from train.loop import Progress
 from train.study import ArmRun, Study, load_study
@@ -104,7 +103,7 @@ def _evaluate(
 async def _evaluate_async(
     model: Path, config: TrainConfig, index: Any, questions: list[Question]
 ) -> tuple[Evaluation, list[Trajectory]]:
-    engine = load_engine(str(model), dtype=config.learner.precision, max_batch=config.rollout.max_batch)
+    engine = load_engine(str(model), dtype=config.engine_dtype, max_batch=config.rollout.max_batch)
     try:
         return await evaluate_policy(
             questions,
@@ -121,7 +120,7 @@ async def _evaluate_async(
 def _controls(run: ArmRun, index: Any, questions: list[Question], say: Callable[[str], None]) -> dict[str, Evaluation]:
     async def evaluate() -> dict[str, Evaluation]:
         config = run.config
-        engine = load_engine(str(run.folder / "model"), dtype=config.learner.precision)
+        engine = load_engine(str(run.folder / "model"), dtype=config.engine_dtype)
         try:
             results = await evaluate_controls(
                 questions,
@@ -194,7 +193,7 @@ def _report(
         threshold=EM_THRESHOLD,
         notes=[
             "One seed: intervals are over questions, and say nothing about another seed.",
-            "The policy is made from nothing, for one small invented world: the figures say nothing about large models.",
+            "The policy is made from nothing, for one small invented world: figures say nothing about large models.",
         ],
     )
 

@@ -64,7 +64,7 @@ class LocalRollouts:
 
     def specs(self, step: int, rank: int = 0, world_size: int = 1) -> list[EpisodeSpec]:
         """The episodes of a step that belong to a rank; units are dealt whole."""
-        specs = []
+        specs: list[EpisodeSpec] = []
         for i, question in enumerate(self._order.of_step(step)):
             if i % world_size != rank:
                 continue

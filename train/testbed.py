@@ -28,7 +28,7 @@ class TinyPolicyConfig(Section):
     num_layers: int = Field(4, ge=1, description="Transformer blocks.")
     num_heads: int = Field(4, ge=1, description="Attention heads.")
     vocab_size: int = Field(2048, ge=300, description="Most tokens; common words come first, bytes are always there.")
-    max_positions: int = Field(1024, ge=64, description="Context window in tokens.")
+    max_position_embeddings: int = Field(1024, ge=64, description="Context window in tokens.")
     seed: int = Field(0, ge=0, description="Seeds the random weights.")
 
 
