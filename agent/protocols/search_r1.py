@@ -1,7 +1,8 @@
 """Search-R1's conventions, byte for byte (github.com/PeterGriffinJin/Search-R1; arXiv 2503.09516).
 
 Published policies were trained on exactly these bytes. Where Waymark differs (neutralised tags in documents, an empty
-query is invalid, forged observations are invalid), ordinary passages and completions do not notice.
+query is invalid, forged observations are invalid, a text that ends without an action ends the episode), ordinary
+passages and completions do not notice.
 """
 
 from agent.protocol import AgentProtocol
