@@ -28,6 +28,7 @@ from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import add_fused_lm_head, use_adapter
 
 from agent.trajectory import Trajectory
+from train.cpu_attention import attend_in_float32
 from train.credit.row import Row
 from train.learner_config import ROW_AVERAGED, LearnerConfig
 from train.learner_metrics import StepMetrics, StepTotals
@@ -123,6 +124,8 @@ class Learner(GRPOTrainer):
         if config.gradient_checkpointing:
             self.model.gradient_checkpointing_enable(arguments.gradient_checkpointing_kwargs)
         _switch_off_dropout(self.model)
+        if config.precision == "bf16" and self.accelerator.device.type == "cpu":
+            attend_in_float32(base_model(self.model))
         self._prepare_for_training(arguments.max_steps, None, None)
         self.model_wrapped.train()
         self.skipped_steps = 0

@@ -124,8 +124,8 @@ class LearnerConfig(BaseModel):
     importance_weight_cap: float | None = Field(None, gt=0)
     """If set, each advantage is multiplied by min(exp(learner - engine logprob), cap); None trusts the engine."""
 
-    max_tokens_per_micro_batch: int = Field(8192, ge=1)
-    """Padded tokens per forward pass; bounds memory. A longer row gets a micro-batch of its own."""
+    max_tokens_per_micro_batch: int = Field(4096, ge=1)
+    """Padded tokens per forward pass; bounds memory. 4096 is as fast as more on a CPU and pads less."""
     skip_rows_without_gradient: bool = True
     """Do not run rows whose advantages are all 0 (they count in the loss's denominator all the same)."""
     precision: Literal["float32", "bf16"] = "float32"

@@ -1,0 +1,145 @@
+"""From named scores to rows: who takes part, what lands where, and what is refused."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.trajectory import Unit
+from rewards.score import Scores
+from tests.train.fakes import trajectory, turn, unit_of
+from train.credit import ESTIMATORS, Row, load_estimator
+from train.credit.outcome import Outcome, outcome_advantages
+from train.credit.turn import Turn
+from train.credit.turn_normalised import TurnNormalised
+
+NAN = float("nan")
+
+
+def by_outcome(unit: Unit, values: list[float]) -> Scores:
+    return Scores.of_outcome(unit, np.asarray(values))
+
+
+def by_turn(unit: Unit, values: list[list[float]]) -> Scores:
+    return Scores.of_turns(unit, [np.asarray(v) for v in values])
+
+
+def per_turn(row: Row) -> list[float]:
+    """The advantage of each turn of a row of `unit_of`: tokens are action, action, observation."""
+    sampled = row.advantages[row.loss_mask == 1]
+    assert (sampled[::2] == sampled[1::2]).all()
+    return sampled[::2].tolist()
+
+
+@pytest.mark.parametrize("name", sorted(ESTIMATORS))
+@given(values=st.lists(st.floats(-2, 2, width=16), min_size=2, max_size=6))
+def test_every_estimator_agrees_on_one_turn_and_an_outcome(name: str, values: list[float]) -> None:
+    unit = unit_of([1] * len(values))
+    rows = load_estimator(name)(unit, {"em": by_outcome(unit, values)}, {"em": 1.0})
+    expected = outcome_advantages(np.asarray(values), scale=name != "outcome_mean")
+    np.testing.assert_allclose([per_turn(row)[0] for row in rows], expected, atol=1e-12)
+
+
+def test_outcome_adds_up_all_that_a_trajectory_earned() -> None:
+    """Turn rewards under `outcome` are the arm "trajectory-level process reward"."""
+    unit = unit_of([2, 1, 3])
+    scores = {"em": by_outcome(unit, [0, 1, 0]), "hops": by_turn(unit, [[1, 0], [NAN], [1, 1, NAN]])}
+    rows = Outcome()(unit, scores, {"em": 1.0, "hops": 0.5})
+    expected = outcome_advantages(np.array([0.5, 1.0, 1.0]))
+    for row, value in zip(rows, expected, strict=True):
+        np.testing.assert_allclose(per_turn(row), value)
+
+
+def test_turn_puts_the_outcome_on_the_last_turn() -> None:
+    unit = unit_of([2, 2])
+    scores = {"em": by_outcome(unit, [1, 0]), "hops": by_turn(unit, [[0, 0], [1, NAN]])}
+    first, second = Turn()(unit, scores, {"em": 1.0, "hops": 1.0})
+    assert per_turn(first)[0] == per_turn(second)[0] == 0.0  # both return 1 from turn 0 on
+    assert per_turn(first)[1] > 0 > per_turn(second)[1]
+
+
+def test_turn_normalised_does_not_let_a_dense_reward_drown_the_outcome() -> None:
+    unit = unit_of([1, 1, 1, 1])
+    scores = {"em": by_outcome(unit, [1, 0, 0, 0]), "hops": by_turn(unit, [[0], [50], [100], [150]])}
+    weights = {"em": 1.0, "hops": 0.5}
+    added = [per_turn(row)[0] for row in Turn()(unit, scores, weights)]
+    apart = [per_turn(row)[0] for row in TurnNormalised()(unit, scores, weights)]
+    assert added[0] < 0 < apart[0]
+
+
+def test_turn_normalised_gives_the_outcome_to_every_turn_and_turn_scores_to_theirs() -> None:
+    unit = unit_of([2, 2])
+    scores = {"em": by_outcome(unit, [1, 0]), "hops": by_turn(unit, [[0, 0], [0, 1]])}
+    first, second = TurnNormalised(process_discount=0.0)(unit, scores, {"em": 1.0, "hops": 1.0})
+    z = 0.5 / (np.sqrt(0.5) + 1e-4)
+    np.testing.assert_allclose(per_turn(first), [z, z - z], atol=1e-12)
+    np.testing.assert_allclose(per_turn(second), [-z, -z + z], atol=1e-12)
+
+
+def test_a_reward_that_does_not_apply_stays_out_of_its_own_baseline_only() -> None:
+    unit = unit_of([1, 1, 1])
+    scores = {"em": by_outcome(unit, [1, 0, 1]), "hops": by_turn(unit, [[NAN], [3], [1]])}
+    rows = TurnNormalised()(unit, scores, {"em": 0.0, "hops": 1.0})
+    assert [row.trajectory_id for row in rows] == ["t1", "t2"]  # em has weight 0: nothing is left for t0
+    rows = TurnNormalised()(unit, scores, {"em": 1.0, "hops": 1.0})
+    assert per_turn(rows[0])[0] == pytest.approx(outcome_advantages(np.array([1.0, 0.0, 1.0]))[0])
+
+
+@pytest.mark.parametrize("name", sorted(ESTIMATORS))
+def test_outages_and_unscored_trajectories_leave_the_group(name: str) -> None:
+    unit = unit_of([1, 2, 1, 1], finish=["answered", "retrieval_outage", "engine_failure", "answered"])
+    scores = {"em": by_outcome(unit, [1, -100, 100, NAN])}
+    rows = load_estimator(name)(unit, scores, {"em": 1.0})
+    assert [row.trajectory_id for row in rows] == ["t0"]
+    assert per_turn(rows[0]) == [0.0]  # alone, it has nothing to be compared with
+
+
+@pytest.mark.parametrize("name", sorted(ESTIMATORS))
+def test_a_group_in_which_nothing_applies_yields_no_row(name: str) -> None:
+    unit = unit_of([1, 2])
+    assert load_estimator(name)(unit, {"em": by_outcome(unit, [NAN, NAN])}, {"em": 1.0}) == []
+
+
+def test_groups_of_one_unit_have_baselines_of_their_own() -> None:
+    members = [trajectory(f"t{i}", [turn((4, 5))], group="a" if i < 2 else "b") for i in range(4)]
+    unit = Unit(kind="paraphrase_set", trajectories=tuple(members))
+    rows = Outcome()(unit, {"em": by_outcome(unit, [1, 0, 5, 5])}, {"em": 1.0})
+    assert per_turn(rows[0])[0] == -per_turn(rows[1])[0] > 0
+    assert [per_turn(row)[0] for row in rows[2:]] == [0.0, 0.0]
+
+
+def test_a_row_starts_after_the_prompt_and_ends_with_the_last_sampled_token() -> None:
+    unit = Unit(kind="group", trajectories=(trajectory("t0", [turn((4, 5), (6, 7)), turn((8,), (9, 9, 9))]),))
+    (row,) = Outcome()(unit, {"em": by_outcome(unit, [1])}, {"em": 1.0})
+    assert (row.first_token, row.last_token) == (3, 8)
+    assert row.loss_mask.tolist() == [1, 1, 0, 0, 1]
+    assert (row.advantages[row.loss_mask == 0] == 0).all()
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    unit = unit_of([1, 2])
+    em = by_outcome(unit, [1, 0])
+    with pytest.raises(ValueError, match="give each a weight"):
+        Outcome()(unit, {"em": em}, {"f1": 1.0})
+    with pytest.raises(ValueError, match="must be a finite number"):
+        Outcome()(unit, {"em": em}, {"em": NAN})
+    with pytest.raises(ValueError, match=r"scored turns \[1, 1\]"):
+        Outcome()(unit, {"em": by_outcome(unit_of([1, 1]), [1, 0])}, {"em": 1.0})
+    with pytest.raises(ValueError, match=r"must lie in \[0, 1\]"):
+        load_estimator("turn", discount=1.5)
+    with pytest.raises(ValueError, match=r"must lie in \[0, 1\]"):
+        load_estimator("turn_normalised", process_discount=-1)
+    with pytest.raises(ValueError, match="gama"):
+        load_estimator("turn", gama=0.5)
+    with pytest.raises(ValueError, match="outcome_mean"):
+        load_estimator("outcom")
+
+
+def test_an_estimator_of_ones_own_is_named_by_module() -> None:
+    assert isinstance(load_estimator("train.credit.turn:Turn", discount=0.5), Turn)
+    with pytest.raises(ValueError, match="cannot be called"):
+        load_estimator("tests.train.test_credit_group:not_an_estimator")
+
+
+def not_an_estimator() -> str:
+    return "not callable"
