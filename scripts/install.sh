@@ -35,7 +35,7 @@ find_python() {
 
 require_disk() {
   local free_mb
-  free_mb="$(df -Pk "$WAYMARK_ROOT" | awk 'NR == 2 { print int($4 / 1024) }')"
+  free_mb="$(df -Pk "$WAYMARK_ROOT" | awk 'NR == 2 { print int($4 / 1024) }')" || true
   [ "${free_mb:-0}" -ge "$DISK_MB" ] || waymark_fail \
     "no disk space: the installation needs $DISK_MB MB in $WAYMARK_ROOT, $free_mb MB are free; free some, or clone elsewhere"
 }

@@ -6,6 +6,7 @@ The scripts, the virtual environment and pip are the real ones; what is download
 import os
 import shutil
 import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -74,9 +75,10 @@ def make_small_project(root: Path, wheels: Path) -> None:
 
 
 def environment(wheels: Path, **changes: str) -> dict[str, str]:
-    """The process's environment, with pip looking into `wheels` alone."""
+    """The process's environment, with pip looking into `wheels` alone and the Python that this one was made from."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("PIP_", "PYTHON", "WAYMARK_"))}
-    return kept | {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels), "PIP_CONFIG_FILE": os.devnull} | changes
+    pip = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels), "PIP_CONFIG_FILE": os.devnull}
+    return kept | pip | {"PYTHON": getattr(sys, "_base_executable", sys.executable)} | changes
 
 
 def run_script(script: Path, *arguments: str, cwd: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:

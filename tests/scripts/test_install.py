@@ -137,7 +137,7 @@ def test_an_old_python_is_named_with_its_version(project: Path, wheels: Path, tm
 
 def test_a_missing_python_is_named(project: Path, wheels: Path, tmp_path: Path) -> None:
     path = tools_without(tmp_path / "bin")
-    assert "python3 is missing" in one_line_of_failure(project, environment(wheels, PATH=path))
+    assert "python3 is missing" in one_line_of_failure(project, environment(wheels, PATH=path, PYTHON=""))
 
 
 def test_a_python_without_venv_is_named(project: Path, wheels: Path, tmp_path: Path) -> None:
