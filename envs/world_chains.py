@@ -55,8 +55,8 @@ class ChainSampler:
 
     def __init__(self, facts: WorldFacts) -> None:
         self.facts = facts
-        self._name_paths = {n: _paths(n, literals=()) for n in (1, 2, 3, 4)}
-        self._literal_paths = {n: _paths(n, literals=facts.settings.literal_kinds) for n in (1, 2, 3, 4)}
+        self._name_paths = {n: _by_subject(_paths(n, literals=())) for n in (1, 2, 3, 4)}
+        self._literal_paths = {n: _by_subject(_paths(n, literals=facts.settings.literal_kinds)) for n in (1, 2, 3, 4)}
         self._lists = [r for r in RELATIONS if r.target == PERSON_LIST]
         self._compared = [r for r in RELATIONS if r.comparisons]
         self._leading_to = {r.subject: [lead for lead in RELATIONS if lead.target == r.subject] for r in self._compared}
@@ -64,8 +64,10 @@ class ChainSampler:
 
     def draw(self, kind: QuestionKind, hops: int, split: Split, rng: random.Random) -> Chain | None:
         """One chain of a kind and number of hops (2, 3 or 4) for a split, or None."""
-        make = {"bridge": self._bridge, "comparison": self._comparison, "intersection": self._intersection}[kind]
-        chain = make(hops, rng)
+        if kind == "intersection":
+            chain = self._intersection(hops, split, rng)
+        else:
+            chain = (self._bridge if kind == "bridge" else self._comparison)(hops, rng)
         if chain is None or self.facts.split_of(chain.answer) != split:
             return None
         if self.facts.settings.held_out_wordings:
@@ -80,28 +82,30 @@ class ChainSampler:
         steps = self._follow(start, path, before=())
         return Chain(kind="bridge", steps=steps, answer=steps[-1].values[0]) if steps else None
 
-    def _intersection(self, hops: int, rng: random.Random) -> Chain | None:
+    def _intersection(self, hops: int, split: Split, rng: random.Random) -> Chain | None:
         person = Entity("person", rng.randrange(self.facts.num_listed))
+        answer = self._as_value(person)
+        if hops == 2 and self.facts.split_of(answer) != split:
+            return None
         groups = [(group, relation) for relation in self._lists for group in self.facts.groups_of(person, relation)]
         if len(groups) < 2:
             return None
-        steps: list[Step] = []
-        for group, relation in rng.sample(groups, 2):
-            others = [other for other in self.facts.listed(group, relation) if other != person]
-            values = tuple(map(self._as_value, (person, *others)))
-            steps.append(Step(subject=group, relation=relation, values=values))
-        first, second = ({value.text for value in step.values} for step in steps)
-        if len(first & second) != 1:
+        groups = rng.sample(groups, 2)
+        first, second = (self.facts.listed(group, relation) for group, relation in groups)
+        if len(set(first) & set(second)) != 1:
             return None
-        if hops > 2:
-            path = self._path(hops - 2, rng, subject="person")
-            more = self._follow(person, path, before=(0, 1))
-            if not more:
+        tail = self._follow(person, self._path(hops - 2, rng, subject="person"), before=(0, 1)) if hops > 2 else ()
+        if len(tail) != hops - 2:
+            return None
+        if tail:
+            answer = tail[-1].values[0]
+            if self.facts.split_of(answer) != split:
                 return None
-            steps.extend(more)
-        return Chain(
-            kind="intersection", steps=tuple(steps), answer=steps[-1].values[0] if hops > 2 else steps[0].values[0]
-        )
+        steps = []
+        for (group, relation), people in zip(groups, (first, second), strict=True):
+            ordered = (person, *(other for other in people if other != person))
+            steps.append(Step(subject=group, relation=relation, values=tuple(map(self._as_value, ordered))))
+        return Chain(kind="intersection", steps=(*steps, *tail), answer=answer)
 
     def _comparison(self, hops: int, rng: random.Random) -> Chain | None:
         relation = rng.choice(self._compared if hops == 2 else self._compared_when_found)
@@ -154,9 +158,7 @@ class ChainSampler:
     def _path(self, hops: int, rng: random.Random, subject: str | None = None) -> tuple[Relation, ...]:
         literal = self.facts.settings.literal_kinds and rng.random() < self.facts.settings.literal_answer_share
         paths = (self._literal_paths if literal else self._name_paths)[hops]
-        if subject is None:
-            return rng.choice(paths)
-        return rng.choice([path for path in paths if path[0].subject == subject])
+        return rng.choice(paths[subject])
 
     def _as_value(self, entity: Entity) -> Value:
         return Value(self.facts.name(entity), self.facts.aliases(entity), entity)
@@ -191,6 +193,14 @@ class ChainSampler:
             elif not relation.is_literal:
                 mentioned.add(self.facts.target(entity, relation))
         return mentioned
+
+
+def _by_subject(paths: list[tuple[Relation, ...]]) -> dict[str | None, list[tuple[Relation, ...]]]:
+    """The paths by the type that they start from; under None all of them."""
+    grouped: dict[str | None, list[tuple[Relation, ...]]] = {None: paths}
+    for path in paths:
+        grouped.setdefault(path[0].subject, []).append(path)
+    return grouped
 
 
 def _paths(hops: int, literals: Sequence[str]) -> list[tuple[Relation, ...]]:

@@ -88,7 +88,8 @@ def text_key(seed: int, text: str) -> int:
 class WorldFacts:
     """All facts of the world that some settings describe.
 
-    `sizes` is the number of entities of each type, `num_distractors` the number of passages about none.
+    `sizes` is the number of entities of each type, `num_distractors` the number of passages about none. The first
+    `num_listed` persons are those that groups list: few enough that each of them is in several groups.
     """
 
     def __init__(self, settings: WorldSettings) -> None:
@@ -106,6 +107,8 @@ class WorldFacts:
         }
         self._stating_key = text_key(settings.seed, "stating")
         self._side_key = text_key(settings.seed, "side")
+        smallest = min(self.sizes[r.subject] for r in RELATIONS if r.is_list)
+        self.num_listed = max(GROUP_SIZE + 1, smallest * GROUP_SIZE // ROUNDS)
         self._lists = {
             r.name: [Permutation(self.num_listed, mix(self._keys[r.name], turn)) for turn in range(ROUNDS)]
             for r in RELATIONS
@@ -142,12 +145,6 @@ class WorldFacts:
             turn, place = divmod(slot, self.num_listed)
             people.append(Entity("person", self._lists[relation.name][turn % ROUNDS][place]))
         return tuple(people)
-
-    @property
-    def num_listed(self) -> int:
-        """How many persons stand in groups: the first so many. Few enough that each is in several groups."""
-        smallest = min(self.sizes[r.subject] for r in RELATIONS if r.is_list)
-        return max(GROUP_SIZE + 1, smallest * GROUP_SIZE // ROUNDS)
 
     def groups_of(self, person: Entity, relation: Relation) -> list[Entity]:
         """The groups whose list has this person, at most `ROUNDS`."""

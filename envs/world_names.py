@@ -13,6 +13,7 @@ import math
 import random
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from envs.world_schema import EntityType
 
@@ -39,6 +40,7 @@ _SPARE = 6.0
 _NEW_STEMS = 0.4
 """Share of a type's words that the type before does not have: about 1 / share types have a word in common."""
 _MAX_STEMS = 50_000
+_CACHED_NAMES = 20_000
 _TOKEN = re.compile(r"[A-Za-z]+|\d+|[^\sA-Za-z\d]")
 _NAME = re.compile(f"(?:{'|'.join(FIRST_PARTS)})(?:{'|'.join(INNER_PARTS)})+")
 _PART = re.compile("|".join((*FIRST_PARTS, *INNER_PARTS)))
@@ -102,6 +104,7 @@ class Names:
         self._first = rng.sample(FIRST_PARTS, len(FIRST_PARTS))
         self._inner = rng.sample(INNER_PARTS, len(INNER_PARTS))
         self._last = rng.sample(INNER_PARTS, len(INNER_PARTS))
+        self._parts = lru_cache(maxsize=_CACHED_NAMES)(self._parts_of)
         self._namings: dict[str, Naming] = {}
         persons = sizes["person"]
         self._num_given = min(_MAX_GIVEN, math.ceil(_GIVEN_PER_ROOT * math.sqrt(persons)))
@@ -142,7 +145,7 @@ class Names:
             return (f"{kind.generic} of {word}",)
         return (f"{noun} of {word}",)
 
-    def _parts(self, type_name: str, index: int) -> tuple[str, str]:
+    def _parts_of(self, type_name: str, index: int) -> tuple[str, str]:
         naming = self._namings[type_name]
         place = naming.places[index]
         first, second = divmod(place, naming.second)

@@ -42,7 +42,7 @@ _INTERSECTIONS = (
     "the only soul who {p} and {q}",
 )
 _INTERSECTION_ASKS = ("Who {p} and {q}?", "Who both {p} and {q}?")
-_MAX_FAILURES = 20_000
+_MAX_FAILURES = 15_000
 _MAX_REWORDINGS = 200
 _KIND_CYCLE: tuple[QuestionKind, ...] = ("bridge", "comparison", "bridge", "intersection")
 """Mixtures hold twice as many bridges: there are the most of them to ask about."""
