@@ -66,7 +66,7 @@ def save_policy(folder: Path, *, vocab_size: int, hidden_size: int, num_layers: 
 
 
 def make_batch(num_rows: int, *, vocab_size: int, seed: int = 0) -> tuple[list[Row], dict[str, Trajectory]]:
-    """Trajectories of the quickstart's shape, about 300 tokens: 2 to 5 turns, actions of 16 to 30, results of 60 to 80."""
+    """Trajectories of about 300 tokens: 2 to 5 turns, actions of 16 to 30 tokens, results of 60 to 80."""
     rng = np.random.default_rng(seed)
 
     def ids(low: int, high: int) -> tuple[int, ...]:

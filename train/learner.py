@@ -19,28 +19,28 @@ import numpy as np
 import torch
 from datasets import Dataset
 from numpy.typing import NDArray
-from peft import LoraConfig
 from torch import nn
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 from trl import GRPOConfig, GRPOTrainer
 from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import add_fused_lm_head, use_adapter
 
+from agent.engines.loading import load_tokenizer
 from agent.trajectory import Trajectory
-from train.cpu_attention import attend_in_float32
 from train.credit.row import Row
+from train.forward_settings import attend_in_float32, switch_off_dropout
+from train.importance import importance_weights
 from train.learner_config import ROW_AVERAGED, LearnerConfig
 from train.learner_metrics import StepMetrics, StepTotals
 from train.learner_state import LearnerState, capture_state, restore_state
+from train.on_this_rank import OnThisRank
 from train.packing import MicroBatch, check_row, empty_batch, pack_rows
 from train.sampled_logprobs import sampled_logprobs, tiled_logprobs
 from train.weights import base_model, merged_weights, save_folder
 
 TILED_ABOVE_VOCABULARY = 32_768
 """Vocabularies above this use TRL's tiled head by default: dense logits at 4,096 sampled tokens would pass 0.5 GB."""
-
-_DROPOUT_RATES = ("attention_dropout", "activation_dropout", "hidden_dropout", "dropout", "attn_pdrop")
 
 
 def _no_reward(completions: list[Any], **_: Any) -> list[float]:
@@ -59,19 +59,12 @@ def _no_progress_bars() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _switch_off_dropout(model: nn.Module) -> None:
-    """Attention keeps its dropout rate as a number, which TRL's `disable_dropout` does not reach."""
-    for module in model.modules():
-        for name in _DROPOUT_RATES:
-            if isinstance(getattr(module, name, None), float):
-                setattr(module, name, 0.0)
-
-
 class Learner(GRPOTrainer):
     """A policy and everything that changes its weights. Make one with `Learner.create`."""
 
     settings: LearnerConfig
     temperature: float
+    accelerator: Any
 
     @classmethod
     def create(
@@ -88,25 +81,16 @@ class Learner(GRPOTrainer):
         `tokenizer` None is read from the same place. `total_steps` counts `update` calls; schedules that fall need it.
 
         Raises:
-            FileNotFoundError: no such folder, or a folder without config.json.
-            ValueError: a schedule that needs `total_steps`, or what TRL refuses.
+            FileNotFoundError: a folder without config.json.
+            ValueError: a model without a tokenizer, a schedule that needs `total_steps`, or what TRL refuses.
         """
         folder = Path(model_path)
         if folder.exists() and not (folder / "config.json").is_file():
             raise FileNotFoundError(f"{folder} has no config.json; give a Hugging Face model folder or a model id")
         if tokenizer is None:
-            tokenizer = AutoTokenizer.from_pretrained(str(model_path))
+            tokenizer = load_tokenizer(model_path)
         optimiser_steps = None if total_steps is None else total_steps * config.updates_per_batch
         arguments = config.to_grpo_config(Path(output_dir), total_steps=optimiser_steps)
-        lora = config.peft and LoraConfig(
-            r=config.peft.rank,
-            lora_alpha=config.peft.alpha,  # type: ignore[arg-type]
-            lora_dropout=0.0,
-            target_modules=config.peft.target_modules
-            if isinstance(config.peft.target_modules, str)
-            else list(config.peft.target_modules),
-            task_type="CAUSAL_LM",
-        )
         with _no_progress_bars():
             learner = cls(
                 model=str(model_path),
@@ -114,7 +98,7 @@ class Learner(GRPOTrainer):
                 args=arguments,
                 train_dataset=Dataset.from_dict({"prompt": ["", ""]}),
                 processing_class=tokenizer,
-                peft_config=lora or None,
+                peft_config=config.peft.to_lora() if config.peft else None,
             )
         learner._start(config, arguments)
         return learner
@@ -123,7 +107,7 @@ class Learner(GRPOTrainer):
         self.settings = config
         if config.gradient_checkpointing:
             self.model.gradient_checkpointing_enable(arguments.gradient_checkpointing_kwargs)
-        _switch_off_dropout(self.model)
+        switch_off_dropout(self.model)
         if config.precision == "bf16" and self.accelerator.device.type == "cpu":
             attend_in_float32(base_model(self.model))
         self._prepare_for_training(arguments.max_steps, None, None)
@@ -345,6 +329,7 @@ class Learner(GRPOTrainer):
         if "waymark" not in inputs:
             return super()._compute_loss(model, inputs)
         batch, totals, metrics = inputs["waymark"]
+        accelerator = self.accelerator
         logprobs, entropies, _ = self._scored = self._forward(model, batch, with_aux_loss=self.aux_loss_enabled)
         try:
             if batch.old_logprobs is None:
@@ -355,8 +340,10 @@ class Learner(GRPOTrainer):
                 weights = importance_weights(batch, cap=self.settings.importance_weight_cap)
                 metrics.add_weights(weights, batch)
                 inputs = {**inputs, "advantages": inputs["advantages"] * weights}
+            self.accelerator = OnThisRank(accelerator)
             loss = super()._compute_loss(model, inputs)
         finally:
+            self.accelerator = accelerator
             self._scored = None
         if self.settings.entropy_coef > 0:
             bonus = (entropies * batch.policy_mask).sum() * self.accelerator.num_processes / max(1, totals.all_tokens)
@@ -393,16 +380,3 @@ class Learner(GRPOTrainer):
                 return self._forward(self.ref_model, batch)[0]
             with use_adapter(self._unwrapped(), adapter_name=None):
                 return self._forward(self.model_wrapped, batch)[0]
-
-
-def importance_weights(batch: MicroBatch, *, cap: float) -> torch.Tensor:
-    """`min(exp(learner - engine logprob), cap)`, detached, 1 off the sampled tokens: `[num_rows, num_tokens - 1]`.
-
-    The learner's logprobs are those before the first step on the batch. Multiplied into advantages this is TRL's
-    `token_truncate` correction, because `min(r w A, clip(r) w A) = w min(r A, clip(r) A)` for w of 0 or more. A logprob
-    that the engine could not tell (NaN) counts as no correction, as in TRL. Yao et al. 2025, truncated importance
-    sampling.
-    """
-    assert batch.old_logprobs is not None
-    difference = torch.nan_to_num((batch.old_logprobs - batch.engine_logprobs) * batch.policy_mask, nan=0.0)
-    return difference.exp().clamp(max=cap)

@@ -9,6 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
+from peft import LoraConfig
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from trl import GRPOConfig
 
@@ -79,6 +80,17 @@ class PeftConfig(BaseModel):
     """Scale of the adapters, divided by the rank."""
     target_modules: str | tuple[str, ...] = "all-linear"
     """Modules that get an adapter. `lm_head` is refused by TRL: its logprobs bypass the module."""
+
+    def to_lora(self) -> LoraConfig:
+        """PEFT's own settings, without dropout."""
+        modules = self.target_modules if isinstance(self.target_modules, str) else list(self.target_modules)
+        return LoraConfig(
+            r=self.rank,
+            lora_alpha=self.alpha,  # type: ignore[arg-type]
+            lora_dropout=0.0,
+            target_modules=modules,
+            task_type="CAUSAL_LM",
+        )
 
 
 class LearnerConfig(BaseModel):
@@ -198,6 +210,7 @@ class LearnerConfig(BaseModel):
             "use_cpu": self.device == "cpu",
             "seed": self.seed,
             "disable_dropout": True,
+            "ddp_find_unused_parameters": False,
             "per_device_train_batch_size": 2,
             "num_generations": 2,
             "gradient_accumulation_steps": 1,
@@ -209,4 +222,6 @@ class LearnerConfig(BaseModel):
             "disable_tqdm": True,
             "log_completions": False,
         }
-        return GRPOConfig(**{**settings, **self.trl})
+        own = {name: value for name, value in self.trl.items() if name != "model_init_kwargs"}
+        model_init_kwargs = {"use_safetensors": True, **self.trl.get("model_init_kwargs", {})}
+        return GRPOConfig(**{**settings, **own}, model_init_kwargs=model_init_kwargs)

@@ -1,0 +1,43 @@
+"""Two processes with different numbers of rows take the step that one process would take on all of them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.conftest import REPOSITORY
+from tests.train.fakes import random_trajectories, save_policy
+from tests.train.test_learner import catch_gradients, rows_of
+from train.learner import Learner
+from train.learner_config import LearnerConfig
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loss_type", ["dapo", "grpo"])
+def test_ranks_add_up_to_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loss_type: str) -> None:
+    save_policy(tmp_path / "policy")
+    settings = {"loss_type": loss_type, "max_tokens_per_micro_batch": 48, "entropy_coef": 0.1}
+    ranks = tmp_path / "ranks"
+    ranks.mkdir()
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29761"]
+    command += ["-m", "tests.train.rank_step", str(tmp_path / "policy"), str(ranks), json.dumps(settings)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+    learner = Learner.create(tmp_path / "policy", None, LearnerConfig(device="cpu", **settings), tmp_path / "one")
+    caught = catch_gradients(learner, monkeypatch)
+    rows, known = rows_of(random_trajectories(11))
+    learner.update(rows, known)
+    metrics = [json.loads((ranks / f"metrics-{rank}.json").read_text()) for rank in range(2)]
+    assert [m["rows"] for m in metrics] == [8.0, 3.0]
+    for rank in range(2):
+        shared = load_file(ranks / f"gradients-{rank}.safetensors")
+        assert set(shared) == set(caught[0])
+        for name, gradient in caught[0].items():
+            torch.testing.assert_close(shared[name], gradient, rtol=1e-4, atol=1e-6, msg=name)
