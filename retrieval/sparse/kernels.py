@@ -18,6 +18,8 @@ Array = NDArray[Any]
 # Term-frequency parts, by the number that the score loop knows them under.
 SATURATION = {"lucene": 0, "robertson": 0, "atire": 1}
 
+_DENSE_SHARE = 8  # a query with more postings than an eighth of the corpus is scored over every row
+
 
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     try:
@@ -128,34 +130,53 @@ def best_rows(
     touched = np.empty(num_rows, dtype=np.int32)
     start = 0
     for q in range(num_queries):
-        num_touched = 0
-        for term in query_terms[start : query_ends[q]]:
-            for i in range(starts[term], starts[term + 1]):
-                if scores[i] > 0:
-                    row = rows[i]
-                    if total[row] == 0:
-                        touched[num_touched] = row
-                        num_touched += 1
-                    total[row] += scores[i]
+        terms = query_terms[start : query_ends[q]]
         start = query_ends[q]
+        num_postings = 0
+        for term in terms:
+            num_postings += starts[term + 1] - starts[term]
+        # Few postings: remember which rows they touch. Many: touch blindly, and look at every row afterwards.
+        dense = num_postings * _DENSE_SHARE > num_rows
+        num_candidates = num_rows if dense else 0
+        for term in terms:
+            if dense:
+                for i in range(starts[term], starts[term + 1]):
+                    total[rows[i]] += scores[i]
+            else:
+                for i in range(starts[term], starts[term + 1]):
+                    row = rows[i]
+                    if total[row] == 0 and scores[i] > 0:
+                        touched[num_candidates] = row
+                        num_candidates += 1
+                    total[row] += scores[i]
         heap_rows, heap_scores = top_rows[q], top_scores[q]
-        size = min(k, num_touched)
-        for i in range(size):
-            heap_rows[i] = touched[i]
-            heap_scores[i] = total[touched[i]]
-        for root in range(size // 2 - 1, -1, -1):
-            _sift_down(heap_scores, heap_rows, root, size)
-        for i in range(size, num_touched):
-            row = touched[i]
-            if _is_worse(heap_scores[0], heap_rows[0], total[row], row):
-                heap_scores[0] = total[row]
+        size = 0
+        threshold = np.float32(0)
+        for i in range(num_candidates):
+            row = i if dense else touched[i]
+            score = total[row]
+            total[row] = 0
+            if score < threshold or score == 0:
+                continue
+            if size < k:
+                heap_scores[size] = score
+                heap_rows[size] = row
+                size += 1
+                if size == k:
+                    for root in range(k // 2 - 1, -1, -1):
+                        _sift_down(heap_scores, heap_rows, root, k)
+                    threshold = heap_scores[0]
+            elif _is_worse(heap_scores[0], heap_rows[0], score, row):
+                heap_scores[0] = score
                 heap_rows[0] = row
-                _sift_down(heap_scores, heap_rows, 0, size)
+                _sift_down(heap_scores, heap_rows, 0, k)
+                threshold = heap_scores[0]
+        if size < k:
+            for root in range(size // 2 - 1, -1, -1):
+                _sift_down(heap_scores, heap_rows, root, size)
         for last in range(size - 1, 0, -1):
             heap_scores[0], heap_scores[last] = heap_scores[last], heap_scores[0]
             heap_rows[0], heap_rows[last] = heap_rows[last], heap_rows[0]
             _sift_down(heap_scores, heap_rows, 0, last)
         filled[q] = size
-        for i in range(num_touched):
-            total[touched[i]] = 0
     return top_rows, top_scores, filled
