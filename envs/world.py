@@ -28,8 +28,8 @@ NAME_PARTS = (*FIRST_PARTS, *INNER_PARTS)
 """Every syllable of an invented name: capitalised ones begin a word, the others go on with it."""
 _FILES = ("corpus.jsonl", *(f"questions.{split}.jsonl" for split in SPLITS), "world.json")
 _WRITTEN_AT_ONCE = 1_000
-Progress = Callable[[str, int, int], None]
-"""`progress(what, done, total)`, called now and then."""
+Progress = Callable[[str, int, int | None], None]
+"""`progress(stage, done, total)`, called now and then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,28 +46,32 @@ class WorldSummary:
         return {"settings": self.settings.model_dump(mode="json"), "counts": self.counts, "sha256": self.sha256}
 
 
-def make_world(settings: WorldSettings, out_dir: str | Path, progress: Progress | None = None) -> WorldSummary:
+def make_world(
+    settings: WorldSettings, out_dir: str | Path, progress: Progress | None = None, *, overwrite: bool = False
+) -> WorldSummary:
     """Make the world that the settings describe, in a folder that does not exist yet or is empty.
 
     The files are built in a hidden folder beside `out_dir` and moved there when all are whole: an interrupted run
-    leaves no world behind.
+    leaves no world behind. With `overwrite` an earlier world at `out_dir` is replaced then.
 
     Raises:
-        FileExistsError: `out_dir` has something in it.
+        FileExistsError: `out_dir` has something in it that is not a world to overwrite.
         ValueError: the world cannot have as many questions or names as the settings ask for.
     """
     out = Path(out_dir)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise FileExistsError(f"{out} exists and is not empty; name a new folder with --out, or remove it first")
+    replaced = overwrite and (out / "world.json").is_file()
+    if out.exists() and not replaced and (not out.is_dir() or any(out.iterdir())):
+        advice = "name a new folder, or remove it first" if overwrite else "name a new folder, or pass overwrite"
+        raise FileExistsError(f"{out} exists and is not {'a world' if overwrite else 'empty'}; {advice}")
     facts = WorldFacts(settings)
     report = progress or (lambda what, done, total: None)
     with _whole_folder(out) as folder:
-        question_counts = _write_questions(facts, folder, report)
+        question_counts, exhausted = _write_questions(facts, folder, report)
         _write_corpus(WorldPassages(facts), folder / "corpus.jsonl", report)
         summary = WorldSummary(
             path=out,
             settings=settings,
-            counts=_counts(facts) | {"questions": question_counts},
+            counts=_counts(facts) | {"questions": question_counts, "exhausted": exhausted},
             sha256={name: _sha256(folder / name) for name in _FILES if name != "world.json"},
         )
         description = summary.figures() | {"name_parts": list(NAME_PARTS), "relations": _wordings(settings)}
@@ -84,29 +88,32 @@ def _whole_folder(out: Path) -> Iterator[Path]:
     try:
         yield folder
         if out.exists():
-            out.rmdir()
+            shutil.rmtree(out)
         folder.rename(out)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
 
 
-def _write_questions(facts: WorldFacts, folder: Path, report: Progress) -> dict[str, Any]:
+def _write_questions(facts: WorldFacts, folder: Path, report: Progress) -> tuple[dict[str, Any], list[str]]:
+    """The questions of all splits, counted, and the kinds of which the world had too few for an equal share."""
     settings = facts.settings
     total = len(settings.hops) * sum(settings.num_questions(split) for split in SPLITS)
     kinds: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
+    questions = WorldQuestions(facts)
     with ExitStack() as files:
         out = {
             split: files.enter_context((folder / f"questions.{split}.jsonl").open("w", encoding="utf-8"))
             for split in SPLITS
         }
-        for done, (split, row) in enumerate(WorldQuestions(facts).rows()):
+        for done, (split, row) in enumerate(questions.rows()):
             out[split].write(_line(row))
             kinds[split][f"{row['type']} {row['hops']} hops"] += 1
             if done % _WRITTEN_AT_ONCE == 0:
                 report("questions", done, total)
     report("questions", total, total)
-    return {split: {"all": count.total(), **dict(sorted(count.items()))} for split, count in kinds.items()}
+    counts = {split: {"all": count.total(), **dict(sorted(count.items()))} for split, count in kinds.items()}
+    return counts, questions.exhausted
 
 
 def _write_corpus(passages: WorldPassages, path: Path, report: Progress) -> None:

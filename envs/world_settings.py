@@ -5,7 +5,7 @@ Everything about a world follows from its settings, seed included: equal setting
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from envs.world_schema import NUM_WORDINGS, LiteralKind
 
@@ -96,12 +96,18 @@ class WorldSettings(BaseModel):
     def preset(name: str, **overrides: Any) -> "WorldSettings":
         """The settings called `tiny` (2,000 passages), `small` (20,000) or `large` (1,000,000), with fields replaced.
 
+        The presets hold a mixture of all kinds and hops; where `hops` is given and `kinds` is not, only bridges.
+
         Raises:
             ValueError: no such preset, an unknown field, or settings that contradict each other.
         """
         if name not in _PRESETS:
             raise ValueError(f"no preset is named {name!r}; presets: {', '.join(_PRESETS)}")
-        return WorldSettings.model_validate({"preset_name": name, **_PRESETS[name], **overrides})
+        if unknown := sorted(set(overrides) - set(WorldSettings.model_fields)):
+            known = ", ".join(WorldSettings.model_fields)
+            raise ValueError(f"a world has no setting {', '.join(unknown)}; settings: {known}")
+        kinds = {"kinds": ("bridge",)} if "hops" in overrides else {}
+        return WorldSettings.model_validate({"preset_name": name, **_PRESETS[name], **kinds, **overrides})
 
     def num_questions(self, split: Split) -> int:
         """Questions of a split for each number of hops."""
@@ -111,6 +117,11 @@ class WorldSettings(BaseModel):
     def literal_kinds(self) -> tuple[LiteralKind, ...]:
         """The literal kinds among the answer kinds."""
         return tuple(kind for kind in self.answer_kinds if kind != "name")
+
+    @field_validator("hops", "kinds", "answer_kinds", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, int | str) else value
 
     @model_validator(mode="after")
     def _check_fields_together(self) -> "WorldSettings":
