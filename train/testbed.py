@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agent.tiny import build_tiny_policy
-from envs.world import WorldSettings, make_world
 from pydantic import Field
 
 from agent.protocol import load_protocol
+from agent.tiny import build_tiny_policy
 from envs.datasets import read_questions
+from envs.world import WorldSettings, make_world
 from retrieval.corpus import read_corpus
 from retrieval.index import build_index
 from train.config import ConfigError, Section
