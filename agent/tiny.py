@@ -8,7 +8,6 @@ built from, and what was never seen falls back to bytes. The result is an ordina
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import chain
 from pathlib import Path
 
 import torch
@@ -23,12 +22,16 @@ PAD, EOS = "<|pad|>", "<|end|>"
 # syllables of a name, so a name is never spelled with a word in its middle; a byte costs more than any word.
 _PIECE_SCORE, _WORD_SCORE, _BYTE_SCORE = -1.0, -12.0, -100.0
 _SPACE = "Ġ"  # how the byte-level alphabet writes a space
-_PROTOCOL_WEIGHT = 1000  # the protocol's own words are tokens, however rare
 _MOST_PASSAGES = 30  # numbers up to here are tokens
 
 
 def build_tokenizer(
-    texts: Iterable[str], *, pieces: Sequence[str] = (), tags: Sequence[str] = (), vocab_size: int = 2048
+    texts: Iterable[str],
+    *,
+    pieces: Sequence[str] = (),
+    tags: Sequence[str] = (),
+    always: Iterable[str] = (),
+    vocab_size: int = 2048,
 ) -> PreTrainedTokenizerFast:
     """A byte-exact word-level tokenizer for these texts, without a chat template.
 
@@ -41,6 +44,7 @@ def build_tokenizer(
         texts: what the policy will read and write; read once.
         pieces: syllables of invented names, as spelled (`name_parts` of a world's `world.json`).
         tags: strings that are one token each and survive decoding, such as a protocol's tags.
+        always: texts whose words come before all others, however rare.
         vocab_size: most tokens, tags and control tokens included; fewer where the texts have fewer words.
 
     Raises:
@@ -48,7 +52,8 @@ def build_tokenizer(
     """
     splitter = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     tags = list(dict.fromkeys(tags))
-    counts = _count_words(texts, splitter, tags)
+    first = _count_words(always, splitter, tags)
+    counts = _count_words(texts, splitter, tags) + first
     spelled = {"".join(word for word, _ in splitter.pre_tokenize_str(piece)) for piece in pieces if piece.strip()}
     named = {word for word in counts if _spell(word.removeprefix(_SPACE), spelled)}
     starts = {piece for piece in spelled if piece[:1].isupper()}
@@ -67,7 +72,8 @@ def build_tokenizer(
     for word, count in counts.items():
         if word not in named:
             words[word.removeprefix(_SPACE) or word] += count
-    for word, _ in sorted(words.items(), key=lambda item: (-item[1], item[0])):
+    wanted = {word.removeprefix(_SPACE) or word for word in first}
+    for word, _ in sorted(words.items(), key=lambda item: (item[0] not in wanted, -item[1], item[0])):
         forms = [word, *([_SPACE + word] if _SPACE + word in counts else [])]
         if len(scores) + sum(form not in scores for form in forms) > room:
             break
@@ -125,8 +131,8 @@ def build_tiny_policy(
         raise ValueError(
             f"hidden_size {hidden_size} over num_heads {num_heads} must be an even whole number (rotary positions)"
         )
-    own = _protocol_texts(protocol) * _PROTOCOL_WEIGHT
-    tokenizer = build_tokenizer(chain(texts, own), pieces=pieces, tags=protocol.tags, vocab_size=vocab_size)
+    own = _protocol_texts(protocol)
+    tokenizer = build_tokenizer(texts, pieces=pieces, tags=protocol.tags, always=own, vocab_size=vocab_size)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=hidden_size,

@@ -76,4 +76,5 @@ def draw(logprobs: Tensor, uniform: Tensor) -> Tensor:
     total = cumulative[:, -1:]
     # Strictly below the total, so that some token's cumulative probability always exceeds it.
     target = torch.minimum(uniform[:, None] * total, total * (1 - 1e-12))
-    return torch.searchsorted(cumulative, target, right=True).squeeze(1)
+    # The clamp is for a row of NaN, whose caller must find out by its logprob.
+    return torch.searchsorted(cumulative, target, right=True).squeeze(1).clamp_(max=logprobs.shape[-1] - 1)

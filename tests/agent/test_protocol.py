@@ -164,5 +164,5 @@ def test_a_table_that_contradicts_itself_is_refused(overrides: dict[str, object]
 
 
 def test_an_object_that_is_no_protocol_is_refused() -> None:
-    with pytest.raises(ValueError, match="must be an agent.protocol.AgentProtocol"):
+    with pytest.raises(ValueError, match=r"must be an agent\.protocol\.AgentProtocol"):
         load_protocol("json:__name__")
