@@ -5,7 +5,9 @@ opening; the paraphrases of one question use other phrases at every place and an
 words besides the names.
 """
 
+import math
 import random
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -61,6 +63,7 @@ class WorldQuestions:
         self._sampler = ChainSampler(facts)
         self.exhausted: list[str] = []
         self._taken: set[tuple[str, ...]] = set()
+        self._answered: dict[int, Counter[str]] = {}
         self._split_of_link: dict[tuple[str, ...], Split] = {}
 
     def rows(self) -> Iterator[tuple[Split, dict[str, Any]]]:
@@ -81,6 +84,7 @@ class WorldQuestions:
         settings = self.facts.settings
         rng = random.Random(f"{settings.seed} questions {split}")
         kinds = {hops: [kind for kind in _KIND_CYCLE if kind in settings.kinds] for hops in settings.hops}
+        self._answered = {hops: Counter() for hops in settings.hops}
         for number in range(settings.num_questions(split)):
             for hops in settings.hops:
                 chain = None
@@ -96,13 +100,15 @@ class WorldQuestions:
 
     def _new_chain(self, kind: QuestionKind, hops: int, split: Split, rng: random.Random) -> Chain | None:
         """A chain that is not taken, or None where many draws found none: the world has no more of them."""
+        most = max(2, math.ceil(self.facts.settings.num_questions(split) * self.facts.settings.max_answer_share))
         for _ in range(_MAX_FAILURES):
             chain = self._sampler.draw(kind, hops, split, rng)
-            if chain is None or chain.key in self._taken:
+            if chain is None or chain.key in self._taken or self._answered[hops][chain.answer.split_key] >= most:
                 continue
             if any(self._split_of_link.get(link, split) != split for link in chain.links):
                 continue
             self._taken.add(chain.key)
+            self._answered[hops][chain.answer.split_key] += 1
             self._split_of_link.update(dict.fromkeys(chain.links, split))
             return chain
         return None
@@ -112,7 +118,8 @@ class WorldQuestions:
         return (
             f"the world has too few different questions of {hops} hops for {split} ({', '.join(settings.kinds)}): "
             f"{_MAX_FAILURES} draws found no new one after {number} of {settings.num_questions(split)}. Lower "
-            f"{split}_questions, or raise num_passages ({settings.num_passages})"
+            f"{split}_questions, or raise num_passages ({settings.num_passages}) "
+            f"or max_answer_share ({settings.max_answer_share})"
             + (f" or {split}_answer_share" if split != "train" else "")
             + (", or set held_out_wordings to 0" if settings.held_out_wordings else "")
         )

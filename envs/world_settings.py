@@ -82,6 +82,9 @@ class WorldSettings(BaseModel):
         le=0.9,
         description="How often a paraphrase keeps a noun phrase of the question's first text.",
     )
+    max_answer_share: float = Field(
+        default=0.02, gt=0, le=1, description="Largest share of a split's questions of one hop number with one answer."
+    )
     train_questions: int = Field(default=3_000, ge=0, description="Training questions for each number of hops.")
     dev_questions: int = Field(default=200, ge=0, description="Development questions for each number of hops.")
     test_questions: int = Field(default=300, ge=0, description="Test questions for each number of hops.")

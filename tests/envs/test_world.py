@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 import time
 from collections import Counter
 from itertools import combinations
@@ -189,13 +191,13 @@ def linked(question: Question) -> list[tuple[object, object]]:
     return [(triples[k], triples[place]) for place, hop in enumerate(question.hops) for k in hop.depends_on]
 
 
-def test_answers_cannot_be_guessed_from_their_number(
+def test_no_answer_is_frequent_and_names_are_asked_for(
     two_hops: tuple[dict[str, Passage], dict[str, list[Question]]],
 ) -> None:
     _, questions = two_hops
     for split in SPLITS:
         counts = Counter(question.golden_answers[0] for question in questions[split])
-        assert counts.most_common(1)[0][1] / len(questions[split]) < 0.05
+        assert counts.most_common(1)[0][1] / len(questions[split]) <= 0.02
         assert not any(answer[0].isdigit() for answer in counts), "tiny asks for names"
     assert all(len(question.golden_answers) > 1 for question in questions["test"])
 
@@ -244,11 +246,10 @@ def test_held_out_wordings_never_meet_training(tmp_path: Path, hops: object) -> 
                 assert any(states(text, w, hop.answers) for w in relation[f"{usual}statements"])
                 assert not any(states(text, w, hop.answers) for w in relation[f"{held_out}statements"])
                 for wording in relation[f"{held_out}phrases"]:
-                    before, after = wording.split("{s}")
+                    before = wording.split("{s}")[0]
                     texts = (question.text, *question.paraphrases)
-                    assert not any(
-                        before in t and t.partition(before)[2].count(after) for t in texts if len(before) > 30
-                    )
+                    if len(before) > 30:
+                        assert not any(before in text for text in texts)
 
 
 def states(text: str, wording: str, answers: tuple[str, ...]) -> bool:
@@ -257,11 +258,9 @@ def states(text: str, wording: str, answers: tuple[str, ...]) -> bool:
 
 
 def test_a_failed_build_leaves_nothing_behind(tmp_path: Path) -> None:
-    with pytest.raises(
-        ValueError, match="too few different questions of 4 hops for dev .* Lower dev_questions, or raise"
-    ):
+    with pytest.raises(ValueError, match=r"too few different questions of 2 hops for dev .* Lower dev_questions"):
         make_world(
-            WorldSettings.preset("tiny", num_passages=500, hops=4, dev_questions=9_000, test_questions=1),
+            WorldSettings.preset("tiny", num_passages=500, hops=2, dev_questions=9_000, test_questions=1),
             tmp_path / "w",
         )
     assert list(tmp_path.iterdir()) == []
@@ -282,10 +281,28 @@ def test_an_existing_folder_is_kept_unless_it_is_a_world_to_replace(tmp_path: Pa
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "mine.txt").write_text("keep")
     for overwrite in (False, True):
-        with pytest.raises(FileExistsError, match="exists and is not .*; name a new folder"):
+        with pytest.raises(FileExistsError, match=r"exists and is not .*; name a new folder"):
             make_world(settings, tmp_path / "notes", overwrite=overwrite)
     assert (tmp_path / "notes" / "mine.txt").read_text() == "keep"
     make_world(settings, tmp_path / "w")
     with pytest.raises(FileExistsError, match="pass overwrite"):
         make_world(settings, tmp_path / "w")
     make_world(settings, tmp_path / "w", overwrite=True)
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_passages(tmp_path: Path) -> None:
+    script = (
+        "import resource, sys\n"
+        "from envs.world import WorldSettings, make_world\n"
+        "settings = WorldSettings.preset('large', num_passages=int(sys.argv[1]), train_questions=500)\n"
+        "make_world(settings, sys.argv[2])\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+    )
+
+    def peak_kib(num_passages: int) -> int:
+        arguments = [sys.executable, "-c", script, str(num_passages), str(tmp_path / str(num_passages))]
+        done = subprocess.run(arguments, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+        return int(done.stdout)
+
+    assert peak_kib(200_000) - peak_kib(20_000) < 8 * 1024, "180,000 more passages hold 45 MB of text"

@@ -47,7 +47,7 @@ def test_all_names_and_aliases_of_a_world_differ(size: int) -> None:
 
 
 def test_more_entities_than_names_are_refused() -> None:
-    with pytest.raises(ValueError, match="more than the syllables have names for .* lower num_passages"):
+    with pytest.raises(ValueError, match=r"more than the syllables have names for .* lower num_passages"):
         Names(TYPES, {kind.name: 10**7 for kind in TYPES}, key=0)
 
 
