@@ -43,6 +43,7 @@ SCRIPTED = "scripted:"
 SCHEDULE: Schedule = "deterministic"
 """Batches that depend on question ids alone, so that an evaluation gives the same figures again."""
 
+READS_GOLD: frozenset[str] = frozenset({f"{SCRIPTED}expert", f"{SCRIPTED}noisy"})
 _TOKENIZER_PASSAGES = 2000
 
 Progress = Callable[[str, int, int], None]
@@ -135,9 +136,11 @@ def run_job(job: EvaluationJob, *, progress: Progress = lambda stage, done, tota
         retrieval = oracle_decomposition(index, questions, seed=job.seed) if job.controls else {}
         block = _comparability(job, protocol, index, policy)
     warnings = [] if supports.ok else [supports.message()]
-    if policy.scripted is not None:
+    if job.policy in READS_GOLD:
+        warnings.append(f"{job.policy} reads the gold annotations: its exact match is no skill; see its support recall")
+    if job.policy == f"{SCRIPTED}closed_book" and job.answers_from is None:
         warnings.append(
-            f"{job.policy} reads the gold annotations: its exact match is no skill, its support recall is a ceiling"
+            f"{job.policy} guesses among the answers of the very questions asked; name others with --answers-from"
         )
     result = JobResult(
         evaluation=evaluation,

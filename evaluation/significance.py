@@ -24,7 +24,7 @@ class Interval(NamedTuple):
 
 
 def bootstrap_interval(
-    values: Sequence[float] | NDArray[np.floating],
+    values: Sequence[float] | NDArray[np.number],
     *,
     statistic: Statistic = "mean",
     num_resamples: int = 2000,

@@ -70,6 +70,7 @@ def test_a_guesser_takes_its_answers_from_another_file(
     other.write_text(json.dumps({"id": "t", "question": "Who?", "golden_answers": ["Harald"]}) + "\n")
     result = run_job(replace(job, policy="scripted:closed_book", answers_from=other))
     assert result.evaluation.summary["em"] == 0.2
+    assert result.warnings == ()
     assert result.evaluation.summary["searches_per_question"] == 0.0
 
 
