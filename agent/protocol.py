@@ -68,7 +68,7 @@ class AgentProtocol:
                 )
         for field in ("think", "search", "answer", "information"):
             tag = getattr(self, field)
-            if len(tag) != 2 or not all(isinstance(part, str) and len(part) > 1 for part in tag) or tag[0] == tag[1]:
+            if len(tag) != 2 or not all(isinstance(part, str) and part for part in tag) or tag[0] == tag[1]:
                 raise ValueError(f"protocol {self.name!r}: {field} must be an (open, close) pair of tags, got {tag!r}")
         before, after = self.wrapper
         if self.information[0] not in before or self.information[1] not in after:
