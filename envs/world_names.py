@@ -81,11 +81,12 @@ class Permutation:
 class Naming:
     """The names of one entity type: a place is (first word, second word), or (first word, noun).
 
-    `second` counts the second words or nouns; `offset` is where the type's own stretch of the shared words begins.
+    `first` and `second` count them; `offset` is where the type's own stretch of the shared words begins.
     """
 
     type: EntityType
     places: Permutation
+    first: int
     second: int
     offset: int
 
@@ -100,6 +101,7 @@ class Names:
     """
 
     def __init__(self, types: tuple[EntityType, ...], sizes: dict[str, int], key: int) -> None:
+        self._key = key
         rng = random.Random(key)
         self._first = rng.sample(FIRST_PARTS, len(FIRST_PARTS))
         self._inner = rng.sample(INNER_PARTS, len(INNER_PARTS))
@@ -123,7 +125,7 @@ class Names:
                     f"({first * second}); lower num_passages"
                 )
             places = Permutation(first * second, mix(key, 10 + order))
-            self._namings[kind.name] = Naming(kind, places, second, offset)
+            self._namings[kind.name] = Naming(kind, places, first, second, offset)
             if kind.nouns:
                 offset += round(first * _NEW_STEMS)
 
@@ -146,9 +148,11 @@ class Names:
         return (f"{noun} of {word}",)
 
     def _parts_of(self, type_name: str, index: int) -> tuple[str, str]:
+        """The two words of a name. Rotating each by a hash of the other keeps the bijection and hides its steps."""
         naming = self._namings[type_name]
-        place = naming.places[index]
-        first, second = divmod(place, naming.second)
+        first, second = divmod(naming.places[index], naming.second)
+        first = (first + mix(self._key, second)) % naming.first
+        second = (second + mix(self._key, first)) % naming.second
         if naming.type.naming == "person":
             return self._word(first), self._word(self._num_given + second)
         if naming.type.naming == "word":

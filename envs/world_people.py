@@ -118,7 +118,7 @@ PEOPLE_RELATIONS = (
             | {s} gave a seat to {o} | {s} elected {o}""",
         phrase="""is a member of {s} | stands on the roll of {s} | was admitted to {s} | belongs to the ranks of {s}
             | has a seat in {s} | was elected by {s}""",
-        ask="Who are the members of {s}? | Who was elected by {s}? | Who has a seat in {s}?",
+        ask="Who are the members of {s}? | Who belongs to {s}?",
     ),
     relation(
         "leader",

@@ -39,7 +39,7 @@ PLACE_RELATIONS = (
         phrase="""the region in which {s} lies | the province {s} belongs to | the district that {s} is part of
             | the territory to which {s} pays its taxes | the area where {s} is found
             | the land with borders around {s}""",
-        ask="In which region does {s} lie? | Which province does {s} belong to? | Where is {s} found?",
+        ask="Which province includes {s}? | Which province does {s} belong to? | Where is {s} found?",
     ),
     relation(
         "town_river",
@@ -50,7 +50,7 @@ PLACE_RELATIONS = (
         phrase="""the river on which {s} stands | the stream that crosses {s} | the source of the water for {s}
             | the waterway along which {s} grew up | the current between whose banks lies {s}
             | the flow that often flooded {s}""",
-        ask="On which river does {s} stand? | Which stream crosses {s}? | From where does {s} draw its water?",
+        ask="Which waterway passes {s}? | Which stream crosses {s}? | From where does {s} draw its water?",
     ),
     relation(
         "population",
@@ -85,7 +85,7 @@ PLACE_RELATIONS = (
             | {s} buys its goods from {o} | {s} has its chief market in {o} | {s} barters with {o}""",
         phrase="""the trading partner of {s} | the place where {s} sells its grain | the goal of the harvest of {s}
             | the town from which {s} buys its goods | the chief market for {s} | the community {s} barters with""",
-        ask="With which town does {s} trade? | Where does {s} sell its grain? | Where is the chief market for {s}?",
+        ask="What is the marketplace of {s}? | Where does {s} sell its grain?",
     ),
     relation(
         "area",
@@ -121,7 +121,7 @@ PLACE_RELATIONS = (
         phrase="""the expedition that charted {s} | the mission that sounded {s} | the journey to the end of {s}
             | the campaign that made {s} navigable | the undertaking that drew {s} on paper
             | the trip during which {s} was sketched""",
-        ask="Which expedition charted {s}? | Which mission sounded {s}? | During which trip was {s} sketched?",
+        ask="Which mission documented {s}? | Which expedition charted {s}? | During which trip was {s} sketched?",
     ),
     relation(
         "length",

@@ -145,9 +145,13 @@ class WorldQuestions:
         subject = self.facts.name(step.subject)
         asked = subject if step.subject_step is None else f"#{step.subject_step + 1}"
         first, *others = step.values
+        ask = step.relation.asks[0]
+        if held_out:
+            phrase = step.relation.phrases[self._phrase_indices(held_out)[0]]
+            ask = f"Who {phrase}?" if step.relation.is_list else self._frames(step.relation)[0].replace("{np}", phrase)
         aliases = () if others else first.aliases
         return Hop(
-            question=step.relation.asks[-1 if held_out else 0].replace("{s}", asked),
+            question=ask.replace("{s}", asked),
             answers=(first.text, *aliases, *(other.text for other in others)),
             supporting_id=step.subject.passage_id,
             depends_on=step.follows,
@@ -182,21 +186,20 @@ class WorldQuestions:
         usual = settings.question_wordings - settings.held_out_wordings
         return list(range(usual, settings.question_wordings) if held_out else range(usual))
 
-    def _part(self, wordings: Sequence[str], held_out: bool) -> list[str]:
-        """The wordings that one side may use where there are hold-outs; all of them otherwise."""
-        if not self.facts.settings.held_out_wordings:
-            return list(wordings)
-        cut = max(1, (len(wordings) + 1) // 2)
-        return list(wordings[cut:] if held_out else wordings[:cut])
-
     def _openings(self, chain: Chain, held_out: bool) -> list[str]:
-        if chain.kind == "comparison":
-            return self._part(chain.steps[-1].relation.comparisons, held_out)
+        """What a text may begin with. Held-out texts keep to the general frames, so that only their phrases speak."""
         last = chain.steps[-1].relation
+        if chain.kind == "comparison":
+            if not self.facts.settings.held_out_wordings:
+                return list(last.comparisons)
+            half = len(last.comparisons) // 2
+            return list(last.comparisons[half:] if held_out else last.comparisons[:half])
         if last.is_list:
-            return self._part(_INTERSECTION_ASKS, held_out) + self._part(_PERSON_FRAMES, held_out)
-        frames = _PERSON_FRAMES if last.target == "person" else _OTHER_FRAMES
-        return self._part(last.asks, held_out) + self._part(frames, held_out)
+            return [*_INTERSECTION_ASKS, *_PERSON_FRAMES]
+        return [*self._frames(last), *(() if held_out else last.asks)]
+
+    def _frames(self, relation: Relation) -> tuple[str, ...]:
+        return _PERSON_FRAMES if relation.target == "person" else _OTHER_FRAMES
 
     def _text(self, chain: Chain, opening: str, chosen: Sequence[int], rng: random.Random) -> str:
         if chain.kind == "comparison":

@@ -101,8 +101,7 @@ THING_RELATIONS = (
         phrase="""the vessel that moves the freight of {s} | the craft with which {s} ships its goods
             | the boat onto which {s} loads its cargo | the hull that {s} charters | the export ship of {s}
             | the transport insured by {s}""",
-        ask="""On which vessel does {s} move its freight? | With which craft does {s} ship its goods?
-            | Which hull does {s} charter?""",
+        ask="What is the freighter of {s}? | With which craft does {s} ship its goods?",
     ),
     relation(
         "company_year",
