@@ -161,7 +161,7 @@ class WorldQuestions:
     def _texts(self, chain: Chain, held_out: bool, rng: random.Random) -> list[str]:
         """The question's text and its paraphrases, all different, with different wordings at every place."""
         wanted = 1 + self.facts.settings.paraphrases
-        reuse = self.facts.settings.phrase_reuse
+        reuse = 0.0 if held_out else self.facts.settings.phrase_reuse
         phrases = self._phrase_indices(held_out)
         orders = [rng.sample(phrases, len(phrases)) for _ in range(len(chain.steps) + 1)]
         openings = self._openings(chain, held_out)

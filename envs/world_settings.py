@@ -54,7 +54,7 @@ class WorldSettings(BaseModel):
         description="Wordings of every relation that only test questions and their supporting passages use; 0 is off.",
     )
     held_out_share: float = Field(
-        default=0.45,
+        default=0.5,
         gt=0,
         lt=1,
         description="Share of entities whose passages use the held-out wordings.",
@@ -100,6 +100,7 @@ class WorldSettings(BaseModel):
         """The settings called `tiny` (2,000 passages), `small` (20,000) or `large` (1,000,000), with fields replaced.
 
         The presets hold a mixture of all kinds and hops; where `hops` is given and `kinds` is not, only bridges.
+        Held-out wordings halve the default numbers of questions: training and test then share no supporting passage.
 
         Raises:
             ValueError: no such preset, an unknown field, or settings that contradict each other.
@@ -109,8 +110,13 @@ class WorldSettings(BaseModel):
         if unknown := sorted(set(overrides) - set(WorldSettings.model_fields)):
             known = ", ".join(WorldSettings.model_fields)
             raise ValueError(f"a world has no setting {', '.join(unknown)}; settings: {known}")
-        kinds = {"kinds": ("bridge",)} if "hops" in overrides else {}
-        return WorldSettings.model_validate({"preset_name": name, **_PRESETS[name], **kinds, **overrides})
+        fields: dict[str, Any] = {"preset_name": name, **_PRESETS[name]}
+        if "hops" in overrides:
+            fields["kinds"] = ("bridge",)
+        if overrides.get("held_out_wordings"):
+            usual = WorldSettings.model_validate(fields)
+            fields |= {f"{split}_questions": usual.num_questions(split) // 2 for split in SPLITS}
+        return WorldSettings.model_validate({**fields, **overrides})
 
     def num_questions(self, split: Split) -> int:
         """Questions of a split for each number of hops."""
@@ -134,6 +140,10 @@ class WorldSettings(BaseModel):
                 raise ValueError(f"{name} must list at least one value, each once, got {values}")
         if not set(self.hops) <= {2, 3, 4}:
             raise ValueError(f"hops must be among 2, 3 and 4, got {self.hops}")
+        if self.held_out_wordings == 1:
+            raise ValueError(
+                "held_out_wordings must be 0 or 2: with one wording left, a test question has no paraphrases"
+            )
         left = min(self.statement_wordings, self.question_wordings) - self.held_out_wordings
         if self.held_out_wordings and left < 3:
             raise ValueError(

@@ -33,6 +33,7 @@ def test_settings_are_frozen_and_every_field_is_described() -> None:
         ({"hops": (1, 2)}, "hops must be among 2, 3 and 4"),
         ({"hops": (2, 2)}, "hops must list at least one value, each once"),
         ({"kinds": ()}, "kinds must list at least one value"),
+        ({"held_out_wordings": 1}, "held_out_wordings must be 0 or 2"),
         ({"question_wordings": 4, "held_out_wordings": 2}, "holding out 2 of 4 wordings leaves 2 for training"),
         ({"answer_kinds": ("year",)}, "add name to answer_kinds, or set literal_answer_share to 1"),
         ({"dev_answer_share": 0.4, "test_answer_share": 0.4}, "may be at most 0.6"),
