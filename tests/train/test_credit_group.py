@@ -1,5 +1,7 @@
 """From named scores to rows: who takes part, what lands where, and what is refused."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 
 from agent.trajectory import Unit
 from rewards.score import Scores
+from tests.conftest import REPOSITORY
 from tests.train.fakes import trajectory, turn, unit_of
 from train.credit import ESTIMATORS, Row, load_estimator
 from train.credit.outcome import Outcome, outcome_advantages
@@ -139,6 +142,15 @@ def test_an_estimator_of_ones_own_is_named_by_module() -> None:
     assert isinstance(load_estimator("train.credit.turn:Turn", discount=0.5), Turn)
     with pytest.raises(ValueError, match="cannot be called"):
         load_estimator("tests.train.test_credit_group:not_an_estimator")
+
+
+def test_the_estimator_of_the_docs_page_runs() -> None:
+    page = (REPOSITORY / "docs" / "credit.md").read_text(encoding="utf-8")
+    scope: dict[str, Any] = {}
+    exec(page.split("```python\n", 1)[1].split("```", 1)[0], scope)
+    unit = unit_of([2, 1, 1])
+    rows = scope["LastTurn"]()(unit, {"em": by_outcome(unit, [1, 0, NAN])}, {"em": 1.0})
+    assert [per_turn(row) for row in rows] == [[0.0, 0.5], [-0.5]]
 
 
 def not_an_estimator() -> str:
