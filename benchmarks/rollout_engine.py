@@ -98,7 +98,7 @@ def measure(scratch: Path, options: argparse.Namespace) -> dict[str, float | int
     build_index(corpus, scratch / "index")
     folder = options.model or build_tiny_policy(
         scratch / "policy",
-        [*passages, *(f" w{i} w{i}" for i in range(520))],
+        [*passages, *(f"{a}{b} {b}{a}" for a in words for b in words[:18])],
         protocol=load_protocol("waymark"),
         vocab_size=1536,
     )

@@ -1,12 +1,13 @@
 """The rows that decode together: prompts in, one token a step for every row, completions out.
 
 A row joins by a prefill of its prompt without the last token; that token is then the row's first decode input, so
-joining rows and decoding rows go through one kind of step. All bookkeeping is in arrays over rows `[0, size)`; a row
-that leaves is overwritten by the last one, in the cache and in the arrays alike.
+joining rows and decoding rows go through one kind of step. All bookkeeping is in arrays over the live rows `[0, size)`.
+A row that leaves changes places with the last live one and is parked behind it, `[size, size + parked)`, so that the
+episode's next turn can go on from its keys and values.
 """
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from agent.engine import Completion, SamplingParams
+from agent.engines.parked_rows import ParkedRow, episode_of, find_parked
 from agent.engines.sampling import draw, processed_logprobs, uniforms
 from agent.engines.slot_cache import SlotCache
 from agent.engines.stopping import StopStrings
@@ -44,6 +46,7 @@ class Request:
 class DecodeBatch:
     """At most `max_rows` requests on one model. Not thread-safe: one caller at a time.
 
+    `reuse_prefixes` parks rows for the next turn of their episode; the model must take four-dimensional masks.
     `cache_dtype` is that of the keys and values, None the model's own. `abandoned` tells a worker to stop.
     """
 
@@ -55,15 +58,22 @@ class DecodeBatch:
         max_rows: int,
         context_window: int,
         eos_token_ids: frozenset[int],
+        reuse_prefixes: bool = False,
         cache_dtype: torch.dtype | None = None,
     ) -> None:
         self.abandoned = False
+        self.nobody_returns = False  # set when the last live episode ends: parked rows are of no more use
         self.num_steps = 0
+        self.prefilled_tokens = 0  # padding aside
+        self._max_rows = max_rows
+        self._window = context_window
+        self._reuse = reuse_prefixes
+        self._parked: list[ParkedRow] = []
         self._model = model
         self._tokenizer = tokenizer
         self._device = next(model.parameters()).device
         self._eos = eos_token_ids
-        self._cache = SlotCache(max_rows, context_window, cache_dtype)
+        self._cache = SlotCache(max_rows, cache_dtype)
         self._accepted = accepted_arguments(model)
         self._stops: dict[tuple[str, ...], StopStrings] = {}
         self._ends: NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
@@ -72,6 +82,7 @@ class DecodeBatch:
         self._position = np.zeros(max_rows, dtype=np.int64)  # its position, and the cache column it fills
         self._count = np.zeros(max_rows, dtype=np.int64)  # tokens sampled so far
         self._max_new = np.zeros(max_rows, dtype=np.int64)
+        self._born = np.zeros(max_rows, dtype=np.int64)  # version of the weights at the row's prefill
         self._uniforms = np.zeros((max_rows, 0), dtype=np.float64)
         self._ids = np.zeros((max_rows, 0), dtype=np.int64)
         self._logprobs = np.zeros((max_rows, 0), dtype=np.float32)
@@ -83,13 +94,31 @@ class DecodeBatch:
         """Number of live rows."""
         return len(self.requests)
 
-    def admit(self, requests: Sequence[Request]) -> None:
-        """Prefill requests and let them join. Prompts of like length share a forward."""
-        ordered = sorted(requests, key=lambda r: -len(r.prompt))
-        while ordered:
-            width = max(1, len(ordered[0].prompt) - 1)
-            chunk, ordered = ordered[: max(1, _PREFILL_TOKENS // width)], ordered[max(1, _PREFILL_TOKENS // width) :]
+    def admit(self, requests: Sequence[Request], version: int) -> None:
+        """Prefill requests and let them join; those whose episode has a parked row go on from there."""
+        self._reserve(max(r.max_new for r in requests))
+        if self.nobody_returns:
+            self._parked, self.nobody_returns = [], False
+        found = find_parked(self._parked, [(r.key, r.prompt) for r in requests], version)
+        resumed = sorted(found, key=lambda i: found[i])
+        used = set(found.values())
+        unused = [i for i in range(len(self._parked)) if i not in used]
+        kept = unused[: self._max_rows - self.size - len(requests)]
+        fresh = sorted((r for i, r in enumerate(requests) if i not in found), key=lambda r: -len(r.prompt))
+        first = self.size
+        behind = first + len(requests)
+        self._cache.rearrange(
+            sources=[*(first + found[i] for i in resumed), *(first + i for i in kept)],
+            targets=[*range(first, first + len(resumed)), *range(behind, behind + len(kept))],
+        )
+        pasts = {id(requests[i]): len(self._parked[found[i]].tokens) for i in resumed}
+        self._parked = [self._parked[i] for i in kept]
+        for chunk in _chunks([requests[i] for i in resumed], lambda r: len(r.prompt) - pasts[id(r)]):
+            self._extend(chunk, np.array([pasts[id(r)] for r in chunk]))
+            self._begin(chunk, version)
+        for chunk in _chunks(fresh, lambda r: len(r.prompt)):
             self._prefill(chunk)
+            self._begin(chunk, version)
         self._settings = None
 
     def step(self, version: int) -> list[tuple[Request, Completion]]:
@@ -98,7 +127,7 @@ class DecodeBatch:
         positions = self._position[:n]
         columns = int(positions.max()) + 1
         on_device = torch.from_numpy(positions).to(self._device)
-        self._cache.begin_decode(on_device, columns)
+        self._cache.begin_extend(0, on_device[:, None], columns)
         mask = torch.arange(columns, device=self._device) <= on_device[:, None]
         inputs = torch.from_numpy(self._next[:n, None]).to(self._device)
         logits = self._forward(inputs, mask.long(), on_device[:, None])[:, -1]
@@ -120,27 +149,44 @@ class DecodeBatch:
         return self._leave(self._finished(tokens, logits.shape[-1]))
 
     def _prefill(self, chunk: Sequence[Request]) -> None:
-        first, lengths = self.size, np.array([len(r.prompt) for r in chunk])
-        width = int(lengths.max()) - 1
-        self._reserve(max(r.max_new for r in chunk))
-        if width > 0:
-            # Padding stands on the right, where causal attention never looks: no mask is needed.
-            padded = np.zeros((len(chunk), width), dtype=np.int64)
-            for i, request in enumerate(chunk):
-                padded[i, : len(request.prompt) - 1] = request.prompt[:-1]
-            self._cache.begin_prefill(len(chunk), width)
-            positions = torch.arange(width, device=self._device).expand(len(chunk), width)
-            self._forward(torch.from_numpy(padded).to(self._device), None, positions)
-        else:
-            self._cache.num_rows += len(chunk)
-        rows = slice(first, first + len(chunk))
-        self.requests.extend(chunk)
+        """Compute the prompts of new rows, up to the last token."""
+        width = max(len(r.prompt) for r in chunk) - 1
+        if width == 0:
+            return
+        # Padding stands on the right, where causal attention never looks: no mask is needed.
+        padded = _padded([r.prompt[:-1] for r in chunk], width)
+        self.prefilled_tokens += sum(len(r.prompt) - 1 for r in chunk)
+        self._cache.begin_prefill(self.size, len(chunk), width)
+        positions = torch.arange(width, device=self._device).expand(len(chunk), width)
+        self._forward(torch.from_numpy(padded).to(self._device), None, positions)
+
+    def _extend(self, chunk: Sequence[Request], past: NDArray[np.int64]) -> None:
+        """Compute what is new in the prompts of rows whose first `past[i]` tokens are in the cache."""
+        new = [r.prompt[p:-1] for r, p in zip(chunk, past, strict=True)]
+        width = max(map(len, new))
+        if width == 0:
+            return
+        padded = _padded(new, width)
+        self.prefilled_tokens += sum(map(len, new))
+        places = torch.from_numpy(past[:, None] + np.arange(width)).to(self._device)
+        columns = int(past.max()) + width
+        self._cache.begin_extend(self.size, places, columns)
+        mask = torch.arange(columns, device=self._device) <= places[:, :, None]
+        # Only padding can lie beyond the window; a model that looks positions up must not see it there.
+        positions = places.clamp(max=self._window - 1)
+        self._forward(torch.from_numpy(padded).to(self._device), mask[:, None], positions)
+
+    def _begin(self, chunk: Sequence[Request], version: int) -> None:
+        """Enter rows whose prompts are in the cache, up to the last token."""
+        rows = slice(self.size, self.size + len(chunk))
         self._next[rows] = [r.prompt[-1] for r in chunk]
-        self._position[rows] = lengths - 1
+        self._position[rows] = [len(r.prompt) - 1 for r in chunk]
         self._count[rows] = 0
         self._max_new[rows] = [r.max_new for r in chunk]
-        for row, request in enumerate(chunk, start=first):
+        self._born[rows] = version
+        for row, request in enumerate(chunk, start=self.size):
             self._uniforms[row, : request.max_new] = request.uniforms
+        self.requests.extend(chunk)
 
     def _forward(self, input_ids: Tensor, mask: Tensor | None, positions: Tensor) -> Tensor:
         """Logits, `[num_rows, 1 or more, vocab]`; the cache has been told what this forward writes."""
@@ -205,21 +251,32 @@ class DecodeBatch:
         self._remove([row for row, request in enumerate(self.requests) if request.future.cancelled()])
 
     def _remove(self, rows: list[int]) -> None:
+        """Move these rows behind the live ones, and park them."""
         if not rows:
             return
         gone, left = set(rows), self.size - len(rows)
-        targets = [row for row in rows if row < left]
-        sources = [row for row in range(left, self.size) if row not in gone]
-        self._cache.move(sources, targets, left)
+        holes = [row for row in rows if row < left]
+        movers = [row for row in range(left, self.size) if row not in gone]
+        if self._reuse:
+            self._cache.rearrange([*movers, *holes], [*holes, *movers])
+            order = dict(zip(movers, holes, strict=True))
+            self._parked[:0] = [self._park(order.get(row, row)) for row in range(left, self.size)]
+        else:
+            self._cache.rearrange(movers, holes)
         for array in (
-            self._next, self._position, self._count, self._max_new,
+            self._next, self._position, self._count, self._max_new, self._born,
             self._uniforms, self._ids, self._logprobs, self._versions,
         ):  # fmt: skip
-            array[targets] = array[sources]
-        for source, target in zip(sources, targets, strict=True):
-            self.requests[target] = self.requests[source]
+            array[holes] = array[movers]
+        for mover, hole in zip(movers, holes, strict=True):
+            self.requests[hole] = self.requests[mover]
         del self.requests[left:]
         self._settings = None
+
+    def _park(self, row: int) -> ParkedRow:
+        request, known = self.requests[row], int(self._position[row])
+        tokens = np.concatenate([request.prompt, self._ids[row, : self._count[row]]])[:known]
+        return ParkedRow(episode=episode_of(request.key), tokens=tokens, version=int(self._born[row]))
 
     def _reserve(self, max_new: int) -> None:
         missing = max_new - self._ids.shape[1]
@@ -228,6 +285,29 @@ class DecodeBatch:
             self._ids = np.pad(self._ids, ((0, 0), (0, missing)))
             self._logprobs = np.pad(self._logprobs, ((0, 0), (0, missing)))
             self._versions = np.pad(self._versions, ((0, 0), (0, missing)))
+
+
+def _chunks(requests: Sequence[Request], width: Callable[[Request], int]) -> Iterator[list[Request]]:
+    """Requests in order, cut so that one forward over each part stays within `_PREFILL_TOKENS`, padding included."""
+    chunk: list[Request] = []
+    widest = 0
+    for request in requests:
+        wider = max(widest, width(request))
+        if chunk and wider * (len(chunk) + 1) > _PREFILL_TOKENS:
+            yield chunk
+            chunk, wider = [], width(request)
+        chunk.append(request)
+        widest = wider
+    if chunk:
+        yield chunk
+
+
+def _padded(rows: Sequence[NDArray[np.int64]], width: int) -> NDArray[np.int64]:
+    """Rows filled up with 0 on the right: `[num_rows, width]`."""
+    padded = np.zeros((len(rows), width), dtype=np.int64)
+    for i, row in enumerate(rows):
+        padded[i, : len(row)] = row
+    return padded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

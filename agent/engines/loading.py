@@ -59,6 +59,17 @@ def check_cache(model: PreTrainedModel) -> None:
         )
 
 
+# Decoder models of transformers that hand a ready-made attention mask to torch's attention as it is, and find
+# positions by `position_ids` alone.
+_TAKE_4D_MASKS = frozenset({"llama", "qwen2", "qwen3", "mistral", "granite", "olmo2", "smollm3"})
+
+
+def takes_4d_masks(model: PreTrainedModel) -> bool:
+    """True if a row can go on from keys and values that are in the cache, beside rows of other lengths."""
+    config = model.config.get_text_config()
+    return config.model_type in _TAKE_4D_MASKS and getattr(config, "_attn_implementation", None) == "sdpa"
+
+
 def model_window(model: PreTrainedModel) -> int:
     """The positions of the model's config; where attention slides, only as many as it never slides over."""
     config = model.config.get_text_config()

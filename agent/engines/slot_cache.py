@@ -2,11 +2,11 @@
 
 transformers' `DynamicCache` keeps all rows at one length, so every step copies the cache to append a column, and
 joining or leaving means left-padding the rest. Here a step writes one column per row in place, a new sequence is
-written into the next free slot, and when one leaves, the last slot moves into its place: the live rows are always
-`[0, num_rows)`. A row's column is its token's position; columns past a row's own length hold stale values, which the
-attention mask hides.
+written into the next free slot, and rows change places only when the batch says so. A row's column is its token's
+position; columns past a row's own length hold stale values, which the attention mask hides.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,43 +17,46 @@ _COLUMN_STEP = 128
 
 
 class SlotCache(Cache):
-    """Keys and values of at most `max_rows` sequences of at most `max_columns` tokens; grows as needed.
+    """Keys and values of at most `max_rows` sequences; rows and columns grow as needed.
 
     `dtype` is that of the buffers; None takes it from what the model writes first.
     """
 
-    def __init__(self, max_rows: int, max_columns: int, dtype: torch.dtype | None = None) -> None:
+    def __init__(self, max_rows: int, dtype: torch.dtype | None = None) -> None:
         super().__init__(layers=[])
-        self.dtype = dtype
         self.max_rows = max_rows
-        self.max_columns = max_columns
-        self.num_rows = 0
-        self.first_row = 0  # a prefill writes rows [first_row, num_rows)
+        self.dtype = dtype
+        self.rows = (0, 0)  # this forward's rows [first, last)
         self.columns = 0  # width of what attention sees in this forward
-        self.past = 0  # columns of it that were there before this forward
-        self.row_index: Tensor | None = None  # decode: rows and the column that each writes, [num_rows]
-        self.positions: Tensor | None = None
+        self.past = 0  # columns of it before those that a plain forward of this width would write
+        self.row_index: Tensor | None = None  # `[num_rows, 1]`, with `positions` where each token is written
+        self.positions: Tensor | None = None  # `[num_rows, num_tokens]`; None: column by column from 0
+        self._used_columns = 0  # no row is longer
 
-    def begin_prefill(self, num_new: int, width: int) -> None:
-        """The next forward fills columns `[0, width)` of `num_new` further rows."""
-        self.first_row, self.num_rows = self.num_rows, self.num_rows + num_new
-        self.columns, self.past = width, 0
-        self.row_index = self.positions = None
+    def begin_prefill(self, first: int, num_rows: int, width: int) -> None:
+        """The next forward writes columns `[0, width)` of new rows, which see nothing but themselves."""
+        self.rows, self.columns, self.past = (first, first + num_rows), width, 0
+        self.positions = None
+        self._used_columns = max(self._used_columns, width)
 
-    def begin_decode(self, positions: Tensor, columns: int) -> None:
-        """The next forward writes column `positions[row]` of every live row and attends to the first `columns`."""
+    def begin_extend(self, first: int, positions: Tensor, columns: int) -> None:
+        """The next forward writes token j of row `first + i` to column `positions[i, j]`; attention sees `columns`."""
+        num_rows, width = positions.shape
+        self.rows, self.columns, self.past = (first, first + num_rows), columns, columns - width
+        self.row_index = torch.arange(first, first + num_rows, device=positions.device)[:, None]
         self.positions = positions
-        if self.row_index is None or len(self.row_index) != len(positions):
-            self.row_index = torch.arange(len(positions), device=positions.device)
-        self.columns, self.past = columns, columns - 1
+        self._used_columns = max(self._used_columns, columns)
 
-    def move(self, sources: list[int], targets: list[int], num_rows: int) -> None:
-        """Copy rows `sources` onto `targets`; the live rows are then `[0, num_rows)`."""
-        self.num_rows = num_rows
-        if sources:
-            for layer in self.layers:
-                for buffer in (layer.keys, layer.values):
-                    buffer[targets, :, : self.columns] = buffer[sources, :, : self.columns]
+    def rearrange(self, sources: Sequence[int], targets: Sequence[int]) -> None:
+        """Row `targets[i]` becomes what row `sources[i]` was, for all at once; other rows stay."""
+        pairs = [(s, t) for s, t in zip(sources, targets, strict=True) if s != t]
+        if not pairs:
+            return
+        old, new = [s for s, _ in pairs], [t for _, t in pairs]
+        for layer in self.layers:
+            layer.reserve(max(new) + 1, self._used_columns)
+            for buffer in (layer.keys, layer.values):
+                buffer[new, :, : self._used_columns] = buffer[old, :, : self._used_columns]
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
@@ -85,32 +88,38 @@ class SlotLayer(DynamicLayer):
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """See `SlotCache.update`."""
         cache = self.cache
-        self.keys = self._with_room(self.keys, key_states)
-        self.values = self._with_room(self.values, value_states)
-        self.is_initialized = True
+        (first, last), columns = cache.rows, cache.columns
+        if self.keys is None or self.values is None:
+            self.keys, self.values = self._empty(key_states), self._empty(value_states)
+            self.is_initialized = True
+        self.reserve(last, columns)
         if cache.positions is None:
-            # New sequences see nothing but themselves: no need to read back what is written.
-            self.keys[cache.first_row : cache.num_rows, :, : cache.columns] = key_states
-            self.values[cache.first_row : cache.num_rows, :, : cache.columns] = value_states
+            self.keys[first:last, :, :columns] = key_states
+            self.values[first:last, :, :columns] = value_states
             return key_states, value_states
-        self.keys[cache.row_index, :, cache.positions] = key_states[:, :, 0].to(self.keys.dtype)
-        self.values[cache.row_index, :, cache.positions] = value_states[:, :, 0].to(self.values.dtype)
-        rows, columns = cache.num_rows, cache.columns
-        return self.keys[:rows, :, :columns], self.values[:rows, :, :columns]
+        self.keys[cache.row_index, :, cache.positions] = key_states.transpose(1, 2).to(self.keys.dtype)
+        self.values[cache.row_index, :, cache.positions] = value_states.transpose(1, 2).to(self.values.dtype)
+        return self.keys[first:last, :, :columns], self.values[first:last, :, :columns]
 
-    def _with_room(self, buffer: Tensor | None, states: Tensor) -> Tensor:
-        rows, columns = self.cache.num_rows, self.cache.columns
-        if buffer is not None and buffer.shape[0] >= rows and buffer.shape[2] >= columns:
-            return buffer
-        new_rows, new_columns = (0, 0) if buffer is None else (buffer.shape[0], buffer.shape[2])
-        if rows > new_rows:
-            new_rows = min(self.cache.max_rows, max(rows, 2 * new_rows))
-        if columns > new_columns:
-            wanted = -(-max(columns, new_columns * 3 // 2) // _COLUMN_STEP) * _COLUMN_STEP
-            new_columns = max(columns, min(self.cache.max_columns, wanted))
-        _, heads, _, head_dim = states.shape
-        # Zeros, not garbage: a masked column is multiplied by 0, and 0 times NaN is NaN.
-        grown = states.new_zeros((new_rows, heads, new_columns, head_dim), dtype=self.cache.dtype or states.dtype)
-        if buffer is not None:
-            grown[: buffer.shape[0], :, : buffer.shape[2]] = buffer
-        return grown
+    def reserve(self, rows: int, columns: int) -> None:
+        """Make room for so many rows and columns; what is written stays."""
+        assert self.keys is not None and self.values is not None
+        have_rows, have_columns = self.keys.shape[0], self.keys.shape[2]
+        if rows <= have_rows and columns <= have_columns:
+            return
+        if rows > have_rows:
+            have_rows = max(rows, min(self.cache.max_rows, 2 * have_rows))
+        if columns > have_columns:
+            have_columns = -(-max(columns, have_columns * 3 // 2) // _COLUMN_STEP) * _COLUMN_STEP
+        self.keys = _grown(self.keys, have_rows, have_columns)
+        self.values = _grown(self.values, have_rows, have_columns)
+
+    def _empty(self, states: Tensor) -> Tensor:
+        return states.new_empty((0, states.shape[1], 0, states.shape[3]), dtype=self.cache.dtype or states.dtype)
+
+
+def _grown(buffer: Tensor, rows: int, columns: int) -> Tensor:
+    # Zeros, not garbage: a masked column is multiplied by 0, and 0 times NaN is NaN.
+    grown = buffer.new_zeros((rows, buffer.shape[1], columns, buffer.shape[3]))
+    grown[: buffer.shape[0], :, : buffer.shape[2]] = buffer
+    return grown

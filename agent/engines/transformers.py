@@ -24,7 +24,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from agent.engine import Completion, EngineError, SamplingParams
 from agent.engines.decode_batch import DecodeBatch, Request, accepted_arguments
-from agent.engines.loading import check_cache, eos_tokens, load_model, load_tokenizer, model_window
+from agent.engines.loading import check_cache, eos_tokens, load_model, load_tokenizer, model_window, takes_4d_masks
 from agent.engines.sampling import check_params
 
 Schedule = Literal["deterministic", "eager"]
@@ -113,6 +113,7 @@ class TransformersEngine:
         finally:
             self._live_episodes -= 1
             self._wake()
+            self._batch.nobody_returns = self._live_episodes == 0
 
     async def generate(self, prompt_ids: Sequence[int], params: SamplingParams, *, key: str) -> Completion:
         """Sample one completion. `key` orders requests inside a deterministic batch.
@@ -274,6 +275,7 @@ class TransformersEngine:
             max_rows=self._max_batch,
             context_window=self._context_window,
             eos_token_ids=self._eos,
+            reuse_prefixes=takes_4d_masks(self._model),
             cache_dtype=torch.bfloat16 if self._dtype == "bfloat16" else None,
         )
 
@@ -318,7 +320,7 @@ class TransformersEngine:
         with self._inference():
             if joining:
                 with self._one_step():
-                    batch.admit(joining)
+                    batch.admit(joining, self._version)
             while batch.size and not (finished or batch.abandoned or self._closed):
                 with self._one_step():
                     finished = batch.step(self._version)

@@ -226,9 +226,9 @@ def record_batches(engine: TransformersEngine) -> list[list[str]]:
     batches: list[list[str]] = []
     admit = engine._batch.admit
 
-    def recorded(requests: list[object]) -> None:
+    def recorded(requests: list[object], version: int) -> None:
         batches.append([r.key for r in requests])  # type: ignore[attr-defined]
-        admit(requests)  # type: ignore[arg-type]
+        admit(requests, version)  # type: ignore[arg-type]
 
     engine._batch.admit = recorded  # type: ignore[method-assign, assignment]
     return batches
@@ -273,6 +273,57 @@ def test_an_episode_that_ends_does_not_hold_back_the_others() -> None:
 
     assert len(asyncio.run(run()).token_ids) == 3
     asyncio.run(engine.close())
+
+
+def play_turns(
+    engine: TransformersEngine, num_episodes: int, turns: int, update: PreTrainedModel | None = None
+) -> list:
+    """Episodes whose prompts grow by what they said and by an observation; returns all completions of each."""
+
+    async def episode(number: int) -> list[Completion]:
+        ids, said = [3 + number, *range(20, 24 + number % 3)], []
+        with engine.episode():
+            for turn in range(turns):
+                params = SamplingParams(max_new_tokens=4 + (number + turn) % 4, seed=number * turns + turn)
+                said.append(await engine.generate(ids, params, key=f"e{number}/{turn}"))
+                ids = [*ids, *said[-1].token_ids, *range(40, 41 + (number + turn) % 5)]
+                await asyncio.sleep(0.001 * (number % 3))
+                if update is not None and number == 0:
+                    engine.update_weights(update.named_parameters(), version=engine.version + 1)
+        return said
+
+    async def run() -> list[list[Completion]]:
+        return await asyncio.gather(*(episode(n) for n in range(num_episodes)))
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize("schedule", ["eager", "deterministic"])
+@pytest.mark.parametrize("max_batch", [2, 5, 16])
+@pytest.mark.parametrize("make", [llama, qwen2])
+def test_going_on_from_the_last_turn_changes_no_sample(
+    make: Callable[[], PreTrainedModel], max_batch: int, schedule: str
+) -> None:
+    said, work = [], []
+    for reuse in (True, False):
+        engine = TransformersEngine(make(), TOKENIZER, schedule=schedule, max_batch=max_batch, eos_token_ids=())  # type: ignore[arg-type]
+        engine._batch._reuse = reuse
+        said.append([[c.token_ids for c in turns] for turns in play_turns(engine, num_episodes=7, turns=4)])
+        work.append(engine._batch.prefilled_tokens)
+        asyncio.run(engine.close())
+    assert said[0] == said[1]
+    assert work[0] < work[1] if max_batch > 7 else work[0] <= work[1]
+
+
+def test_new_weights_end_what_the_old_ones_computed() -> None:
+    engine = TransformersEngine(llama(), TOKENIZER, max_batch=4, eos_token_ids=())
+    reference = TransformersEngine(llama(), TOKENIZER, max_batch=4, eos_token_ids=())
+    reference._batch._reuse = False
+    for made in (engine, reference):
+        play_turns(made, num_episodes=1, turns=3, update=made._model)  # type: ignore[arg-type]
+    assert engine._batch.prefilled_tokens == reference._batch.prefilled_tokens
+    for made in (engine, reference):
+        asyncio.run(made.close())
 
 
 def test_requests_join_a_running_batch_when_eager() -> None:
