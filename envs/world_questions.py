@@ -45,6 +45,7 @@ _INTERSECTIONS = (
 )
 _INTERSECTION_ASKS = ("Who {p} and {q}?", "Who both {p} and {q}?")
 _MAX_FAILURES = 15_000
+"""Draws without a new question after which a world counts as used up; a third of it where other kinds remain."""
 _MAX_REWORDINGS = 200
 _KIND_CYCLE: tuple[QuestionKind, ...] = ("bridge", "comparison", "bridge", "intersection")
 """Mixtures hold twice as many bridges: there are the most of them to ask about."""
@@ -92,16 +93,17 @@ class WorldQuestions:
                     if not kinds[hops]:
                         raise ValueError(self._too_few(hops, split, number))
                     kind = kinds[hops][number % len(kinds[hops])]
-                    chain = self._new_chain(kind, hops, split, rng)
+                    draws = _MAX_FAILURES if len(set(kinds[hops])) == 1 else _MAX_FAILURES // 3
+                    chain = self._new_chain(kind, hops, split, draws, rng)
                     if chain is None:
                         self.exhausted.append(f"{kind} {hops} hops {split}")
                         kinds[hops] = [other for other in kinds[hops] if other != kind]
                 yield self._question(chain, split, f"{split}-{kind}-{hops}hop-{number:05d}", rng), hops
 
-    def _new_chain(self, kind: QuestionKind, hops: int, split: Split, rng: random.Random) -> Chain | None:
+    def _new_chain(self, kind: QuestionKind, hops: int, split: Split, draws: int, rng: random.Random) -> Chain | None:
         """A chain that is not taken, or None where many draws found none: the world has no more of them."""
         most = max(2, math.ceil(self.facts.settings.num_questions(split) * self.facts.settings.max_answer_share))
-        for _ in range(_MAX_FAILURES):
+        for _ in range(draws):
             chain = self._sampler.draw(kind, hops, split, rng)
             if chain is None or chain.key in self._taken or self._answered[hops][chain.answer.split_key] >= most:
                 continue
