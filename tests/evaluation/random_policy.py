@@ -7,7 +7,7 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-END = "<|endoftext|>"
+PAD = "<|pad|>"
 
 
 def build_random_qwen2(
@@ -15,20 +15,21 @@ def build_random_qwen2(
 ) -> Path:
     """A folder with a byte-level BPE trained on `texts` and a 2-layer Qwen2 of hidden size 64, never trained.
 
-    The tags are single tokens and the vocabulary is small, so that chance alone opens and closes a search now and then.
+    The tags are single tokens, the vocabulary is small and there is no end token, so that chance alone opens and closes
+    a search now and then.
     """
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
-        special_tokens=[END],
+        special_tokens=[PAD],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     bpe.train_from_iterator(texts, trainer)
     bpe.add_tokens([AddedToken(tag, normalized=False) for tag in tags])
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token=END, pad_token=END, padding_side="left")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, pad_token=PAD, padding_side="left")
     torch.manual_seed(0)
     model = Qwen2ForCausalLM(
         Qwen2Config(
@@ -40,7 +41,8 @@ def build_random_qwen2(
             num_key_value_heads=2,
             max_position_embeddings=window,
             tie_word_embeddings=True,
-            eos_token_id=tokenizer.eos_token_id,
+            bos_token_id=None,
+            eos_token_id=None,
             pad_token_id=tokenizer.pad_token_id,
         )
     )

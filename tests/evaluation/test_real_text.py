@@ -28,7 +28,8 @@ def hotpotqa_index(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture(scope="module")
 def random_qwen2(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     passages = islice(read_corpus(data_dir / "hotpotqa" / "corpus.jsonl.gz"), 3000)
-    tags = load_protocol("search_r1").tags
+    protocol = load_protocol("search_r1")
+    tags = (*protocol.search, *protocol.answer)
     return build_random_qwen2(
         tmp_path_factory.mktemp("qwen2") / "model", (passage.contents for passage in passages), tags=tags
     )
@@ -44,7 +45,7 @@ def test_a_random_qwen2_goes_through_hotpotqa_with_its_limits_reached(
         out=tmp_path / "out",
         protocol="search_r1",
         limits=EpisodeLimits(
-            top_k=3, max_turns=4, max_new_tokens_per_turn=200, max_trajectory_tokens=1600, max_observation_tokens=500
+            top_k=3, max_turns=4, max_new_tokens_per_turn=200, max_trajectory_tokens=1400, max_observation_tokens=500
         ),
         limit=48,
         temperature=1.0,
@@ -58,7 +59,7 @@ def test_a_random_qwen2_goes_through_hotpotqa_with_its_limits_reached(
     assert summary["num_outages"] == 0
     assert sum(summary["finish_reasons"].values()) == 48
     stored = [s.trajectory for s in read_trajectories(tmp_path / "out" / "trajectories")]
-    assert max(len(t.token_ids) for t in stored) <= 1600
+    assert max(len(t.token_ids) for t in stored) <= 1400
     assert max(len(turn.action_ids) for t in stored for turn in t.turns) == 200
     shown = [turn.shown for t in stored for turn in t.turns if turn.shown]
     assert shown, "chance opens and closes a search now and then, and real passages come back"
