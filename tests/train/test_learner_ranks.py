@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from benchmarks import learner_step
 from tests.conftest import REPOSITORY
 from tests.train.fakes import random_trajectories, save_policy
 from tests.train.test_learner import catch_gradients, rows_of
@@ -24,7 +25,7 @@ def test_ranks_add_up_to_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     settings = {"loss_type": loss_type, "max_tokens_per_micro_batch": 48, "entropy_coef": 0.1}
     ranks = tmp_path / "ranks"
     ranks.mkdir()
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29761"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     command += ["-m", "tests.train.rank_step", str(tmp_path / "policy"), str(ranks), json.dumps(settings)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=240)
@@ -41,3 +42,10 @@ def test_ranks_add_up_to_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert set(shared) == set(caught[0])
         for name, gradient in caught[0].items():
             torch.testing.assert_close(shared[name], gradient, rtol=1e-4, atol=1e-6, msg=name)
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_the_step_runs(tmp_path: Path) -> None:
+    figures = learner_step.main(["--smoke", "--json", str(tmp_path / "figures.json")])
+    assert figures == json.loads((tmp_path / "figures.json").read_text())
+    assert figures["ratio_to_trl_packed"] > 0
