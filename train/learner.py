@@ -2,11 +2,8 @@
 
 TRL's `GRPOTrainer` builds model, reference model, adapters, optimiser, schedule and accelerate, and its `_compute_loss`
 is what is minimised. Its loop is not used: it drops remainder rows and wants groups of a fixed size. `update` takes any
-number of rows, packs them by tokens, and tells TRL the size of the whole step for each micro-batch, so that the summed
-gradient is that of the loss over all rows of all ranks at once.
-
-What TRL calls the completion starts at a trajectory's second token here. The prompt's and the observations' tokens
-carry mask 0, which is all that tells them apart for the loss, and no row is padded on the left.
+number of rows and packs them by tokens; `train.packed_trainer` makes the micro-batches' losses add up, so that the
+summed gradient is that of the loss over all rows of all ranks at once.
 """
 
 import math
@@ -19,24 +16,19 @@ import numpy as np
 import torch
 from datasets import Dataset
 from numpy.typing import NDArray
-from torch import nn
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
-from trl import GRPOConfig, GRPOTrainer
-from trl.models.utils import disable_gradient_checkpointing
-from trl.trainer.utils import add_fused_lm_head, use_adapter
+from trl import GRPOConfig
 
 from agent.engines.loading import load_tokenizer
 from agent.trajectory import Trajectory
 from train.credit.row import Row
 from train.forward_settings import attend_in_float32, switch_off_dropout
-from train.importance import importance_weights
-from train.learner_config import ROW_AVERAGED, LearnerConfig
+from train.learner_config import LearnerConfig
 from train.learner_metrics import StepMetrics, StepTotals
 from train.learner_state import LearnerState, capture_state, restore_state
-from train.on_this_rank import OnThisRank
+from train.packed_trainer import PackedTrainer
 from train.packing import MicroBatch, check_row, empty_batch, pack_rows
-from train.sampled_logprobs import sampled_logprobs, tiled_logprobs
 from train.weights import base_model, merged_weights, save_folder
 
 TILED_ABOVE_VOCABULARY = 32_768
@@ -59,12 +51,8 @@ def _no_progress_bars() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-class Learner(GRPOTrainer):
+class Learner(PackedTrainer):
     """A policy and everything that changes its weights. Make one with `Learner.create`."""
-
-    settings: LearnerConfig
-    temperature: float
-    accelerator: Any
 
     @classmethod
     def create(
@@ -113,7 +101,6 @@ class Learner(GRPOTrainer):
         self._prepare_for_training(arguments.max_steps, None, None)
         self.model_wrapped.train()
         self.skipped_steps = 0
-        self._scored: tuple[torch.Tensor, torch.Tensor, torch.Tensor | None] | None = None
         text_config = self.model.config.get_text_config()
         self._window: int | None = getattr(text_config, "max_position_embeddings", None)
         self._tiled = (
@@ -209,23 +196,6 @@ class Learner(GRPOTrainer):
         """Read a folder that `save_state` wrote. Raises FileNotFoundError or ValueError, saying what is wrong."""
         self.load_state_dict(LearnerState.load(Path(folder)))
 
-    def _unwrapped(self) -> nn.Module:
-        return self.accelerator.unwrap_model(self.model)
-
-    def _set_temperature(self, temperature: float) -> None:
-        if not temperature > 0:
-            raise ValueError(
-                f"temperature is {temperature}; rows must be sampled at a temperature above 0 to be learnt from"
-            )
-        if temperature == self.temperature:
-            return
-        self.temperature = temperature
-        if self._tiled:
-            policy_outputs = ("log_probs", "entropy")
-            add_fused_lm_head(base_model(self._unwrapped()), temperature=temperature, outputs=policy_outputs)
-            if self.ref_model is not None:
-                add_fused_lm_head(self.accelerator.unwrap_model(self.ref_model), temperature=temperature)
-
     def _pack(self, rows: Sequence[Row], trajectories: Mapping[str, Trajectory]) -> tuple[list[MicroBatch], StepTotals]:
         trained = []
         for row in rows:
@@ -290,93 +260,3 @@ class Learner(GRPOTrainer):
             self.skipped_steps += 1
         self.optimizer.zero_grad(set_to_none=True)
         self.state.global_step += 1
-
-    def _inputs(self, batch: MicroBatch, totals: StepTotals, metrics: StepMetrics) -> dict[str, Any]:
-        """What TRL's loss reads, and what makes the micro-batches' losses add up to that of the whole step.
-
-        TRL divides by `current_gradient_accumulation_steps`, meaning equal micro-batches. Told how many micro-batches
-        like this one the whole step would hold, counted in rows or in tokens as the loss type does, the division is
-        exact. Ranks are averaged by accelerate, hence their number.
-        """
-        ranks = self.accelerator.num_processes
-        sampled = max(1, batch.num_sampled)
-        if self.loss_type in ROW_AVERAGED:
-            self.current_gradient_accumulation_steps = totals.all_rows / (batch.num_rows * ranks)
-        else:
-            self.current_gradient_accumulation_steps = totals.all_tokens / (sampled * ranks)
-        advantages = batch.advantages
-        if self.importance_sampling_level == "sequence":
-            per_row = (advantages * batch.policy_mask).sum(dim=1) / batch.policy_mask.sum(dim=1).clamp(min=1)
-            advantages = per_row.unsqueeze(1)
-        inputs: dict[str, Any] = {
-            "prompt_ids": batch.input_ids[:, :1],
-            "prompt_mask": torch.ones_like(batch.input_ids[:, :1]),
-            "completion_ids": batch.input_ids[:, 1:],
-            "completion_mask": batch.completion_mask,
-            "tool_mask": batch.policy_mask,
-            "advantages": advantages,
-            "num_items_in_batch": torch.tensor(float(sampled * ranks), device=batch.input_ids.device),
-            "waymark": (batch, totals, metrics),
-        }
-        if batch.old_logprobs is not None:
-            inputs["old_per_token_logps"] = batch.old_logprobs
-        if batch.reference_logprobs is not None:
-            inputs["ref_per_token_logps"] = batch.reference_logprobs
-        return inputs
-
-    def _compute_loss(self, model: nn.Module, inputs: dict[str, Any]) -> torch.Tensor:
-        """TRL's loss on logprobs that were computed at sampled tokens only; TRL's own path for inputs not ours."""
-        if "waymark" not in inputs:
-            return super()._compute_loss(model, inputs)
-        batch, totals, metrics = inputs["waymark"]
-        accelerator = self.accelerator
-        logprobs, entropies, _ = self._scored = self._forward(model, batch, with_aux_loss=self.aux_loss_enabled)
-        try:
-            if batch.old_logprobs is None:
-                metrics.add_sampler(logprobs, batch)
-                if self.settings.updates_per_batch > 1 or self.settings.importance_weight_cap is not None:
-                    batch.old_logprobs = logprobs.detach()
-            if self.settings.importance_weight_cap is not None:
-                weights = importance_weights(batch, cap=self.settings.importance_weight_cap)
-                metrics.add_weights(weights, batch)
-                inputs = {**inputs, "advantages": inputs["advantages"] * weights}
-            self.accelerator = OnThisRank(accelerator)
-            loss = super()._compute_loss(model, inputs)
-        finally:
-            self.accelerator = accelerator
-            self._scored = None
-        if self.settings.entropy_coef > 0:
-            bonus = (entropies * batch.policy_mask).sum() * self.accelerator.num_processes / max(1, totals.all_tokens)
-            loss = loss - self.settings.entropy_coef * bonus
-        return loss
-
-    def _get_per_token_logps_and_entropies(
-        self, *args: Any, **kwargs: Any
-    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-        if self._scored is not None:
-            return self._scored
-        return super()._get_per_token_logps_and_entropies(*args, **kwargs)
-
-    def _forward(
-        self, model: nn.Module, batch: MicroBatch, *, with_aux_loss: bool = False
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-        if self._tiled:
-            with self.accelerator.autocast():
-                return tiled_logprobs(model, batch, with_aux_loss=with_aux_loss)
-        return sampled_logprobs(
-            model,
-            base_model(self.accelerator.unwrap_model(model)),
-            batch,
-            temperature=self.temperature,
-            entropy_gradient=self.settings.entropy_coef > 0,
-            with_aux_loss=with_aux_loss,
-        )
-
-    def _reference_logprobs(self, batch: MicroBatch) -> torch.Tensor | None:
-        if self.beta == 0.0:
-            return None
-        with torch.no_grad(), disable_gradient_checkpointing(self.model, self.args.gradient_checkpointing_kwargs):
-            if self.ref_model is not None:
-                return self._forward(self.ref_model, batch)[0]
-            with use_adapter(self._unwrapped(), adapter_name=None):
-                return self._forward(self.model_wrapped, batch)[0]

@@ -1,11 +1,17 @@
-"""A testbed small enough to train on in a test: some hundred passages, a policy of a few ten thousand parameters."""
+"""A testbed small enough to train on in a test (some hundred passages, a policy of a few ten thousand parameters), and
+learners of a policy that is smaller still."""
 
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from tests.train.fakes import save_policy
+from train.learner import Learner
+from train.learner_config import LearnerConfig
 from train.testbed import Testbed, TestbedConfig, prepare_testbed
 
 SMALL_WORLD = {"preset": "tiny", "hops": [2], "seed": 3}
@@ -55,3 +61,23 @@ def config_file(testbed: Testbed, tmp_path: Path) -> Path:
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(run_settings(testbed)), encoding="utf-8")
     return path
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the Llama of `save_policy`."""
+    folder = tmp_path_factory.mktemp("policy")
+    save_policy(folder)
+    return folder
+
+
+@pytest.fixture
+def make_learner(policy: Path, tmp_path: Path) -> Iterator[Callable[..., Learner]]:
+    """Makes learners of `policy` on the CPU, in small micro-batches, with the settings that a test asks for."""
+
+    def create(**settings: Any) -> Learner:
+        settings = {"device": "cpu", "max_tokens_per_micro_batch": 48, **settings}
+        return Learner.create(policy, None, LearnerConfig(**settings), tmp_path / "out")
+
+    yield create
+    shutil.rmtree(tmp_path / "out", ignore_errors=True)

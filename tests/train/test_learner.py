@@ -1,7 +1,6 @@
 """The learner against TRL's own loss, and against a plain loop over tokens."""
 
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,31 +12,12 @@ from transformers import AutoModelForCausalLM
 from trl import GRPOTrainer
 
 from agent.trajectory import Trajectory
-from tests.train.fakes import random_trajectories, save_policy
+from tests.train.fakes import random_trajectories
 from train.credit.row import Row
 from train.learner import Learner
-from train.learner_config import LearnerConfig
 from train.learner_metrics import StepMetrics
-from train.packing import pack_rows
 
 LOSS_TYPES = ["dapo", "grpo", "bnpo", "dr_grpo", "cispo", "sapo", "vespo"]
-
-
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("policy")
-    save_policy(folder)
-    return folder
-
-
-@pytest.fixture
-def make(policy: Path, tmp_path: Path) -> Iterator[Callable[..., Learner]]:
-    def create(**settings: Any) -> Learner:
-        settings = {"device": "cpu", "max_tokens_per_micro_batch": 48, **settings}
-        return Learner.create(policy, None, LearnerConfig(**settings), tmp_path / "out")
-
-    yield create
-    shutil.rmtree(tmp_path / "out", ignore_errors=True)
 
 
 def rows_of(
@@ -107,11 +87,11 @@ def trl_inputs(rows: list[Row], known: dict[str, Trajectory], pad_id: int) -> di
     [*((name, "token") for name in LOSS_TYPES), ("grpo", "sequence"), ("dapo", "sequence"), ("luspo", "sequence")],
 )
 def test_with_constant_advantages_loss_and_gradient_are_trls_own(
-    make: Callable[..., Learner], monkeypatch: pytest.MonkeyPatch, loss_type: str, level: str, tiled: bool
+    make_learner: Callable[..., Learner], monkeypatch: pytest.MonkeyPatch, loss_type: str, level: str, tiled: bool
 ) -> None:
     """TRL runs its own forward pass on its own layout in one batch of [B] advantages; we take several micro-batches."""
     extra = {"epsilon_high": 2.0} if loss_type == "cispo" else {}
-    learner = make(loss_type=loss_type, importance_sampling_level=level, tiled_lm_head=tiled, beta=0.1, **extra)
+    learner = make_learner(loss_type=loss_type, importance_sampling_level=level, tiled_lm_head=tiled, beta=0.1, **extra)
     rows, known = rows_of(random_trajectories(11), constant=True)
     inputs = trl_inputs(rows, known, learner._tokenizer.pad_token_id)
     with torch.no_grad():
@@ -138,9 +118,9 @@ def test_with_constant_advantages_loss_and_gradient_are_trls_own(
         torch.testing.assert_close(caught[0][name], gradient, rtol=0, atol=max(1e-6, 1e-5 * scale), msg=name)
 
 
-def test_the_loss_with_old_logprobs_and_clipping_is_trls_own(make: Callable[..., Learner]) -> None:
+def test_the_loss_with_old_logprobs_and_clipping_is_trls_own(make_learner: Callable[..., Learner]) -> None:
     """On the second update of a batch the ratio is no longer 1, and some tokens are clipped."""
-    learner = make(updates_per_batch=2, learning_rate=0.05, epsilon=0.05, loss_type="dapo", max_grad_norm=100.0)
+    learner = make_learner(updates_per_batch=2, learning_rate=0.05, epsilon=0.05, loss_type="dapo", max_grad_norm=100.0)
     rows, known = rows_of(random_trajectories(8), constant=True)
     losses: list[tuple[float, float]] = []
     inner = learner._optimiser_step
@@ -175,9 +155,9 @@ def test_the_loss_with_old_logprobs_and_clipping_is_trls_own(make: Callable[...,
     assert learner.step == 2
 
 
-def test_no_gradient_reaches_a_logit_that_predicts_what_was_not_sampled(make: Callable[..., Learner]) -> None:
+def test_no_gradient_reaches_a_logit_that_predicts_what_was_not_sampled(make_learner: Callable[..., Learner]) -> None:
     """Logits of every position as leaves: TRL's loss on our packed masks moves those of sampled tokens only."""
-    learner = make(max_tokens_per_micro_batch=4096, loss_type="dapo", updates_per_batch=2)
+    learner = make_learner(max_tokens_per_micro_batch=4096, loss_type="dapo", updates_per_batch=2)
     rows, known = rows_of(random_trajectories(12))
     (batch,), totals = learner._pack(rows, known)
     leaf = torch.randn(*batch.input_ids.shape, learner.model.config.vocab_size, requires_grad=True)
@@ -201,9 +181,11 @@ def test_no_gradient_reaches_a_logit_that_predicts_what_was_not_sampled(make: Ca
 
 
 @pytest.mark.parametrize("tiled", [False, True])
-def test_no_gradient_reaches_the_head_at_observation_positions(make: Callable[..., Learner], tiled: bool) -> None:
+def test_no_gradient_reaches_the_head_at_observation_positions(
+    make_learner: Callable[..., Learner], tiled: bool
+) -> None:
     """The same through the real model: the last hidden states of positions that predict no sampled token."""
-    learner = make(max_tokens_per_micro_batch=4096, tiled_lm_head=tiled)
+    learner = make_learner(max_tokens_per_micro_batch=4096, tiled_lm_head=tiled)
     rows, known = rows_of(random_trajectories(12))
     (batch,), totals = learner._pack(rows, known)
     kept: list[torch.Tensor] = []
@@ -224,10 +206,10 @@ def test_no_gradient_reaches_the_head_at_observation_positions(make: Callable[..
 
 
 def test_37_rows_one_of_them_excluded_give_the_gradient_of_a_plain_loop_over_tokens(
-    make: Callable[..., Learner], policy: Path, monkeypatch: pytest.MonkeyPatch
+    make_learner: Callable[..., Learner], policy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The reference is a float64 model, one row at a time without padding, one term a sampled token."""
-    learner = make(loss_type="dapo", max_tokens_per_micro_batch=64)
+    learner = make_learner(loss_type="dapo", max_tokens_per_micro_batch=64)
     rows, known = rows_of(random_trajectories(37, seed=5))
     rows[11] = replace(rows[11], loss_mask=np.zeros_like(rows[11].loss_mask))
 
@@ -255,12 +237,12 @@ def test_37_rows_one_of_them_excluded_give_the_gradient_of_a_plain_loop_over_tok
 
 @pytest.mark.parametrize("loss_type", ["grpo", "sapo", "dr_grpo", "bnpo", "vespo"])
 def test_micro_batches_do_not_change_the_gradient(
-    make: Callable[..., Learner], monkeypatch: pytest.MonkeyPatch, loss_type: str
+    make_learner: Callable[..., Learner], monkeypatch: pytest.MonkeyPatch, loss_type: str
 ) -> None:
     rows, known = rows_of(random_trajectories(9, seed=3))
     found = []
     for max_tokens in (1, 40, 10_000):
-        learner = make(loss_type=loss_type, max_tokens_per_micro_batch=max_tokens, entropy_coef=0.2, beta=0.3)
+        learner = make_learner(loss_type=loss_type, max_tokens_per_micro_batch=max_tokens, entropy_coef=0.2, beta=0.3)
         caught = catch_gradients(learner, monkeypatch)
         learner.update(rows, known)
         found.append(caught[0])
@@ -270,13 +252,13 @@ def test_micro_batches_do_not_change_the_gradient(
 
 
 def test_skipping_rows_without_gradient_changes_no_gradient(
-    make: Callable[..., Learner], monkeypatch: pytest.MonkeyPatch
+    make_learner: Callable[..., Learner], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows, known = rows_of(random_trajectories(10, seed=4))
     rows = [replace(r, advantages=r.advantages * (i % 3 != 0)) for i, r in enumerate(rows)]
     found = []
     for skip in (True, False):
-        learner = make(skip_rows_without_gradient=skip, loss_type="grpo")
+        learner = make_learner(skip_rows_without_gradient=skip, loss_type="grpo")
         caught = catch_gradients(learner, monkeypatch)
         metrics = learner.update(rows, known)
         assert metrics["rows_without_gradient"] == (4.0 if skip else 0.0)
@@ -286,29 +268,9 @@ def test_skipping_rows_without_gradient_changes_no_gradient(
         torch.testing.assert_close(found[1][name], gradient, rtol=1e-5, atol=1e-7, msg=name)
 
 
-def test_a_step_in_which_no_advantage_differs_from_zero_still_steps(make: Callable[..., Learner]) -> None:
-    """Adam's momentum goes on, as it does in TRL; nothing crashes without a row to run."""
-    learner = make()
-    rows, known = rows_of(random_trajectories(4))
-    learner.update(rows, known)
-    before = [p.detach().clone() for p in learner.model.parameters()]
-    metrics = learner.update([replace(r, advantages=r.advantages * 0) for r in rows], known)
-    assert (metrics["loss"], metrics["grad_norm"]) == (0.0, 0.0)
-    assert metrics["rows_without_gradient"] == 4.0
-    assert any((p != q).any() for p, q in zip(learner.model.parameters(), before, strict=True))
-
-
-def test_no_rows_at_all_change_nothing(make: Callable[..., Learner]) -> None:
-    learner = make()
-    before = [p.detach().clone() for p in learner.model.parameters()]
-    metrics = learner.update([], {})
-    assert metrics["rows"] == 0.0 and learner.step == 0
-    assert all((p == q).all() for p, q in zip(learner.model.parameters(), before, strict=True))
-
-
-def test_capped_importance_weights_are_those_trl_applies_itself(make: Callable[..., Learner]) -> None:
+def test_capped_importance_weights_are_those_trl_applies_itself(make_learner: Callable[..., Learner]) -> None:
     """With its own engine TRL multiplies the loss by min(exp(learner - engine), cap); we fold that into advantages."""
-    learner = make(importance_weight_cap=1.5, max_tokens_per_micro_batch=4096)
+    learner = make_learner(importance_weight_cap=1.5, max_tokens_per_micro_batch=4096)
     rows, known = rows_of(random_trajectories(9))
     (batch,), totals = learner._pack(rows, known)
     metrics = StepMetrics(totals, [batch])
@@ -318,7 +280,7 @@ def test_capped_importance_weights_are_those_trl_applies_itself(make: Callable[.
         logprobs = learner._forward(learner.model_wrapped, batch)[0]
     ratio = ((logprobs - batch.engine_logprobs) * batch.policy_mask).exp().clamp(max=1.5)
     assert (ratio == 1.5).any() and (ratio < 1).any()
-    plain = make(max_tokens_per_micro_batch=4096)
+    plain = make_learner(max_tokens_per_micro_batch=4096)
     inputs = plain._inputs(batch, totals, StepMetrics(totals, [batch]))
     del inputs["waymark"]
     plain.use_vllm = plain.vllm_importance_sampling_correction = True
@@ -327,116 +289,3 @@ def test_capped_importance_weights_are_those_trl_applies_itself(make: Callable[.
     assert metrics.summary(learning_rate=0.0, skipped_steps=0)["importance_weight_mean"] == pytest.approx(
         ratio[batch.policy_mask == 1].mean().item(), rel=1e-5
     )
-
-
-def test_a_gradient_that_is_not_finite_skips_the_step_and_is_counted(
-    make: Callable[..., Learner], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    learner = make()
-    rows, known = rows_of(random_trajectories(4))
-    before = [p.detach().clone() for p in learner.model.parameters()]
-    forward = learner._forward
-
-    def broken(*args: Any, **kwargs: Any) -> Any:
-        logprobs, *rest = forward(*args, **kwargs)
-        return (logprobs * float("nan"), *rest)
-
-    monkeypatch.setattr(learner, "_forward", broken)
-    metrics = learner.update(rows, known)
-    assert metrics["skipped_steps"] == 1.0 and not np.isfinite(metrics["grad_norm"])
-    assert all((p == q).all() for p, q in zip(learner.model.parameters(), before, strict=True))
-    monkeypatch.undo()
-    assert np.isfinite(learner.update(rows, known)["grad_norm"])
-    assert (learner.step, learner.skipped_steps) == (2, 1)
-
-
-@pytest.mark.parametrize("tiled", [False, True])
-@pytest.mark.parametrize("temperature", [1.0, 0.7])
-def test_logprobs_are_those_of_a_plain_forward_pass(
-    make: Callable[..., Learner], policy: Path, temperature: float, tiled: bool
-) -> None:
-    learner = make(tiled_lm_head=tiled)
-    rows, known = rows_of(random_trajectories(9, seed=2))
-    model = AutoModelForCausalLM.from_pretrained(policy, dtype=torch.float32).eval()
-    for row, scored in zip(rows, learner.score(rows, known, temperature), strict=True):
-        ids = torch.from_numpy(known[row.trajectory_id].token_ids)
-        with torch.no_grad():
-            logprobs = (model(ids[None]).logits[0, :-1] / temperature).log_softmax(-1)
-        expected = logprobs.gather(-1, ids[1:, None]).squeeze(-1)[row.first_token - 1 : row.last_token - 1].numpy()
-        np.testing.assert_allclose(scored, expected * row.loss_mask, atol=1e-5)
-
-
-def test_sampler_metrics_say_how_far_the_engine_is_from_the_learner(make: Callable[..., Learner]) -> None:
-    learner = make()
-    rows, known = rows_of(random_trajectories(6))
-    differences = np.concatenate(
-        [
-            (scored - known[r.trajectory_id].logprobs[r.first_token : r.last_token])[r.loss_mask == 1]
-            for r, scored in zip(rows, learner.score(rows, known), strict=True)
-        ]
-    )
-    metrics = learner.update(rows, known)
-    ratio = np.exp(differences)
-    assert metrics["sampler_ratio_mean"] == pytest.approx(ratio.mean(), rel=1e-4)
-    assert metrics["sampler_ratio_max"] == pytest.approx(ratio.max(), rel=1e-4)
-    assert metrics["sampler_kl"] == pytest.approx((ratio - 1 - differences).mean(), rel=1e-4)
-    assert 0 < metrics["entropy"] < np.log(learner.model.config.vocab_size)
-
-
-def test_learning_raises_what_was_rewarded(make: Callable[..., Learner]) -> None:
-    learner = make(learning_rate=0.01)
-    members = random_trajectories(8, seed=9)
-    rows, known = rows_of(members)
-    rows = [replace(r, advantages=r.loss_mask * (1.0 if i % 2 else -1.0)) for i, r in enumerate(rows)]
-    before = learner.score(rows, known)
-    for _ in range(10):
-        learner.update(rows, known)
-    gains = [(a - b).sum() for a, b in zip(learner.score(rows, known), before, strict=True)]
-    assert min(gains[1::2]) > 0 > max(gains[::2])
-
-
-def test_dropout_is_off(make: Callable[..., Learner]) -> None:
-    """The fixture's model has attention dropout 0.1, and the learner's model is in training mode."""
-    learner = make()
-    rows, known = rows_of(random_trajectories(5))
-    first, second = learner.score(rows, known), learner.score(rows, known)
-    assert learner.model.training
-    assert all((a == b).all() for a, b in zip(first, second, strict=True))
-
-
-def test_bf16_is_close_to_float32(make: Callable[..., Learner]) -> None:
-    rows, known = rows_of(random_trajectories(9))
-    full = make().update(rows, known)
-    half = make(precision="bf16").update(rows, known)
-    assert half["loss"] == pytest.approx(full["loss"], abs=0.02)
-    assert half["grad_norm"] == pytest.approx(full["grad_norm"], rel=0.05)
-
-
-def test_different_advantages_under_a_sequence_ratio_are_refused(make: Callable[..., Learner]) -> None:
-    learner = make(importance_sampling_level="sequence", loss_type="grpo")
-    rows, known = rows_of(random_trajectories(4))
-    with pytest.raises(ValueError, match="use credit outcome or outcome_mean"):
-        learner.update(rows, known)
-
-
-def test_a_temperature_of_zero_is_refused(make: Callable[..., Learner]) -> None:
-    with pytest.raises(ValueError, match="temperature above 0"):
-        make().update([], {}, 0.0)
-
-
-def test_packing_in_another_order_gives_the_same_step(make: Callable[..., Learner]) -> None:
-    rows, known = rows_of(random_trajectories(9))
-    first, second = make(), make()
-    first.update(rows, known)
-    second.update(rows[::-1], known)
-    for p, q in zip(first.model.parameters(), second.model.parameters(), strict=True):
-        torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-5)
-
-
-def test_a_row_padded_among_longer_ones_scores_as_alone(make: Callable[..., Learner]) -> None:
-    learner = make(max_tokens_per_micro_batch=4096)
-    rows, known = rows_of(random_trajectories(9))
-    together = learner.score(rows, known)
-    for row, scored in zip(rows, together, strict=True):
-        np.testing.assert_allclose(learner.score([row], known)[0], scored, atol=2e-6)
-    assert len(pack_rows(rows, known, max_tokens=4096, pad_id=0)) == 1

@@ -26,13 +26,6 @@ CONFIG = LearnerConfig(
 )
 
 
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("policy")
-    save_policy(folder)
-    return folder
-
-
 def make(policy: Path, out: Path, config: LearnerConfig = CONFIG) -> Learner:
     return Learner.create(policy, None, config, out, total_steps=4)
 
