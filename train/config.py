@@ -90,7 +90,11 @@ class ColdStartConfig(Section):
 
     demonstrations: int = Field(3000, ge=1, description="Episodes of the scripted policy on training questions.")
     rates: NoiseRates = Field(default_factory=NoiseRates, description="How often the demonstrator makes each fault.")
-    steps: int = Field(150, ge=1, description="Optimiser steps.")
+    first_action_steps: int = Field(
+        0, ge=0, description="Optimiser steps on first actions alone, before whole episodes; for policies from nothing."
+    )
+    first_action_batch_size: int = Field(96, ge=1, description="Demonstrations per such step; they are short.")
+    steps: int = Field(150, ge=1, description="Optimiser steps on whole episodes.")
     batch_size: int = Field(32, ge=1, description="Demonstrations per optimiser step.")
     learning_rate: float = Field(3e-3, gt=0, description="AdamW's; 3e-3 suits a model of about 1 M parameters.")
     style: ExpertSettings = Field(default_factory=ExpertSettings, description="How the demonstrator words its actions.")

@@ -3,6 +3,8 @@
 from types import TracebackType
 from typing import Any, Self
 
+import datasets
+import transformers
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -29,6 +31,8 @@ class ConsoleProgress(Listener):
         self._task = self._bar.add_task(name, total=None)
 
     def __enter__(self) -> Self:
+        transformers.utils.logging.disable_progress_bar()
+        datasets.disable_progress_bars()
         self._bar.start()
         return self
 

@@ -37,7 +37,6 @@ def make_cold_start(config: TrainConfig, parts: Parts, out: Path, say: Callable[
         count=settings.demonstrations,
         seed=config.seed,
     )
-    say(f"cold start: {settings.steps} supervised steps of {settings.batch_size}")
     return cold_start(
         config.policy.model,
         parts.tokenizer,
@@ -47,4 +46,5 @@ def make_cold_start(config: TrainConfig, parts: Parts, out: Path, say: Callable[
         seed=config.seed,
         bf16=config.learner.precision == "bf16",
         trust_remote_code=config.policy.trust_remote_code,
+        say=say,
     )

@@ -15,6 +15,7 @@ from pydantic import Field
 from agent.protocol import load_protocol
 from agent.tiny import build_tiny_policy
 from envs.datasets import read_questions
+from envs.policies.expert import ExpertPolicy
 from envs.world import WorldSettings, make_world
 from retrieval.corpus import read_corpus
 from retrieval.index import build_index
@@ -29,6 +30,9 @@ class TinyPolicyConfig(Section):
     num_heads: int = Field(4, ge=1, description="Attention heads.")
     vocab_size: int = Field(2048, ge=300, description="Most tokens; common words come first, bytes are always there.")
     max_position_embeddings: int = Field(1024, ge=64, description="Context window in tokens.")
+    initializer_range: float = Field(
+        0.08, gt=0, description="Deviation of the random weights; 1 / sqrt(128), because 0.02 learns far slower here."
+    )
     seed: int = Field(0, ge=0, description="Seeds the random weights.")
 
 
@@ -105,10 +109,13 @@ def _make_policy(config: TestbedConfig, testbed: Testbed) -> None:
     questions = read_questions(testbed.questions("train"))
     texts = [passage.contents for passage in read_corpus(testbed.corpus)]
     texts += [text for q in questions for text in (q.text, *q.paraphrases, *(hop.question for hop in q.hops))]
+    protocol = load_protocol(config.protocol)
+    expert = ExpertPolicy(protocol)
+    texts += [text for q in questions for text in expert.spoken(q)]
     build_tiny_policy(
         testbed.policy,
         texts,
         pieces=world["name_parts"],
-        protocol=load_protocol(config.protocol),
+        protocol=protocol,
         **config.policy.model_dump(),
     )
