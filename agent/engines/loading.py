@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 _UNBOUNDED_WINDOW = 1 << 20
@@ -86,7 +87,7 @@ def model_window(model: PreTrainedModel) -> int:
 def _load(loader: Callable[..., object], path_or_id: str | Path, what: str, **options: object) -> object:
     try:
         return loader(str(path_or_id), **options)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
         raise ValueError(
             f"no {what} could be loaded from {str(path_or_id)!r}: {error}. Give a Hugging Face folder (config.json, "
             "*.safetensors, tokenizer.json) or the id of a model on the hub"

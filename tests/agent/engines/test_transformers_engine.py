@@ -487,6 +487,9 @@ def test_tied_weights_may_come_under_either_name(tmp_path: Path) -> None:
     as_head = {("lm_head.weight" if k == "model.embed_tokens.weight" else k): v.clone() for k, v in named.items()}
     engine.update_weights(as_head.items(), version=2)
     engine.update_weights(engine._model.state_dict().items(), version=3)
+    torn = {**engine._model.state_dict(), "lm_head.weight": torch.zeros_like(named["model.embed_tokens.weight"])}
+    with pytest.raises(ValueError, match="is tied to another of these names, but their values differ"):
+        engine.update_weights(torn.items(), version=4)
     assert engine.version == 3
     asyncio.run(engine.close())
 
@@ -529,6 +532,10 @@ def test_a_folder_without_a_tokenizer_says_what_to_do(tmp_path: Path) -> None:
 
 def test_a_folder_without_a_model_says_what_to_do(tmp_path: Path) -> None:
     TOKENIZER.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="no causal language model could be loaded from"):
+        load_engine(tmp_path)
+    (tmp_path / "config.json").write_text(llama().config.to_json_string())
+    (tmp_path / "model.safetensors").write_bytes(b"not weights")
     with pytest.raises(ValueError, match="no causal language model could be loaded from"):
         load_engine(tmp_path)
     with pytest.raises(ValueError, match="no tokenizer could be loaded from"):
