@@ -1,5 +1,7 @@
 """From logits to tokens: the processed distribution, and one draw a row that does not depend on the other rows."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -20,6 +22,28 @@ def check_params(params: SamplingParams) -> None:
         raise ValueError(f"top_k is {params.top_k}; allowed are 0 (off) and positive counts")
     if "" in params.stop:
         raise ValueError("a stop string is empty; it would end every completion at once")
+
+
+def check_prompt(ids: Sequence[int], *, vocab_size: int, context_window: int) -> int:
+    """Tokens that a prompt leaves free in the context window, at least 1.
+
+    Raises:
+        ValueError: no tokens, an id outside the vocabulary, or no room left.
+    """
+    if len(ids) == 0:
+        raise ValueError("the prompt is empty; the model needs at least one token")
+    if min(ids) < 0 or max(ids) >= vocab_size:
+        raise ValueError(
+            f"token ids run from {min(ids)} to {max(ids)}, but the model knows 0 to {vocab_size - 1}: the tokenizer is "
+            "not this model's"
+        )
+    if len(ids) >= context_window:
+        raise ValueError(
+            f"the prompt has {len(ids)} tokens and the model's context window is {context_window}: no room for a "
+            "completion. Shorten the prompt (max_trajectory_tokens, max_observation_tokens) or use a model with a "
+            "longer window"
+        )
+    return context_window - len(ids)
 
 
 def uniforms(seed: int, count: int) -> NDArray[np.float64]:

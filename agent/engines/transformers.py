@@ -27,7 +27,7 @@ from agent.engine import Completion, EngineError, SamplingParams
 from agent.engines.decode_batch import DecodeBatch, Request, accepted_arguments
 from agent.engines.loading import check_cache, eos_tokens, load_model, load_tokenizer, model_window, takes_4d_masks
 from agent.engines.named_weights import match_weights
-from agent.engines.sampling import check_params
+from agent.engines.sampling import check_params, check_prompt
 
 Schedule = Literal["deterministic", "eager"]
 Precision = Literal["float32", "bfloat16"]
@@ -128,7 +128,7 @@ class TransformersEngine:
             EngineError: the engine failed or was closed.
         """
         check_params(params)
-        room = self._room(prompt_ids)
+        room = check_prompt(prompt_ids, vocab_size=self._vocab_size, context_window=self._context_window)
         if self._closed:
             raise EngineError("the engine is closed")
         loop = asyncio.get_running_loop()
@@ -173,8 +173,10 @@ class TransformersEngine:
         if not 0 < temperature < float("inf"):
             raise ValueError(f"temperature is {temperature}; scoring needs a positive one")
         if len(token_ids) > self._context_window:
-            raise ValueError(f"{len(token_ids)} tokens do not fit the context window of {self._context_window}")
-        self._check_ids(token_ids)
+            raise ValueError(
+                f"{len(token_ids)} tokens to score do not fit the context window of {self._context_window}"
+            )
+        check_prompt(token_ids, vocab_size=self._vocab_size, context_window=self._context_window + 1)
         device = next(self._model.parameters()).device
         ids = torch.tensor([list(token_ids)], dtype=torch.long, device=device)
         with self._between_steps(), self._inference():
@@ -191,26 +193,6 @@ class TransformersEngine:
         if self._runner is not None:
             await asyncio.gather(self._runner, return_exceptions=True)
         self._worker.shutdown(wait=True)
-
-    def _room(self, prompt_ids: Sequence[int]) -> int:
-        self._check_ids(prompt_ids)
-        room = self._context_window - len(prompt_ids)
-        if room < 1:
-            raise ValueError(
-                f"the prompt has {len(prompt_ids)} tokens and the model's context window is {self._context_window}: "
-                "no room for a completion. Shorten the prompt (max_trajectory_tokens, max_observation_tokens) or use a "
-                "model with a longer window"
-            )
-        return room
-
-    def _check_ids(self, ids: Sequence[int]) -> None:
-        if len(ids) == 0:
-            raise ValueError("the prompt is empty; the model needs at least one token")
-        if min(ids) < 0 or max(ids) >= self._vocab_size:
-            raise ValueError(
-                f"token ids run from {min(ids)} to {max(ids)}, but the model knows 0 to {self._vocab_size - 1}: the "
-                "tokenizer is not this model's"
-            )
 
     def _wake(self) -> None:
         if self._changed is not None:

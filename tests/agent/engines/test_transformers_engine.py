@@ -198,7 +198,7 @@ def test_lengths_are_cut_to_the_room_in_the_window() -> None:
     assert len(completion.token_ids) == 6 and completion.finish == "length"
     with pytest.raises(ValueError, match="the prompt has 16 tokens and the model's context window is 16"):
         sample(engine, [list(range(16))])
-    with pytest.raises(ValueError, match="17 tokens do not fit the context window of 16"):
+    with pytest.raises(ValueError, match="17 tokens to score do not fit the context window of 16"):
         engine.score(list(range(17)))
     asyncio.run(engine.close())
 
