@@ -9,6 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from peft import LoraConfig
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from trl import GRPOConfig
@@ -207,7 +208,7 @@ class LearnerConfig(BaseModel):
             "use_bias_correction_kl": self.unbiased_kl,
             "bf16": self.precision == "bf16",
             "gradient_checkpointing": self.gradient_checkpointing,
-            "use_cpu": self.device == "cpu",
+            "use_cpu": self.device == "cpu" or not torch.cuda.is_available(),
             "seed": self.seed,
             "disable_dropout": True,
             "ddp_find_unused_parameters": False,
