@@ -1,0 +1,41 @@
+"""The metrics file survives a kill in the middle of a line, and a resumed run drops what it will repeat."""
+
+from pathlib import Path
+
+import pytest
+
+from train.tracking import METRICS_FILE, MetricsLog, read_metrics
+
+
+def test_lines_come_back_and_later_steps_are_dropped(tmp_path: Path) -> None:
+    log = MetricsLog(tmp_path)
+    for step in range(4):
+        log.log(step, {"em": step / 10})
+    log.keep_until(1)
+    log.log(2, {"em": 0.5})
+    assert [(m["step"], m["em"]) for m in read_metrics(tmp_path / METRICS_FILE)] == [(0, 0.0), (1, 0.1), (2, 0.5)]
+
+
+def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / METRICS_FILE
+    path.write_text('{"step": 1}\n{"step": 2, "em', encoding="utf-8")
+    assert read_metrics(path) == [{"step": 1}]
+    MetricsLog(tmp_path).keep_until(5)
+    assert path.read_text(encoding="utf-8") == '{"step": 1}\n'
+
+
+def test_a_broken_line_in_the_middle_is_named(tmp_path: Path) -> None:
+    path = tmp_path / METRICS_FILE
+    path.write_text('{"step": 1}\nbroken\n{"step": 2}\n', encoding="utf-8")
+    with pytest.raises(ValueError, match="line 2"):
+        read_metrics(path)
+
+
+def test_a_tracker_that_is_not_installed_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(*_: object, **__: object) -> None:
+        raise ImportError("no such package")
+
+    absent.requires_logging_directory = False  # type: ignore[attr-defined]
+    monkeypatch.setitem(__import__("train.tracking").tracking.LOGGER_TYPE_TO_CLASS, "trackio", absent)
+    with pytest.raises(ValueError, match=r"waymark\[tracking\]"):
+        MetricsLog(tmp_path, tracker="trackio")
