@@ -27,7 +27,7 @@ class TinyPolicyConfig(Section):
 
     hidden_size: int = Field(128, ge=16, description="Width of the residual stream.")
     num_layers: int = Field(4, ge=1, description="Transformer blocks.")
-    num_heads: int = Field(4, ge=1, description="Attention heads.")
+    num_heads: int = Field(8, ge=1, description="Attention heads; 8 narrow ones learn to copy names sooner than 4.")
     vocab_size: int = Field(2048, ge=300, description="Most tokens; common words come first, bytes are always there.")
     max_position_embeddings: int = Field(1024, ge=64, description="Context window in tokens.")
     initializer_range: float = Field(

@@ -1,4 +1,4 @@
-"""Which questions a step asks follows from (seed, step) alone: a resumed run must ask what the killed one would have."""
+"""Which questions a step asks follows from (seed, step) alone: a resumed run asks what the killed one would have."""
 
 import pytest
 from hypothesis import given
