@@ -1,9 +1,10 @@
 """Supervised start: the policy learns the protocol, and some of the task, from a scripted demonstrator.
 
 Demonstrations are real episodes (real searches) of the noisy expert, so what is imitated looks exactly like what the
-policy will see; the loss falls on the demonstrator's tokens only. The rates of its faults decide how much is left for
-RL. A policy made from nothing first learns first actions alone: on sequences of fifty tokens it finds out in about a
-hundred steps how to copy a name, on whole episodes not in four times as many.
+policy will see; the loss falls on the demonstrator's tokens only. A start has phases: a policy made from nothing first
+learns first actions alone (on sequences of fifty tokens it finds out in about a hundred steps how to copy a name, on
+whole episodes not in four times as many), then whole episodes, and the fault rates of the last phase decide how much is
+left for RL.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ from trl import SFTConfig, SFTTrainer
 
 from agent.engines.loading import load_model
 from agent.trajectory import Trajectory
-from train.config import ColdStartConfig
+from train.config import ColdStartConfig, ColdStartPhase
 
 IGNORED = -100
 """The label that torch's cross entropy leaves out."""
@@ -42,7 +43,7 @@ def demonstration_dataset(demonstrations: Sequence[Trajectory], *, max_turns: in
 def cold_start(
     model_path: str,
     tokenizer: PreTrainedTokenizerBase,
-    demonstrations: Sequence[Trajectory],
+    demonstrate: Callable[[ColdStartPhase], Sequence[Trajectory]],
     out: Path,
     config: ColdStartConfig,
     *,
@@ -51,23 +52,20 @@ def cold_start(
     trust_remote_code: bool = False,
     say: Callable[[str], None] = lambda text: None,
 ) -> Path:
-    """Train on demonstrations and save an ordinary model folder at `out`; returns `out`.
+    """Train on demonstrations, phase by phase, and save an ordinary model folder at `out`; returns `out`.
 
     Raises:
-        ValueError: there is no demonstration, or none with a token to learn.
+        ValueError: a phase has no demonstration, or none with a token to learn.
     """
-    if not any(turn.action_ids for t in demonstrations for turn in t.turns):
-        raise ValueError("no demonstration of the cold start has an action in it; check the scripted policy and limits")
     model = load_model(model_path, trust_remote_code=trust_remote_code)
-    phases: tuple[tuple[str, int, int, int | None, str], ...] = (
-        ("first actions", config.first_action_steps, config.first_action_batch_size, 1, "constant_with_warmup"),
-        ("whole episodes", config.steps, config.batch_size, None, "cosine"),
-    )
-    for name, steps, batch_size, max_turns, schedule in phases:
-        if steps:
-            arguments = _arguments(config, out, steps, batch_size, schedule, seed=seed, bf16=bf16)
-            dataset = demonstration_dataset(demonstrations, max_turns=max_turns)
-            _fit(model, tokenizer, dataset, arguments, _Say(f"cold start, {name}", say))
+    for number, phase in enumerate(config.phases, start=1):
+        name = f"cold start {number}/{len(config.phases)}"
+        say(f"{name}: {phase.demonstrations:,} demonstrations")
+        demonstrations = demonstrate(phase)
+        if not any(turn.action_ids for t in demonstrations for turn in t.turns):
+            raise ValueError(f"{name}: no demonstration has an action in it; check the scripted policy and the limits")
+        dataset = demonstration_dataset(demonstrations, max_turns=phase.max_turns)
+        _fit(model, tokenizer, dataset, _arguments(phase, out, seed=seed + number, bf16=bf16), _Say(name, say))
     temporary = out.with_name(f".{out.name}.unfinished")
     model.save_pretrained(temporary)
     tokenizer.save_pretrained(temporary)
@@ -75,16 +73,14 @@ def cold_start(
     return out
 
 
-def _arguments(
-    config: ColdStartConfig, out: Path, steps: int, batch_size: int, schedule: str, *, seed: int, bf16: bool
-) -> SFTConfig:
+def _arguments(phase: ColdStartPhase, out: Path, *, seed: int, bf16: bool) -> SFTConfig:
     return SFTConfig(
         output_dir=str(out.with_name(f".{out.name}.work")),
-        max_steps=steps,
-        per_device_train_batch_size=batch_size,
-        learning_rate=config.learning_rate,
-        lr_scheduler_type=schedule,
-        warmup_steps=max(1, steps // 20),
+        max_steps=phase.steps,
+        per_device_train_batch_size=phase.batch_size,
+        learning_rate=phase.learning_rate,
+        lr_scheduler_type=phase.schedule,
+        warmup_steps=max(1, phase.steps // 20),
         weight_decay=0.0,
         adam_beta2=0.98,
         max_grad_norm=1.0,
@@ -96,7 +92,7 @@ def _arguments(
         data_seed=seed,
         save_strategy="no",
         report_to=[],
-        logging_steps=max(1, steps // 5),
+        logging_steps=max(1, phase.steps // 4),
         disable_tqdm=True,
         gradient_checkpointing=False,
         dataloader_pin_memory=torch.cuda.is_available(),

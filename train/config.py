@@ -85,18 +85,28 @@ class CreditConfig(Section):
     params: dict[str, Any] = Field(default_factory=dict, description="Arguments of the estimator.")
 
 
-class ColdStartConfig(Section):
-    """Supervised start on demonstrations of a scripted policy, before reinforcement learning."""
+class ColdStartPhase(Section):
+    """One supervised phase: demonstrations made with these fault rates, imitated for some steps."""
 
     demonstrations: int = Field(3000, ge=1, description="Episodes of the scripted policy on training questions.")
     rates: NoiseRates = Field(default_factory=NoiseRates, description="How often the demonstrator makes each fault.")
-    first_action_steps: int = Field(
-        0, ge=0, description="Optimiser steps on first actions alone, before whole episodes; for policies from nothing."
+    max_turns: int | None = Field(
+        None, ge=1, description="Imitate only so many first actions, and cut the episode there; None: all."
     )
-    first_action_batch_size: int = Field(96, ge=1, description="Demonstrations per such step; they are short.")
-    steps: int = Field(150, ge=1, description="Optimiser steps on whole episodes.")
-    batch_size: int = Field(32, ge=1, description="Demonstrations per optimiser step.")
-    learning_rate: float = Field(3e-3, gt=0, description="AdamW's; 3e-3 suits a model of about 1 M parameters.")
+    steps: int = Field(150, ge=1, description="Optimiser steps.")
+    batch_size: int = Field(16, ge=1, description="Demonstrations per optimiser step.")
+    learning_rate: float = Field(3e-3, gt=0, description="AdamW's peak; 3e-3 suits a model of about 1 M parameters.")
+    schedule: Literal["constant_with_warmup", "cosine"] = Field(
+        "constant_with_warmup", description="Learning rate after a warm-up over the first twentieth of the steps."
+    )
+
+
+class ColdStartConfig(Section):
+    """Supervised start on demonstrations of a scripted policy, before reinforcement learning."""
+
+    phases: tuple[ColdStartPhase, ...] = Field(
+        (ColdStartPhase(),), min_length=1, description="Phases in order; each goes on with the weights of the last."
+    )
     style: ExpertSettings = Field(default_factory=ExpertSettings, description="How the demonstrator words its actions.")
 
 

@@ -33,6 +33,8 @@ def plan_of(config: TrainConfig, parts: Parts) -> str:
 def _cold_start(config: TrainConfig) -> str:
     if config.cold_start is None:
         return "none"
-    start = config.cold_start
-    size = f"{start.steps} steps of {start.batch_size}"
-    return f"{start.demonstrations:,} demonstrations, {size}, lr {start.learning_rate:g}"
+    return "; then ".join(
+        f"{phase.steps} steps of {phase.batch_size} demonstrations"
+        + (f" cut after {phase.max_turns} actions" if phase.max_turns else "")
+        for phase in config.cold_start.phases
+    )

@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from agent.trajectory import Trajectory
 from envs.policies.demonstrations import make_demonstrations
 from envs.policies.expert import ExpertPolicy
 from envs.policies.noisy import NoisyPolicy
 from train.assembly import Parts
 from train.cold_start import cold_start
-from train.config import TrainConfig
+from train.config import ColdStartPhase, TrainConfig
 from train.run_folder import RunFolder
 
 
@@ -26,21 +27,24 @@ def make_cold_start(config: TrainConfig, parts: Parts, out: Path, say: Callable[
     settings = config.cold_start
     if settings is None:
         raise ValueError("cold_start is not set in the config")
-    say(f"cold start: {settings.demonstrations:,} demonstrations")
-    demonstrations = make_demonstrations(
-        parts.train_questions,
-        policy=NoisyPolicy(ExpertPolicy(parts.protocol, settings.style), settings.rates),
-        retriever=parts.index,
-        protocol=parts.protocol,
-        tokenizer=parts.tokenizer,
-        limits=config.limits,
-        count=settings.demonstrations,
-        seed=config.seed,
-    )
+    expert = ExpertPolicy(parts.protocol, settings.style)
+
+    def demonstrate(phase: ColdStartPhase) -> list[Trajectory]:
+        return make_demonstrations(
+            parts.train_questions,
+            NoisyPolicy(expert, phase.rates),
+            parts.index,
+            protocol=parts.protocol,
+            tokenizer=parts.tokenizer,
+            limits=config.limits,
+            count=phase.demonstrations,
+            seed=config.seed,
+        )
+
     return cold_start(
         config.policy.model,
         parts.tokenizer,
-        demonstrations,
+        demonstrate,
         out,
         settings,
         seed=config.seed,

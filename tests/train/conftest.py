@@ -47,7 +47,7 @@ def run_settings(testbed: Testbed, **changes: Any) -> dict[str, Any]:
         "rewards": {"exact_match": {"weight": 1.0}, "hop_relevance": {"weight": 0.5}},
         "credit": {"estimator": "turn"},
         "learner": {"learning_rate": 1e-3},
-        "cold_start": {"demonstrations": 64, "steps": 8, "batch_size": 8},
+        "cold_start": {"phases": [{"demonstrations": 64, "steps": 8, "batch_size": 8}]},
         "evaluate_every": 2,
         "checkpoint_every": 1,
     }
