@@ -3,8 +3,8 @@
 Demonstrations are real episodes (real searches) of the noisy expert, so what is imitated looks exactly like what the
 policy will see; the loss falls on the demonstrator's tokens only. A start has phases: a policy made from nothing first
 learns first actions alone (on sequences of fifty tokens it finds out in about a hundred steps how to copy a name, on
-whole episodes not in four times as many), then whole episodes, and the fault rates of the last phase decide how much is
-left for RL.
+whole episodes not in four times as many), then to copy from passages (predicting the passages too, whose titles come
+again in their texts), then whole episodes; the fault rates of the last phase decide how much is left for RL.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,8 +24,13 @@ IGNORED = -100
 """The label that torch's cross entropy leaves out."""
 
 
-def demonstration_dataset(demonstrations: Sequence[Trajectory], *, max_turns: int | None = None) -> Dataset:
-    """Token ids and labels; labels are IGNORED on prompt and observations. `max_turns` keeps the first actions only."""
+def demonstration_dataset(
+    demonstrations: Sequence[Trajectory], *, max_turns: int | None = None, learn_observations: bool = False
+) -> Dataset:
+    """Token ids and labels; labels are IGNORED on the prompt and (without `learn_observations`) on observations.
+
+    `max_turns` keeps the first actions only, and what stands before the last of them.
+    """
     rows: dict[str, list[Any]] = {"input_ids": [], "labels": [], "length": []}
     for trajectory in demonstrations:
         index = trajectory.turn_index
@@ -35,7 +40,10 @@ def demonstration_dataset(demonstrations: Sequence[Trajectory], *, max_turns: in
         end = int(sampled.nonzero()[0][-1]) + 1
         ids = trajectory.token_ids[:end].tolist()
         rows["input_ids"].append(ids)
-        rows["labels"].append([i if s else IGNORED for i, s in zip(ids, sampled[:end], strict=True)])
+        learned = sampled[:end].copy()
+        if learn_observations:
+            learned[len(trajectory.prompt_ids) :] = True
+        rows["labels"].append([i if known else IGNORED for i, known in zip(ids, learned, strict=True)])
         rows["length"].append(end)
     return Dataset.from_dict(rows)
 
@@ -64,7 +72,9 @@ def cold_start(
         demonstrations = demonstrate(phase)
         if not any(turn.action_ids for t in demonstrations for turn in t.turns):
             raise ValueError(f"{name}: no demonstration has an action in it; check the scripted policy and the limits")
-        dataset = demonstration_dataset(demonstrations, max_turns=phase.max_turns)
+        dataset = demonstration_dataset(
+            demonstrations, max_turns=phase.max_turns, learn_observations=phase.learn_observations
+        )
         _fit(model, tokenizer, dataset, _arguments(phase, out, seed=seed + number, bf16=bf16), _Say(name, say))
     temporary = out.with_name(f".{out.name}.unfinished")
     model.save_pretrained(temporary)

@@ -93,6 +93,9 @@ class ColdStartPhase(Section):
     max_turns: int | None = Field(
         None, ge=1, description="Imitate only so many first actions, and cut the episode there; None: all."
     )
+    learn_observations: bool = Field(
+        False, description="Predict observations too: a policy from nothing learns from their repetitions how to copy."
+    )
     steps: int = Field(150, ge=1, description="Optimiser steps.")
     batch_size: int = Field(16, ge=1, description="Demonstrations per optimiser step.")
     learning_rate: float = Field(3e-3, gt=0, description="AdamW's peak; 3e-3 suits a model of about 1 M parameters.")

@@ -74,7 +74,7 @@ def test_two_problems_are_told_at_once() -> None:
         ("a: [", [], "not valid YAML"),
         ("- 1", [], "a config is a mapping"),
         (yaml.safe_dump(MINIMAL), ["steps"], "field.subfield=value"),
-        (yaml.safe_dump(MINIMAL), ["seed.x=1", "seed=2"], "seed"),
+        (yaml.safe_dump(MINIMAL), ["seed=2", "seed.x=1"], "holds a value"),
     ],
 )
 def test_a_file_or_override_that_cannot_be_read_is_named(
