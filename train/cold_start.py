@@ -31,7 +31,7 @@ def demonstration_dataset(
 
     `max_turns` keeps the first actions only, and what stands before the last of them.
     """
-    rows: dict[str, list[Any]] = {"input_ids": [], "labels": [], "length": []}
+    rows: dict[str, list[Any]] = {"input_ids": [], "labels": []}
     for trajectory in demonstrations:
         index = trajectory.turn_index
         sampled = (index >= 0) & (index < (max_turns or len(trajectory.turns)))
@@ -44,7 +44,6 @@ def demonstration_dataset(
         if learn_observations:
             learned[len(trajectory.prompt_ids) :] = True
         rows["labels"].append([i if known else IGNORED for i, known in zip(ids, learned, strict=True)])
-        rows["length"].append(end)
     return Dataset.from_dict(rows)
 
 
@@ -95,7 +94,6 @@ def _arguments(phase: ColdStartPhase, out: Path, *, seed: int, bf16: bool) -> SF
         adam_beta2=0.98,
         max_grad_norm=1.0,
         max_length=None,
-        train_sampling_strategy="group_by_length",
         bf16=bf16,
         use_cpu=not torch.cuda.is_available(),
         seed=seed,

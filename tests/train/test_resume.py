@@ -14,6 +14,7 @@ import pytest
 import yaml
 from safetensors.numpy import load_file
 
+from evaluation.trajectory_store import read_trajectories
 from tests.train.conftest import run_settings
 from train.config import check_config
 from train.loop import train
@@ -51,28 +52,15 @@ def test_going_on_with_more_steps_equals_one_run(testbed: Testbed, tmp_path: Pat
 def test_a_run_killed_by_sigkill_goes_on_as_if_nothing_had_happened(
     testbed: Testbed, tmp_path: Path, moment: str
 ) -> None:
-    settings = run_settings(testbed, steps=8, checkpoint_every=3)
     config = tmp_path / "config.yaml"
-    config.write_text(yaml.safe_dump(settings), encoding="utf-8")
-    train(check_config(settings), tmp_path / "whole")
+    config.write_text(yaml.safe_dump(run_settings(testbed, steps=8, checkpoint_every=3)), encoding="utf-8")
+    assert _start(config, tmp_path / "whole").wait(timeout=300) == 0
     rng = random.Random(moment)
     kills = 0
-    for attempt in range(4):
-        last = attempt == 3
-        command = [sys.executable, "-m", "scripts.train", str(config), "--out", str(tmp_path / "killed")]
-        if (tmp_path / "killed" / "config.yaml").exists():
-            command.append("--resume")
-        process = subprocess.Popen(
-            command, env={**os.environ, "OMP_NUM_THREADS": str(os.cpu_count())}, stdout=subprocess.PIPE, text=True
-        )
-        if last:
-            assert process.wait(timeout=300) == 0
-            break
-        wanted = 2 * attempt + 2
+    for wanted in (2, 4, 6):
+        process = _start(config, tmp_path / "killed")
         deadline = time.monotonic() + 300
-        while time.monotonic() < deadline and process.poll() is None:
-            if _steps_logged(tmp_path / "killed") >= wanted:
-                break
+        while time.monotonic() < deadline and process.poll() is None and _steps_logged(tmp_path / "killed") < wanted:
             time.sleep(0.005)
         if moment == "during a step":
             time.sleep(rng.uniform(0.02, 0.3))
@@ -81,7 +69,18 @@ def test_a_run_killed_by_sigkill_goes_on_as_if_nothing_had_happened(
             kills += 1
         process.wait()
     assert kills >= 2, "the run ended before it could be killed; the test has to be made longer"
+    assert _start(config, tmp_path / "killed").wait(timeout=300) == 0
     assert_same_run(tmp_path / "killed", tmp_path / "whole")
+    ids = [stored.trajectory.id for stored in read_trajectories(tmp_path / "killed" / "trajectories")]
+    assert len(ids) == len(set(ids)) == 8 * 12, "the ledger: every trajectory accepted exactly once"
+
+
+def _start(config: Path, out: Path) -> subprocess.Popen[bytes]:
+    """The same command for every run: thread counts are part of what makes two runs equal to the bit."""
+    command = [sys.executable, "-m", "scripts.train", str(config), "--out", str(out)]
+    if (out / "config.yaml").exists():
+        command.append("--resume")
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, env={**os.environ, "WAYMARK_THREADS": "1"})
 
 
 def _steps_logged(folder: Path) -> int:
