@@ -103,7 +103,9 @@ def _evaluate(
 async def _evaluate_async(
     model: Path, config: TrainConfig, index: Any, questions: list[Question]
 ) -> tuple[Evaluation, list[Trajectory]]:
-    engine = load_engine(str(model), dtype=config.engine_dtype, max_batch=config.rollout.max_batch)
+    engine = load_engine(
+        str(model), schedule="deterministic", dtype=config.engine_dtype, max_batch=config.rollout.max_batch
+    )
     try:
         return await evaluate_policy(
             questions,
@@ -120,7 +122,7 @@ async def _evaluate_async(
 def _controls(run: ArmRun, index: Any, questions: list[Question], say: Callable[[str], None]) -> dict[str, Evaluation]:
     async def evaluate() -> dict[str, Evaluation]:
         config = run.config
-        engine = load_engine(str(run.folder / "model"), dtype=config.engine_dtype)
+        engine = load_engine(str(run.folder / "model"), schedule="deterministic", dtype=config.engine_dtype)
         try:
             results = await evaluate_controls(
                 questions,
