@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from envs.world_facts import RELATIONS, TYPES, WorldFacts
+from envs.world_facts import WorldFacts
 from envs.world_names import FIRST_PARTS, INNER_PARTS
 from envs.world_passages import WorldPassages
 from envs.world_questions import WorldQuestions
@@ -74,7 +74,7 @@ def make_world(
             counts=_counts(facts) | {"questions": question_counts, "exhausted": exhausted},
             sha256={name: _sha256(folder / name) for name in _FILES if name != "world.json"},
         )
-        description = summary.figures() | {"name_parts": list(NAME_PARTS), "relations": _wordings(settings)}
+        description = summary.figures() | {"name_parts": list(NAME_PARTS), "relations": _wordings(facts)}
         (folder / "world.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
     return summary
 
@@ -139,13 +139,14 @@ def _counts(facts: WorldFacts) -> dict[str, Any]:
         "passages": facts.settings.num_passages,
         "distractor_passages": facts.num_distractors,
         "entities": dict(facts.sizes),
-        "entity_types": len(TYPES),
-        "relations": len(RELATIONS),
+        "entity_types": len(facts.types),
+        "relations": len(facts.relations),
     }
 
 
-def _wordings(settings: WorldSettings) -> dict[str, Any]:
+def _wordings(facts: WorldFacts) -> dict[str, Any]:
     """Each relation with its wordings, the held-out ones apart."""
+    settings = facts.settings
     statements = settings.statement_wordings - settings.held_out_wordings
     phrases = settings.question_wordings - settings.held_out_wordings
     return {
@@ -157,7 +158,7 @@ def _wordings(settings: WorldSettings) -> dict[str, Any]:
             "held_out_statements": list(relation.statements[statements : settings.statement_wordings]),
             "held_out_phrases": list(relation.phrases[phrases : settings.question_wordings]),
         }
-        for relation in RELATIONS
+        for relation in facts.relations
     }
 
 

@@ -10,7 +10,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from envs.world_facts import RELATIONS, Entity, Value, WorldFacts
+from envs.world_facts import Entity, Value, WorldFacts
 from envs.world_schema import LITERALS, PERSON_LIST, Relation
 from envs.world_settings import QuestionKind, Split
 
@@ -51,16 +51,22 @@ class Chain:
 
 
 class ChainSampler:
-    """Draws chains from a world. A draw may fail (None): the facts that it met did not make a good question."""
+    """Draws chains from a world. A draw may fail (None): the facts that it met did not make a good question.
+
+    Raises:
+        ValueError: the world's relations allow none of the chains that its settings ask for.
+    """
 
     def __init__(self, facts: WorldFacts) -> None:
         self.facts = facts
-        self._name_paths = {n: _by_subject(_paths(n, literals=())) for n in (1, 2, 3, 4)}
-        self._literal_paths = {n: _by_subject(_paths(n, literals=facts.settings.literal_kinds)) for n in (1, 2, 3, 4)}
-        self._lists = [r for r in RELATIONS if r.target == PERSON_LIST]
-        self._compared = [r for r in RELATIONS if r.comparisons]
-        self._leading_to = {r.subject: [lead for lead in RELATIONS if lead.target == r.subject] for r in self._compared}
+        relations, literals = facts.relations, facts.settings.literal_kinds
+        self._name_paths = {n: _by_subject(_paths(relations, n, literals=())) for n in (1, 2, 3, 4)}
+        self._literal_paths = {n: _by_subject(_paths(relations, n, literals=literals)) for n in (1, 2, 3, 4)}
+        self._lists = [r for r in relations if r.target == PERSON_LIST]
+        self._compared = [r for r in relations if r.comparisons]
+        self._leading_to = {r.subject: [lead for lead in relations if lead.target == r.subject] for r in self._compared}
         self._compared_when_found = [r for r in self._compared if self._leading_to[r.subject]]
+        self._check_kinds()
 
     def draw(self, kind: QuestionKind, hops: int, split: Split, rng: random.Random) -> Chain | None:
         """One chain of a kind and number of hops (2, 3 or 4) for a split, or None."""
@@ -75,6 +81,22 @@ class ChainSampler:
             if any(self.facts.is_held_out(step.subject) != test for step in chain.steps):
                 return None
         return chain if self._is_sound(chain) else None
+
+    def _check_kinds(self) -> None:
+        settings = self.facts.settings
+        lacking = {
+            "bridge": not all(self._name_paths[hops][None] for hops in settings.hops)
+            or (settings.literal_kinds and not all(self._literal_paths[hops][None] for hops in settings.hops)),
+            "comparison": not self._compared or (max(settings.hops) > 2 and not self._compared_when_found),
+            "intersection": len(self._lists) < 2,
+        }
+        for kind in settings.kinds:
+            if lacking[kind]:
+                raise ValueError(
+                    f"the chosen relations allow no {kind} questions of {settings.hops} hops; add relations (a bridge "
+                    "follows one relation to the next, a comparison needs a date, a year or a count, an intersection "
+                    "two lists of persons), or leave the kind out of kinds"
+                )
 
     def _bridge(self, hops: int, rng: random.Random) -> Chain | None:
         path = self._path(hops, rng)
@@ -203,10 +225,10 @@ def _by_subject(paths: list[tuple[Relation, ...]]) -> dict[str | None, list[tupl
     return grouped
 
 
-def _paths(hops: int, literals: Sequence[str]) -> list[tuple[Relation, ...]]:
+def _paths(relations: Sequence[Relation], hops: int, literals: Sequence[str]) -> list[tuple[Relation, ...]]:
     """All sequences of relations that follow each other; they end in one of `literals`, or in a name if that is ()."""
-    usual = [r for r in RELATIONS if r.target not in LITERALS and r.target != PERSON_LIST]
-    ends = [r for r in RELATIONS if r.target in literals] if literals else usual
+    usual = [r for r in relations if r.target not in LITERALS and r.target != PERSON_LIST]
+    ends = [r for r in relations if r.target in literals] if literals else usual
     paths: list[tuple[Relation, ...]] = [(r,) for r in ends]
     for _ in range(hops - 1):
         paths = [(r, *path) for r in usual for path in paths if r.target == path[0].subject]

@@ -7,6 +7,7 @@ a million passages therefore takes no more memory than a small one.
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -88,30 +89,37 @@ def text_key(seed: int, text: str) -> int:
 class WorldFacts:
     """All facts of the world that some settings describe.
 
-    `sizes` is the number of entities of each type, `num_distractors` the number of passages about none. The first
-    `num_listed` persons are those that groups list: few enough that each of them is in several groups.
+    `types` and `relations` are those that the settings keep. `sizes` is the number of entities of each type,
+    `num_distractors` the number of passages about none. The first `num_listed` persons are those that groups list:
+    few enough that each of them is in several groups.
+
+    Raises:
+        ValueError: an unknown relation, or one that leads to a type of which nothing would be said.
     """
 
     def __init__(self, settings: WorldSettings) -> None:
         self.settings = settings
         self.num_distractors = round(settings.num_passages * settings.distractor_share)
-        self.sizes = _sizes(settings.num_passages - self.num_distractors)
+        self.relations = chosen_relations(settings.relations)
+        subjects = {relation.subject for relation in self.relations}
+        self.types = tuple(kind for kind in TYPES if kind.name in subjects)
+        self.sizes = _sizes(settings.num_passages - self.num_distractors, self.types)
         self.names = Names(
-            (*TYPES, RECORD), {**self.sizes, RECORD.name: self.num_distractors}, text_key(settings.seed, "names")
+            (*self.types, RECORD), {**self.sizes, RECORD.name: self.num_distractors}, text_key(settings.seed, "names")
         )
-        self.relations_of = {kind.name: tuple(r for r in RELATIONS if r.subject == kind.name) for kind in TYPES}
-        self._keys = {r.name: text_key(settings.seed, f"relation {r.name}") for r in RELATIONS}
+        self.relations_of = {t.name: tuple(r for r in self.relations if r.subject == t.name) for t in self.types}
+        self._keys = {r.name: text_key(settings.seed, f"relation {r.name}") for r in self.relations}
         self._listed_and_others = {
             kind: ([r for r in relations if r.is_list], [r for r in relations if not r.is_list])
             for kind, relations in self.relations_of.items()
         }
         self._stating_key = text_key(settings.seed, "stating")
         self._side_key = text_key(settings.seed, "side")
-        smallest = min(self.sizes[r.subject] for r in RELATIONS if r.is_list)
+        smallest = min((self.sizes[r.subject] for r in self.relations if r.is_list), default=0)
         self.num_listed = max(GROUP_SIZE + 1, smallest * GROUP_SIZE // ROUNDS)
         self._lists = {
             r.name: [Permutation(self.num_listed, mix(self._keys[r.name], turn)) for turn in range(ROUNDS)]
-            for r in RELATIONS
+            for r in self.relations
             if r.is_list
         }
 
@@ -204,8 +212,32 @@ def shuffled(items: list[T], bits: int) -> list[T]:
     return items
 
 
-def _sizes(num_entities: int) -> dict[str, int]:
-    weight = sum(kind.weight for kind in TYPES)
-    sizes = {kind.name: math.floor(num_entities * kind.weight / weight) for kind in TYPES}
-    sizes["person"] += num_entities - sum(sizes.values())
+def chosen_relations(names: Sequence[str]) -> tuple[Relation, ...]:
+    """The relations of these names in the order of the tables; () chooses all of them.
+
+    Raises:
+        ValueError: an unknown name, or a relation that leads to a type which none of the others speaks about.
+    """
+    if not names:
+        return RELATIONS
+    known = [relation.name for relation in RELATIONS]
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"no relation is named {', '.join(unknown)}; relations: {', '.join(known)}")
+    chosen = tuple(relation for relation in RELATIONS if relation.name in names)
+    subjects = {relation.subject for relation in chosen}
+    for relation in chosen:
+        target = "person" if relation.is_list else relation.target
+        if not relation.is_literal and target not in subjects:
+            about = [other.name for other in RELATIONS if other.subject == target]
+            raise ValueError(
+                f"relation {relation.name} leads to a {target}, and no chosen relation says anything about one; "
+                f"add one of {', '.join(about)} to relations"
+            )
+    return chosen
+
+
+def _sizes(num_entities: int, types: Sequence[EntityType]) -> dict[str, int]:
+    weight = sum(kind.weight for kind in types)
+    sizes = {kind.name: math.floor(num_entities * kind.weight / weight) for kind in types}
+    sizes[types[0].name] += num_entities - sum(sizes.values())
     return sizes

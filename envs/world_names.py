@@ -108,7 +108,7 @@ class Names:
         self._last = rng.sample(INNER_PARTS, len(INNER_PARTS))
         self._parts = lru_cache(maxsize=_CACHED_NAMES)(self._parts_of)
         self._namings: dict[str, Naming] = {}
-        persons = sizes["person"]
+        persons = sizes.get("person", 0)
         self._num_given = min(_MAX_GIVEN, math.ceil(_GIVEN_PER_ROOT * math.sqrt(persons)))
         offset = 0
         for order, kind in enumerate(types):

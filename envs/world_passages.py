@@ -7,7 +7,7 @@ answer, but state no fact.
 
 from collections.abc import Iterator
 
-from envs.world_facts import RECORD, TYPE_OF, TYPES, Entity, WorldFacts, shuffled, text_key
+from envs.world_facts import RECORD, TYPE_OF, Entity, WorldFacts, shuffled, text_key
 from envs.world_names import Permutation, mix
 from envs.world_schema import Relation
 from retrieval.passage import Passage
@@ -59,7 +59,7 @@ class WorldPassages:
         }
         self._starts: list[tuple[int, str]] = []
         start = 0
-        for kind in TYPES:
+        for kind in facts.types:
             self._starts.append((start, kind.name))
             start += facts.sizes[kind.name]
 

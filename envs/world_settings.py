@@ -29,6 +29,9 @@ class WorldSettings(BaseModel):
     distractor_share: float = Field(
         default=0.1, ge=0, le=0.9, description="Share of passages that mention names but state no fact of them."
     )
+    relations: tuple[str, ...] = Field(
+        default=(), description="Names of the relations that the world has; none named keeps all, and all types."
+    )
     facts_per_passage: int = Field(
         default=4, ge=2, le=8, description="Most facts that a passage states of its entity, lists of persons aside."
     )
@@ -127,7 +130,7 @@ class WorldSettings(BaseModel):
         """The literal kinds among the answer kinds."""
         return tuple(kind for kind in self.answer_kinds if kind != "name")
 
-    @field_validator("hops", "kinds", "answer_kinds", mode="before")
+    @field_validator("hops", "kinds", "answer_kinds", "relations", mode="before")
     @classmethod
     def _one_or_several(cls, value: Any) -> Any:
         return (value,) if isinstance(value, int | str) else value

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
@@ -25,12 +26,18 @@ IGNORED = -100
 
 
 def demonstration_dataset(
-    demonstrations: Sequence[Trajectory], *, max_turns: int | None = None, learn_observations: bool = False
+    demonstrations: Sequence[Trajectory],
+    *,
+    max_turns: int | None = None,
+    learn_observations: float = 0.0,
+    seed: int = 0,
 ) -> Dataset:
-    """Token ids and labels; labels are IGNORED on the prompt and (without `learn_observations`) on observations.
+    """Token ids and labels; labels are IGNORED on the prompt and on all but a random share of the observations.
 
-    `max_turns` keeps the first actions only, and what stands before the last of them.
+    `max_turns` keeps the first actions only, and what stands before the last of them. `learn_observations` is the share
+    of observation tokens that keep their label, drawn from `seed`.
     """
+    rng = np.random.default_rng(seed)
     rows: dict[str, list[Any]] = {"input_ids": [], "labels": []}
     for trajectory in demonstrations:
         index = trajectory.turn_index
@@ -40,9 +47,8 @@ def demonstration_dataset(
         end = int(sampled.nonzero()[0][-1]) + 1
         ids = trajectory.token_ids[:end].tolist()
         rows["input_ids"].append(ids)
-        learned = sampled[:end].copy()
-        if learn_observations:
-            learned[len(trajectory.prompt_ids) :] = True
+        learned = sampled[:end] | (rng.random(end) < learn_observations)
+        learned[: len(trajectory.prompt_ids)] = False
         rows["labels"].append([i if known else IGNORED for i, known in zip(ids, learned, strict=True)])
     return Dataset.from_dict(rows)
 
@@ -72,7 +78,7 @@ def cold_start(
         if not any(turn.action_ids for t in demonstrations for turn in t.turns):
             raise ValueError(f"{name}: no demonstration has an action in it; check the scripted policy and the limits")
         dataset = demonstration_dataset(
-            demonstrations, max_turns=phase.max_turns, learn_observations=phase.learn_observations
+            demonstrations, max_turns=phase.max_turns, learn_observations=phase.learn_observations, seed=seed + number
         )
         _fit(model, tokenizer, dataset, _arguments(phase, out, seed=seed + number, bf16=bf16), _Say(name, say))
     temporary = out.with_name(f".{out.name}.unfinished")

@@ -93,8 +93,11 @@ class ColdStartPhase(Section):
     max_turns: int | None = Field(
         None, ge=1, description="Imitate only so many first actions, and cut the episode there; None: all."
     )
-    learn_observations: bool = Field(
-        False, description="Predict observations too: a policy from nothing learns from their repetitions how to copy."
+    learn_observations: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of observation tokens predicted too: their repetitions teach a new policy how to copy.",
     )
     steps: int = Field(150, ge=1, description="Optimiser steps.")
     batch_size: int = Field(16, ge=1, description="Demonstrations per optimiser step.")
