@@ -93,11 +93,11 @@ class ColdStartPhase(Section):
     max_turns: int | None = Field(
         None, ge=1, description="Imitate only so many first actions, and cut the episode there; None: all."
     )
-    learn_observations: float = Field(
+    context_weight: float = Field(
         0.0,
         ge=0,
         le=1,
-        description="Share of observation tokens predicted too: their repetitions teach a new policy how to copy.",
+        description="Weight of prompt and observation tokens in the loss; their repetitions teach how to copy.",
     )
     steps: int = Field(150, ge=1, description="Optimiser steps.")
     batch_size: int = Field(16, ge=1, description="Demonstrations per optimiser step.")
@@ -112,6 +112,9 @@ class ColdStartConfig(Section):
 
     phases: tuple[ColdStartPhase, ...] = Field(
         (ColdStartPhase(),), min_length=1, description="Phases in order; each goes on with the weights of the last."
+    )
+    muon_scale: float = Field(
+        3.0, gt=0, description="Muon's learning rate (matrices) as a multiple of AdamW's (embeddings, norms)."
     )
     style: ExpertSettings = Field(default_factory=ExpertSettings, description="How the demonstrator words its actions.")
 
