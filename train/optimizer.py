@@ -1,8 +1,8 @@
 """The supervised start's optimiser: Muon for the matrices inside the blocks, AdamW for all other weights.
 
-On a policy made from nothing, matrices that Muon orthogonalises learn to copy names from passages in about half the
-steps that AdamW needs (docs/training.md has the figures). Both are torch's own; this file only steps them as one, with
-one state, so that trainers and schedulers see an ordinary optimiser.
+On a policy made from nothing, matrices that Muon orthogonalises learn to copy names from passages in fewer steps. Both
+parts are torch's own; this file only steps them as one, with one state, so that trainers and schedulers see an ordinary
+optimiser.
 Source: Jordan et al. 2024 (Muon); Liu et al. 2025 (arXiv:2502.16982) for the update's scale, which makes its learning
 rate comparable with AdamW's.
 """
