@@ -1,8 +1,8 @@
 """Credit estimators side by side: trajectories to EM 0.8 from one cold start, several seeds, equal budgets.
 
-    python benchmarks/credit.py configs/claims/credit_2hops.yaml --out runs/claims/2hops --start  # cold start only
-    python benchmarks/credit.py configs/claims/credit_2hops.yaml --out runs/claims/2hops --workers 2  # all
-    python benchmarks/credit.py --smoke                                                              # seconds, no claim
+    python -m benchmarks.credit configs/claims/credit_2hops.yaml --out runs/claims/2hops --start  # cold start only
+    python -m benchmarks.credit configs/claims/credit_2hops.yaml --out runs/claims/2hops --workers 2  # all
+    python -m benchmarks.credit --smoke                                                              # seconds, no claim
 
 Every arm and seed is a process of its own, so one call may be interrupted and repeated: finished runs are read, not run
 again. A seed that never reaches the threshold is censored at the budget: shown are the share of seeds that reached it
@@ -94,7 +94,8 @@ def _spawn(options: argparse.Namespace, arm: str, seed: int) -> int:
     """Run one arm and seed in a process of its own; its output goes to a log beside the runs."""
     threads = max(1, (os.cpu_count() or 1) // options.workers)
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-    command = [sys.executable, __file__, str(options.study), "--out", str(options.out), "--one", arm, str(seed)]
+    command = [sys.executable, "-m", "benchmarks.credit", str(options.study), "--out", str(options.out)]
+    command += ["--one", arm, str(seed)]
     log = options.out / f"{arm}-{seed}.log"
     with log.open("a", encoding="utf-8") as file:
         code = subprocess.run(
