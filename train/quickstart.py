@@ -63,6 +63,7 @@ def quickstart(
         ValueError: settings that cannot be run.
     """
     started = time.perf_counter()
+    continued = (out / "testbed").exists()
     study = Study(load_study(study_path or default_study_path(), overrides), out, say)
     testbed = study.prepare()
     seed = study.config.seeds[0]
@@ -76,7 +77,8 @@ def quickstart(
         controls |= _controls(best, index, questions, say)
         block = _comparability(study, best, index)
     seconds = time.perf_counter() - started
-    report = _report(study, runs, finals, controls, block, seconds)
+    took = f"{'This call, after an earlier one,' if continued else 'The whole run'} took {seconds / 60:.1f} minutes."
+    report = _report(study, runs, finals, controls, block, took)
     write_report(out, report)
     easy = [
         f"{name} EM is {controls[name].summary['em']:.3f}, above {bound}"
@@ -160,7 +162,7 @@ def _report(
     finals: dict[str, Evaluation],
     controls: dict[str, Evaluation],
     block: dict[str, Any],
-    seconds: float,
+    took: str,
 ) -> Report:
     arms = [
         Arm(
@@ -184,7 +186,7 @@ def _report(
         )
         for name, run in runs.items()
     ]
-    lines.append(f"The whole run took {seconds / 60:.1f} minutes.")
+    lines.append(took)
     return Report(
         title="Waymark quickstart: outcome-only and per-turn credit",
         summary_lines=lines,
