@@ -11,13 +11,13 @@ import threading
 import time
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from retrieval.passage import Hit
 from retrieval.retriever import RetrievalError, Retriever
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class BatcherStats:
     """Counters since the start. `queries` is the number of calls; latencies are from call to answer, in seconds."""
 
@@ -47,18 +47,6 @@ class _Request:
     k: int
     answer: asyncio.Future[list[Hit]]
     attempts: int = 0
-
-
-@dataclass(slots=True)
-class _Counters:
-    queries: int = 0
-    batches: int = 0
-    batched_queries: int = 0
-    retries: int = 0
-    timeouts: int = 0
-    failures: int = 0
-    total_latency_s: float = 0.0
-    max_latency_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -120,7 +108,7 @@ class MicroBatcher:
         self._unanswered: set[asyncio.Future[list[Hit]]] = set()
         self._timer: asyncio.Handle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._counters = _Counters()
+        self._counters = BatcherStats()
         self._closed = False
 
     @property
@@ -130,9 +118,8 @@ class MicroBatcher:
 
     @property
     def stats(self) -> BatcherStats:
-        """The counters as they stand."""
-        counters = self._counters
-        return BatcherStats(**{name: getattr(counters, name) for name in _Counters.__slots__})
+        """A copy of the counters as they stand."""
+        return replace(self._counters)
 
     async def search(self, query: str, k: int) -> list[Hit]:
         """The best `k` hits of one query, best first.
