@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 THRESHOLD = 0.8
 SMOKE = (
@@ -105,7 +106,7 @@ def _compare_start(study: Any, recorded: Path) -> None:
     if not recorded.exists():
         return
     model = json.loads(recorded.read_text(encoding="utf-8"))["model"]["weights_sha256"]
-    if describe_model(study.cold_start)["weights_sha256"] == model:
+    if (describe_model(study.cold_start) or {})["weights_sha256"] == model:
         print(f"the cold start is the one of {recorded}")
     else:
         print(f"the cold start is not the one of {recorded} (another machine or version): measure it with --start")
@@ -184,7 +185,7 @@ def summarise(study: Any, arms: list[str], seeds: list[int]) -> dict[str, Any]:
         runs = [study.run_arm(arm, seed) for seed in seeds]
         budget = runs[0].metrics[-1]["trajectories"]
         reached = [run.trajectories_to(THRESHOLD) for run in runs]
-        restricted = np.array([budget if r is None else r for r in reached], dtype=np.float64)
+        restricted = restricted_trajectories({"budget": budget, "trajectories_to_threshold": reached})
         finals = np.array([run.curve[-1][2] for run in runs])
         last = [run.metrics[-1] for run in runs]
         interval, em = bootstrap_interval(restricted), bootstrap_interval(finals)
@@ -207,20 +208,60 @@ def summarise(study: Any, arms: list[str], seeds: list[int]) -> dict[str, Any]:
             "curves": [[(t, em) for _, t, em, _, _ in run.curve] for run in runs],
             "seconds": [run.seconds for run in runs],
         }
+    first = restricted_trajectories(result["arms"][arms[0]])
+    for row in result["arms"].values():
+        row["ratio"], row["ratio_low"], row["ratio_high"] = ratio_of_means(restricted_trajectories(row), first)
     return result
 
 
+def restricted_trajectories(row: dict[str, Any]) -> NDArray[np.float64]:
+    """min(trajectories to the threshold, budget) for each seed: `[num_seeds]`."""
+    reached = row["trajectories_to_threshold"]
+    return np.array([row["budget"] if r is None else r for r in reached], dtype=np.float64)
+
+
+def ratio_of_means(
+    ours: NDArray[np.float64], theirs: NDArray[np.float64], *, num_resamples: int = 2000
+) -> tuple[float, float, float]:
+    """mean(ours) / mean(theirs) with a 95 % percentile bootstrap; both sides draw their seeds independently."""
+    rng = np.random.default_rng(0)
+    means = [x[rng.integers(0, x.size, size=(num_resamples, x.size))].mean(axis=1) for x in (ours, theirs)]
+    low, high = np.quantile(means[0] / means[1], [0.025, 0.975])
+    return float(ours.mean() / theirs.mean()), float(low), float(high)
+
+
 def as_text(figures: dict[str, Any]) -> str:
-    """The table as a person reads it."""
+    """The tables as a person reads them: what each arm needed, and mean dev EM along the way."""
     lines = [
-        f"{'arm':<20}{'reached':>8}{'restricted mean [95 %]':>28}{'final EM [95 %]':>24}{'searches':>9}{'at limit':>9}"
+        f"{'arm':<20}{'reached':>8}{'restricted mean [95 %]':>28}{'ratio [95 %]':>20}{'final EM [95 %]':>20}"
+        f"{'calls':>8}{'searches':>9}{'at limit':>9}"
     ]
     for arm, row in figures["arms"].items():
         mean = f"{row['restricted_mean']:,.0f} [{row['restricted_mean_low']:,.0f}, {row['restricted_mean_high']:,.0f}]"
+        ratio = f"{row['ratio']:.2f} [{row['ratio_low']:.2f}, {row['ratio_high']:.2f}]"
         em = f"{row['final_em_mean']:.2f} [{row['final_em_low']:.2f}, {row['final_em_high']:.2f}]"
-        searches, limit = np.mean(row["searches_at_end"]), np.mean(row["turn_limit_at_end"])
-        lines.append(f"{arm:<20}{row['share_reached']:>8.0%}{mean:>28}{em:>24}{searches:>9.1f}{limit:>9.0%}")
+        calls, searches = np.mean(row["retriever_calls"]), np.mean(row["searches_at_end"])
+        lines.append(
+            f"{arm:<20}{row['share_reached']:>8.0%}{mean:>28}{ratio:>20}{em:>20}"
+            f"{calls:>8,.0f}{searches:>9.1f}{np.mean(row['turn_limit_at_end']):>9.0%}"
+        )
+    points = _along_the_way(figures)
+    lines.append("")
+    lines.append(f"{'mean EM after':<20}" + "".join(f"{t:>7,}" for t in points) + " trajectories")
+    for arm, row in figures["arms"].items():
+        lines.append(f"{arm:<20}" + "".join(f"{em:>7.2f}" for em in _mean_em(row, points)))
     return "\n".join(lines)
+
+
+def _along_the_way(figures: dict[str, Any]) -> list[int]:
+    """At most eight of the evaluations that all seeds of all arms have, spread evenly, the last among them."""
+    common = set.intersection(*({t for t, _ in curve} for row in figures["arms"].values() for curve in row["curves"]))
+    times = sorted(common - {0})
+    return times[:: -max(1, round(len(times) / 8))][::-1]
+
+
+def _mean_em(row: dict[str, Any], points: list[int]) -> list[float]:
+    return [float(np.mean([dict(map(tuple, curve))[t] for curve in row["curves"]])) for t in points]
 
 
 def write_page(study: Any, arms: list[str], seeds: list[int], figures: dict[str, Any], out: Path) -> None:
@@ -253,6 +294,7 @@ def write_page(study: Any, arms: list[str], seeds: list[int], figures: dict[str,
                 arm,
                 f"{row['share_reached']:.0%} of {len(seeds)}",
                 Measure(value=row["restricted_mean"], low=low, high=high),
+                Measure(value=row["ratio"], low=row["ratio_low"], high=row["ratio_high"]),
                 Measure(value=row["final_em_mean"], low=row["final_em_low"], high=row["final_em_high"]),
                 float(np.mean(row["retriever_calls"])),
                 float(np.mean(row["searches_at_end"])),
@@ -265,6 +307,7 @@ def write_page(study: Any, arms: list[str], seeds: list[int], figures: dict[str,
             "arm",
             "seeds that reached it",
             "restricted mean",
+            f"ratio to {arms[0]}",
             "final EM",
             "retriever calls",
             "searches at the end",
@@ -273,13 +316,20 @@ def write_page(study: Any, arms: list[str], seeds: list[int], figures: dict[str,
         rows=rows,
         note="Restricted mean: min(trajectories to the threshold, budget) mean over all seeds; intervals over seeds.",
     )
+    points = _along_the_way(figures)
+    way = Table(
+        title="Mean dev EM along the way",
+        columns=["arm", *(f"{t:,}" for t in points)],
+        rows=[[arm, *_mean_em(row, points)] for arm, row in figures["arms"].items()],
+        note="Columns are trajectories sampled so far; the mean is over seeds.",
+    )
     config = study.arm_config(arms[0], seeds[0])
     write_report(
         out,
         Report(
             title=f"Credit: {out.name}",
             arms=shown,
-            tables=[table],
+            tables=[table, way],
             threshold=THRESHOLD,
             comparability=comparability_block(
                 model=study.cold_start,
