@@ -31,6 +31,8 @@ class AgentProtocol:
     citations: marks such as `[2]` in an answer are citations. `empty_answer` tells whether an empty answer is valid.
     on_invalid: "correct" answers an invalid action with `correction`, "end" finishes the episode as `malformed`.
     reserved: further strings that documents may not contain; the tags themselves are always reserved.
+    deviations: in words, where the environment departs from the system whose conventions these are. They stand beside
+        every figure, and are no part of the conventions themselves.
     """
 
     name: str
@@ -50,6 +52,7 @@ class AgentProtocol:
     on_invalid: Literal["correct", "end"] = "correct"
     correction: str
     reserved: tuple[str, ...] = ()
+    deviations: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for field, needed, allowed in (

@@ -17,6 +17,7 @@ The sides take turns, so that a noisy machine hurts both; the figure is the rati
 import argparse
 import json
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -207,6 +208,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     """Measure, print a table, and write JSON where asked. Returns the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--smoke", action="store_true", help="a few rows and steps: does it run?")
+    parser.add_argument("--check", action="store_true", help="exit 1 where the target is missed")
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--rows", type=int, default=96)
     parser.add_argument("--steps", type=int, default=9)
@@ -257,6 +259,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     print(json.dumps(figures, indent=1))
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    if options.check and max(figures["ratio_to_trl_own"], figures["ratio_to_trl_packed"]) > TARGET:
+        sys.exit("the target is missed")
     return figures
 
 

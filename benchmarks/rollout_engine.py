@@ -14,6 +14,7 @@ import asyncio
 import json
 import random
 import statistics
+import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
@@ -67,6 +68,7 @@ def main() -> None:
     parser.add_argument("--schedule", choices=("eager", "deterministic"), default="eager")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--smoke", action="store_true", help="a few rows, once: does it run?")
+    parser.add_argument("--check", action="store_true", help="exit 1 where the target is missed")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     options = parser.parse_args()
     if options.smoke:
@@ -82,6 +84,8 @@ def main() -> None:
     )
     if options.json:
         options.json.write_text(json.dumps(figures, indent=2) + "\n")
+    if options.check and figures["ratio"] < TARGET:
+        sys.exit("the target is missed")
 
 
 def measure(scratch: Path, options: argparse.Namespace) -> dict[str, float | int | str]:

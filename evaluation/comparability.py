@@ -58,7 +58,7 @@ def comparability_block(
         decoding: sampling settings, such as `{"temperature": 0.0}`.
         seeds: every seed used.
         questions: the file of questions, hashed.
-        deviations: in words, where the run departs from the protocol's reference.
+        deviations: in words, where the run departs from the protocol's reference, after those that the protocol names.
         extra: further entries, under their own names.
 
     Raises:
@@ -72,7 +72,7 @@ def comparability_block(
         "decoding": dict(decoding or {}),
         "seeds": dict(seeds) if isinstance(seeds, Mapping) else list(seeds),
         "questions": None if questions is None else {"name": Path(questions).name, "sha256": _file_hash(questions)},
-        "deviations": list(deviations),
+        "deviations": [*getattr(protocol, "deviations", ()), *deviations],
         "packages": package_versions(),
         "python": platform.python_version(),
         "hardware": hardware(),
@@ -112,7 +112,10 @@ def describe_protocol(protocol: Any) -> dict[str, Any] | None:
     """Name of the protocol and SHA-256 of its whole table: equal hashes mean equal prompts, tags and rules."""
     if protocol is None:
         return None
-    table = json.dumps(_fields(protocol), sort_keys=True, ensure_ascii=False, default=_sorted_text)
+    fields = _fields(protocol)
+    if isinstance(fields, dict):
+        fields.pop("deviations", None)  # words about the table, not of it
+    table = json.dumps(fields, sort_keys=True, ensure_ascii=False, default=_sorted_text)
     return {"name": getattr(protocol, "name", str(protocol)), "sha256": hashlib.sha256(table.encode()).hexdigest()}
 
 

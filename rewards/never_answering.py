@@ -11,10 +11,9 @@ class NeverAnsweringReward(OutcomeReward):
     """Going on for ever must not pay.
 
     Formula: outcome = -`price` where the episode ended `no_answer`, `turn_limit`, `token_limit` or `malformed`, or
-    with a blank answer; 0 where it answered. Range: {-price, 0}. Source: this project's prototype, where hop rewards
-    with three hops teach a policy to search until the turn limit, because going on pays more than answering; a price
-    of 1 stops that. Needs: no annotation. An episode that ended in an outage has NaN, like everywhere: it was not the
-    policy's choice.
+    with a blank answer; 0 where it answered. Range: {-price, 0}. Source: this project; hop rewards alone can teach a
+    policy to search until the turn limit, because going on pays more than answering (docs/claims.md). Needs: no
+    annotation. An episode that ended in an outage has NaN, like everywhere: it was not the policy's choice.
     """
 
     name = "never_answering"

@@ -26,12 +26,12 @@ class HopRelevanceReward(TurnReward):
     `normalise` (every question pays up to `value`). n counts distinct `supporting_ids`. Every turn has a number; one
     that brings nothing has 0. "Shown" is `Turn.shown`, what the token budget let through, not what the retriever
     returned. Range of the sum over a trajectory: [0, n * v] with the default `search_price` of 0.
-    Source: the per-turn retrieval reward of this project's prototype; a 0/1 form of StepSearch's coverage gain (Wang et
-    al. 2025). Needs: `supporting_ids`; without them NaN.
+    Source: this project; a 0/1 form of StepSearch's coverage gain (Wang et al. 2025). Needs: `supporting_ids`; without
+    them NaN.
 
     Each support is paid once, so repeating a search earns nothing, and no number of searches earns more than all the
-    supports. It does not say when to stop: put an answer reward and `never_answering` beside it, and a small
-    `search_price` where the policy spams queries.
+    supports: with the default price a cheat that spams queries ties with the honest path, and with any price it earns
+    less. It does not say when to stop: put an answer reward and `never_answering` beside it.
     """
 
     name = "hop_relevance"

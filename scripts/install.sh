@@ -8,6 +8,7 @@
 DOWNLOAD_CPU="410 MB"
 DOWNLOAD_CUDA="3.1 GB"
 DISK_MB=2500
+DISK_CUDA_MB=7500
 
 waymark_fail() {
   printf 'waymark: %s\n' "$1" >&2
@@ -33,11 +34,13 @@ find_python() {
   waymark_fail "needs Python 3.11 or newer${too_old:-; $1 is missing or does not run}; install one, or set PYTHON=/path/to/python3.11"
 }
 
+# Sets FREE_MB. Which build of torch will come is the index's choice, so only the smaller one's space is required.
 require_disk() {
   local free_mb
   free_mb="$(df -Pk "$WAYMARK_ROOT" | awk 'NR == 2 { print int($4 / 1024) }')" || true
   [ "${free_mb:-0}" -ge "$DISK_MB" ] || waymark_fail \
     "no disk space: the installation needs $DISK_MB MB in $WAYMARK_ROOT, $free_mb MB are free; free some, or clone elsewhere"
+  FREE_MB="$free_mb"
 }
 
 # One line for what is installed, and one for where: scripts in .venv hold absolute paths, so a moved .venv is rebuilt.
@@ -95,7 +98,7 @@ install_waymark() {
   else
     echo "Waymark: installing into $venv with Python $PYTHON_VERSION ($PYTHON_FOUND)"
     echo "  download: about $DOWNLOAD_CPU with the CPU build of torch; about $DOWNLOAD_CUDA where the package index serves the CUDA build, as PyPI does on Linux"
-    echo "  disk: $DISK_MB MB with the CPU build; three times as much with CUDA"
+    echo "  disk: $DISK_MB MB with the CPU build, about $DISK_CUDA_MB MB with CUDA; $FREE_MB MB are free"
     if [ -z "${WAYMARK_TORCH_INDEX:-}" ]; then
       echo "  without a GPU, ask for the CPU build: WAYMARK_TORCH_INDEX=https://download.pytorch.org/whl/cpu $0"
     fi

@@ -1,7 +1,7 @@
 """The training loop, which reads like the algorithm: rollouts, scores, credit, step, weights to the engine, log,
 checkpoint.
 
-    units   = rollouts.next_units(step)                      # groups of trajectories, sampled by the current policy
+    units   = rollouts.next_units(step, rank, world_size)    # groups of trajectories, sampled by the current policy
     scores  = rewards.score(unit)                            # one Scores per reward, kept apart by name
     rows    = estimator(unit, scores, weights)               # which tokens, which advantages
     metrics = learner.update(rows)                           # TRL's loss on them, one optimiser step
@@ -12,6 +12,7 @@ steps are the same steps.
 """
 
 import asyncio
+import os
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -78,6 +79,7 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False, progress: Pro
         RolloutFailure: every trajectory of a step ended in an outage, or no reward applies to any.
     """
     progress = progress or Progress()
+    refuse_several_processes()
     parts = assemble(config)
     run = RunFolder.open(out, config, resume=resume)
     try:
@@ -87,6 +89,13 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False, progress: Pro
             return _train(config, parts, run, runner, progress)
     finally:
         run.close()
+
+
+def refuse_several_processes() -> None:
+    """Raises ValueError under a launcher of several: learner and rollouts know ranks, the run folder does not."""
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if processes > 1:
+        raise ValueError(f"started as one of {processes} processes; train runs in one: start it without a launcher")
 
 
 def _train(
@@ -104,6 +113,7 @@ def _train(
         total_steps=config.steps,
         trust_remote_code=config.policy.trust_remote_code,
     )
+    rank, world_size = learner.accelerator.process_index, learner.accelerator.num_processes
     if checkpoint:
         learner.load_state(checkpoint / "learner")
         parts.rewards.load_state_dict(state.rewards)
@@ -157,7 +167,7 @@ def _train(
             progress.step(0, config.steps, _prefixed("dev/", dev))
         for step in range(state.step, config.steps):
             clock = Stopwatch()
-            units = runner.run(rollouts.next_units(step))
+            units = runner.run(rollouts.next_units(step, rank, world_size))
             clock.lap("rollout")
             scores = [parts.rewards.score(unit, questions) for unit in units]
             clock.lap("score")

@@ -91,7 +91,7 @@ def quickstart(
         for name, bound in EASY_ABOVE.items()
         if controls[name].summary["em"] > bound
     ]
-    remarks = [took, *(f"The world is too easy: {finding}." for finding in easy)]
+    remarks = [took, *_missed(arms), *(f"The world is too easy: {finding}." for finding in easy)]
     write_report(out, _report(study, runs, arms, controls, block, remarks, best.arm))
     if easy:
         raise TooEasy(f"the world is too easy: {'; '.join(easy)}. Figures are in {out / 'report.json'}")
@@ -177,6 +177,13 @@ def _final_figures(run: ArmRun, evaluation: Evaluation) -> dict[str, Any]:
         f"trajectories_to_em_{EM_THRESHOLD}": run.trajectories_to(EM_THRESHOLD),
         "seconds": round(run.seconds, 1),
     }
+
+
+def _missed(arms: dict[str, dict[str, Any]]) -> list[str]:
+    """Said where the turn-credit arm, if the study has one, stays below what it should reach."""
+    if "turn" not in arms or arms["turn"]["em"] >= EM_THRESHOLD:
+        return []
+    return [f"Arm turn stays below the EM of {EM_THRESHOLD} that it should reach on this world."]
 
 
 def _report(

@@ -23,7 +23,7 @@ from train.config import ConfigError, Section
 
 
 class TinyPolicyConfig(Section):
-    """Size of the small policy; the defaults give about 0.9 M parameters."""
+    """Size of the small policy; the defaults give about 0.8 M parameters."""
 
     hidden_size: int = Field(128, ge=16, description="Width of the residual stream.")
     num_layers: int = Field(4, ge=1, description="Transformer blocks.")

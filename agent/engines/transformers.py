@@ -1,12 +1,11 @@
 """The embedded engine: any Hugging Face causal language model, decoded in this process.
 
 Requests wait in a queue; one worker thread decodes all rows together, a token a step, so the event loop stays free to
-serve searches meanwhile (torch releases the interpreter while it computes; on two cores this was 4 % faster than
-decoding on the loop's own thread with a yield after each step). Two schedules:
+serve searches meanwhile (torch releases the interpreter while it computes). Two schedules:
 
 - "eager": a request joins the running batch between two steps, as soon as enough are waiting to be worth a prefill.
 - "deterministic": a round starts when every live episode has asked, and runs in chunks sorted by key; what is batched
-  with what then depends on keys alone, never on timing.
+  with what then depends on keys alone, never on timing. The price: a round waits for the slowest search.
 
 Weights may be replaced between any two steps; every token carries the version that sampled it.
 """

@@ -1,8 +1,7 @@
 """Search-R1's conventions, byte for byte (github.com/PeterGriffinJin/Search-R1; arXiv 2503.09516).
 
-Published policies were trained on exactly these bytes. Where Waymark differs (neutralised tags in documents, an empty
-query is invalid, forged observations are invalid, a text that ends without an action ends the episode), ordinary
-passages and completions do not notice.
+Published policies were trained on exactly these bytes. `deviations` says where Waymark differs; ordinary passages and
+completions do not notice.
 """
 
 from agent.protocol import AgentProtocol
@@ -28,5 +27,11 @@ SEARCH_R1 = AgentProtocol(
         "If I want to search, I should put the query between <search> and </search>. "
         "If I want to give the final answer, I should put the answer between <answer> and </answer>. "
         "Let me try again.\n"
+    ),
+    deviations=(
+        "tags and special tokens in documents are made harmless",
+        "an empty query is an invalid action",
+        "an action that writes the environment's own tags is invalid",
+        "a text that ends without an action ends the episode as no_answer",
     ),
 )

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections import deque
 
 import pytest
 
@@ -90,3 +91,44 @@ async def test_the_engines_logprobs_are_those_of_the_trajectorys_tokens(policy_f
             assert t.logprobs[mask == 1] == pytest.approx([s for s, m in zip(scored, mask, strict=True) if m], abs=1e-4)
     finally:
         await engine.close()
+
+
+async def test_a_slow_search_holds_back_nobody_else_under_the_eager_schedule(policy_folder, monkeypatch):
+    """With the real engine: every episode searches first, and the others end while one search hangs."""
+
+    def search_once(protocol: AgentProtocol, text: str) -> Action:
+        turn = turns.popleft()
+        if turn < 3:
+            return Action(kind="call", requests=(ToolRequest(tool="search", argument=PASSAGES[turn].title),))
+        return Action(kind="answer", answer="x")
+
+    turns = deque(range(6))
+    monkeypatch.setattr("envs.search_env.parse_action", search_once)
+    release, ended = asyncio.Event(), []
+
+    async def search(query, k):
+        if query == PASSAGES[0].title:
+            await release.wait()
+        return OverlapRetriever().search([query], k)[0]
+
+    def on_finish(trajectory):
+        ended.append(trajectory.num_searches)
+        if len(ended) == 2:
+            release.set()
+
+    engine = load_engine(policy_folder, schedule="eager")
+    specs = [EpisodeSpec(id=f"e{i}", question=BRIDGE, unit_id="u", group_id="g", seed=i) for i in range(3)]
+    try:
+        async with asyncio.timeout(30):
+            await run_episodes(
+                specs,
+                actor=EngineActor(engine),
+                search=search,
+                protocol=WAYMARK,
+                tokenizer=load_tokenizer(policy_folder),
+                limits=LIMITS,
+                on_finish=on_finish,
+            )
+    finally:
+        await engine.close()
+    assert ended == [1, 1, 1]

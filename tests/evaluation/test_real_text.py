@@ -66,6 +66,7 @@ def test_a_random_qwen2_goes_through_hotpotqa_with_its_limits_reached(
     assert any(s.truncated for passages in shown for s in passages), "real passages are longer than the budget"
     assert max(len(turn.observation_ids) for t in stored for turn in t.turns) <= 500
     assert result.comparability["protocol"]["name"] == "search_r1"
+    assert "an empty query is an invalid action" in result.comparability["deviations"]
 
 
 def test_an_episode_sees_what_the_index_finds(

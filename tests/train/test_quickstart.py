@@ -124,3 +124,4 @@ def test_an_easy_world_is_called_one(
         quickstart(finished[0], study_path=study)
     report = json.loads((finished[0] / "report.json").read_text(encoding="utf-8"))
     assert "The world is too easy: single_search EM is 0.000, above -1.0." in report["summary"]
+    assert "Arm turn stays below the EM of 0.8 that it should reach on this world." in report["summary"]

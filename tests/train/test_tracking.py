@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from train import tracking
 from train.tracking import METRICS_FILE, MetricsLog, read_metrics
@@ -46,3 +47,17 @@ def test_a_tracker_that_is_not_installed_says_what_to_install(
     monkeypatch.setattr(tracking, "get_available_trackers", lambda: [])
     with pytest.raises(ValueError, match=rf"tracker '{tracker}' is not installed: pip install 'waymark\[tracking\]'"):
         MetricsLog(tmp_path, tracker=tracker)
+
+
+def test_a_tracker_gets_the_config_and_every_number(tmp_path: Path) -> None:
+    run = tmp_path / "my-run"
+    run.mkdir()
+    log = MetricsLog(run, tracker="tensorboard", config={"learner": {"learning_rate": 0.5}, "seed": 3})
+    log.log(1, {"em": 0.25, "note": "not a number"})
+    log.log(2, {"em": 0.5})
+    log.close()
+    events = EventAccumulator(str(run / "my-run"))
+    events.Reload()
+    assert [(event.step, event.value) for event in events.Scalars("em")] == [(1, 0.25), (2, 0.5)]
+    assert "note" not in events.Tags()["scalars"]
+    assert any("learner.learning_rate" in file.read_text(encoding="utf-8") for file in run.rglob("*.yml"))
