@@ -84,7 +84,7 @@ def main() -> None:
     )
     if options.json:
         options.json.write_text(json.dumps(figures, indent=2) + "\n")
-    if options.check and figures["ratio"] < TARGET:
+    if options.check and float(figures["ratio"]) < TARGET:
         sys.exit("the target is missed")
 
 
