@@ -2,9 +2,10 @@
 
 `{id, question, golden_answers, supporting_ids, decomposition, paraphrases, type or kind, split, group, selection}`,
 where only `id` and `question` must be there; ids may be texts or whole numbers. A step of `decomposition` is
-`{question, answer | answers, supporting_id, depends_on, triple}`; `#k` in its question stands for the answer of step k
-(from 1) and gives `depends_on` (from 0) where that is not written out. FlashRAG's `{id, question, golden_answers,
-metadata}` is a part of this format; keys that are not named here are passed over.
+`{question, answer, answers, supporting_id, depends_on, triple}`: `answer` is the first of `answers`, and enough where
+there is one. `#k` in its question stands for the answer of step k (from 1) and gives `depends_on` (from 0) where that
+is not written out. FlashRAG's `{id, question, golden_answers, metadata}` is a part of this format; keys that are not
+named here are passed over.
 """
 
 import json
@@ -90,8 +91,10 @@ def question_row(question: Question) -> dict[str, Any]:
 
 
 def _hop_row(hop: Hop) -> dict[str, Any]:
-    row: dict[str, Any] = {"question": hop.question, "answers": list(hop.answers), "supporting_id": hop.supporting_id}
-    row["depends_on"] = list(hop.depends_on)
+    row: dict[str, Any] = {"question": hop.question}
+    if hop.answers:
+        row["answer"] = hop.answers[0]  # the key of the real data sets, for whoever reads these files as those
+    row |= {"answers": list(hop.answers), "supporting_id": hop.supporting_id, "depends_on": list(hop.depends_on)}
     if hop.triple is not None:
         row["triple"] = list(hop.triple)
     return row

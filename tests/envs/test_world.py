@@ -92,6 +92,13 @@ def test_tiny_has_the_promised_breadth(two_hops: tuple[dict[str, Passage], dict[
     assert len(paths) > 60, "relations of a chain vary"
 
 
+def test_steps_have_the_keys_of_the_real_sets(mixture_dir: Path) -> None:
+    rows = [json.loads(line) for line in (mixture_dir / "questions.test.jsonl").read_text().splitlines()]
+    for step in (step for row in rows for step in row["decomposition"]):
+        assert step.keys() >= {"question", "question_filled", "answer", "supporting_id"}
+        assert step["answer"] == step["answers"][0]
+
+
 def test_every_support_exists_and_states_its_answer(
     mixture: tuple[dict[str, Passage], dict[str, list[Question]]],
 ) -> None:
