@@ -68,6 +68,7 @@ def evaluate_index(
         figures = {
             **quality.summary,
             "missing_supports": len(supports.missing),
+            "missing_by_question": supports.missing_by_question,
             "where": where or [],
             "index_hash": opened.manifest.index_hash,
             "backend": opened.manifest.backend,

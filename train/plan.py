@@ -27,7 +27,7 @@ def plan_of(config: TrainConfig, parts: Parts) -> str:
         f"credit       {config.credit.estimator}, loss {config.learner.loss_type}, lr {config.learner.learning_rate:g}",
         "process      one: engine and learner take turns on the same device",
     ]
-    return "\n".join(lines)
+    return "\n".join([*lines, *(f"warning      {warning}" for warning in parts.warnings)])
 
 
 def _cold_start(config: TrainConfig) -> str:

@@ -31,6 +31,14 @@ class SupportCheck:
         """Ids of the questions that lack at least one support, each once."""
         return tuple(dict.fromkeys(question_id for question_id, _ in self.missing))
 
+    @property
+    def missing_by_question(self) -> dict[str, list[str]]:
+        """Every missing passage id, under the id of the question that names it: the whole list, ready for JSON."""
+        listed: dict[str, list[str]] = {}
+        for question_id, passage_id in self.missing:
+            listed.setdefault(question_id, []).append(passage_id)
+        return listed
+
     def message(self) -> str:
         """One paragraph for a person: how many supports are missing, the first of them, and what to do."""
         if self.ok:
@@ -40,8 +48,8 @@ class SupportCheck:
         return (
             f"{len(self.missing)} of {self.num_supports} supports are not in the corpus, in "
             f"{len(self.incomplete_questions)} of {self.num_questions} questions: {first}"
-            f"{f' and {rest} more' if rest > 0 else ''}. Give the corpus that these questions were made for, or drop "
-            f"the questions."
+            f"{f' and {rest} more; evaluate-index --json lists all' if rest > 0 else ''}. Give the corpus that these "
+            f"questions were made for, or drop the questions."
         )
 
 

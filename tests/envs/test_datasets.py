@@ -156,6 +156,31 @@ def test_missing_supports_are_counted_and_listed() -> None:
     assert check.incomplete_questions == ("a", "b")
     assert (check.num_questions, check.num_annotated, check.num_supports) == (3, 2, 3)
     assert check.message().startswith("2 of 3 supports are not in the corpus, in 2 of 3 questions: p2 (question a)")
+    assert "more" not in check.message()
+
+
+def test_many_missing_supports_are_told_in_short_and_listed_in_full() -> None:
+    questions = [
+        Question(id=f"q{i}", text="?", golden_answers=(), supporting_ids=(f"p{i}", f"r{i}")) for i in range(40)
+    ]
+    check = check_supports(questions, {"p0", "r0", "p1"}.__contains__)
+    expected = {"q1": ["r1"]} | {f"q{i}": [f"p{i}", f"r{i}"] for i in range(2, 40)}
+    assert check.missing_by_question == expected
+    assert "r3 (question q3) and 72 more; evaluate-index --json lists all. Give the corpus" in check.message()
+    assert "q4" not in check.message()
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", ["musique", "2wikimultihopqa"])
+def test_steps_are_written_with_the_keys_of_the_real_sets(data_dir: Path, name: str) -> None:
+    with gzip.open(data_dir / name / "questions.jsonl.gz", "rt") as lines:
+        rows = [json.loads(line) for line in lines]
+    steps = [step for row in rows for step in row["decomposition"]]
+    written = [step for row in rows for step in question_row(parse_question(row))["decomposition"]]
+    for ours, real in zip(written, steps, strict=True):
+        assert ours.keys() >= real.keys() - {"question_filled"}  # which the world's generator adds
+        assert ours["answers"] == ([ours["answer"]] if "answer" in ours else [])
+        assert ours.get("answer") == real.get("answer")
 
 
 def test_a_number_sign_that_names_no_earlier_step_is_text() -> None:

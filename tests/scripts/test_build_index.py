@@ -43,7 +43,8 @@ def test_build_and_evaluate_an_index_from_the_command_line(tmp_path: Path, capsy
     quality = json.loads(measured.read_text())
     assert quality["n"] == 2 and quality["recall_all@1"] == 0.5 and quality["recall_mean@2"] == 0.75
     assert {"recall_all@2_low", "recall_all@2_high", "ndcg@10", "mrr@10_high"} <= quality.keys()
-    assert quality["missing_supports"] == 1 and quality["index_hash"] == built["index_hash"]
+    assert quality["missing_supports"] == 1 and quality["missing_by_question"] == {"q2": ["gone"]}
+    assert quality["index_hash"] == built["index_hash"]
     assert "1 of 3 supports are not in the corpus" in capsys.readouterr().err
     assert waymark("evaluate-index", out, "--questions", questions, "--k", "1", "--where", "split=dev") == 0
     assert "n = 1 questions" in capsys.readouterr().out
