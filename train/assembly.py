@@ -1,7 +1,7 @@
 """From a checked config to the parts of a run, cheapest first: the light is checked before the heavy is loaded."""
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,8 +21,8 @@ from train.credit import load_estimator
 from train.credit.row import CreditEstimator
 from train.tracking import check_tracker
 
-LONGEST = 50
-"""So many of the longest questions are encoded before a run, to see that their prompts fit."""
+ENCODED_AT_MOST = 20_000
+"""So many questions are encoded before a run, to see that their prompts fit; of more, those with most characters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,12 +70,10 @@ def assemble(config: TrainConfig) -> Parts:
     context = RewardContext(passage=index.get, corpus=lambda: index.corpus)
     rewards = build_rewards(config.rewards, context)
     rewards.check(train_questions)
-    supports = check_supports(train_questions, index.__contains__)
-    warnings = () if supports.ok else (supports.message(),)
     tokenizer = load_tokenizer(config.policy.model, trust_remote_code=config.policy.trust_remote_code)
     model_config = load_model_config(config.policy.model, trust_remote_code=config.policy.trust_remote_code)
     environment = SearchEnv(protocol, tokenizer, config.limits)
-    for question in heapq.nlargest(LONGEST, [*train_questions, *dev_questions], key=lambda q: len(q.text)):
+    for question in heapq.nlargest(ENCODED_AT_MOST, [*train_questions, *dev_questions], key=lambda q: len(q.text)):
         environment.encode_prompt(question.text, context_window=model_window(model_config))
     return Parts(
         index=index,
@@ -85,8 +83,14 @@ def assemble(config: TrainConfig) -> Parts:
         tokenizer=tokenizer,
         rewards=rewards,
         estimator=estimator,
-        warnings=warnings,
+        warnings=_missing_supports({"train": train_questions, "dev": dev_questions}, index),
     )
+
+
+def _missing_supports(questions_of: Mapping[str, Sequence[Question]], index: Index) -> tuple[str, ...]:
+    """One warning for each split with supports that the index lacks."""
+    checks = {split: check_supports(questions, index.__contains__) for split, questions in questions_of.items()}
+    return tuple(f"{split} questions: {check.message()}" for split, check in checks.items() if not check.ok)
 
 
 def _refuse_overlap(train_questions: Sequence[Question], dev_questions: Sequence[Question]) -> None:

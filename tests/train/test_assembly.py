@@ -1,5 +1,6 @@
 """What a run needs is looked at before anything is spent: files, limits and packages, each with its way out."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from tests.train.conftest import run_settings
 from train import tracking
 from train.assembly import assemble
 from train.config import check_config
+from train.plan import plan_of
 from train.testbed import Testbed
 
 
@@ -40,6 +42,32 @@ def test_limits_that_cannot_hold_are_refused(testbed: Testbed) -> None:
         "the prompt has .* limits.max_trajectory_tokens is 12: no room is left",
         limits={**limits, "max_trajectory_tokens": 12, "max_new_tokens_per_turn": 4},
     )
+
+
+def test_a_short_text_of_many_tokens_is_refused_before_the_run(testbed: Testbed, tmp_path: Path) -> None:
+    data = run_settings(testbed)["data"]
+    rows = [json.loads(line) for line in Path(data["train_questions"]).read_text().splitlines()]
+    rows[700]["question"] = "ŵ ẅ ŷ ÿ " * 8  # fewer characters than most questions have, and many bytes
+    assert sum(len(row["question"]) > len(rows[700]["question"]) for row in rows) > 1000
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    limits = {**run_settings(testbed)["limits"], "max_trajectory_tokens": 60}
+    assert assemble(check_config(run_settings(testbed, limits=limits))).warnings == ()
+    refused(testbed, "no room is left .*ŵ ẅ ŷ", data={**data, "train_questions": questions}, limits=limits)
+
+
+def test_supports_that_the_index_lacks_are_told_for_train_and_for_dev(testbed: Testbed, tmp_path: Path) -> None:
+    data = run_settings(testbed)["data"]
+    for split in ("train", "dev"):
+        rows = [json.loads(line) for line in Path(data[f"{split}_questions"]).read_text().splitlines()]
+        rows[3]["supporting_ids"].append("gone")
+        lacking = tmp_path / f"{split}.jsonl"
+        lacking.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        config = check_config(run_settings(testbed, data={**data, f"{split}_questions": lacking}))
+        parts = assemble(config)
+        [warning] = parts.warnings
+        assert warning.startswith(f"{split} questions: 1 of ") and f"gone (question {rows[3]['id']})" in warning
+        assert f"warning      {warning}" in plan_of(config, parts).splitlines()
 
 
 def test_questions_to_train_on_are_no_dev_questions(testbed: Testbed) -> None:
