@@ -10,6 +10,11 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 FLOORS = ("retrieval", "agent", "envs", "rewards", "evaluation", "train", "scripts")
 """From the ground up: a file may import from its own folder and from those before it."""
 MAX_LINES = 350
+READS_OR_WAITS = (
+    *("asyncio", "concurrent", "multiprocessing", "subprocess", "threading", "time"),
+    *("io", "os", "pathlib", "shutil", "http", "httpx", "requests", "socket", "urllib"),
+    *("retrieval.batcher", "retrieval.index", "retrieval.passage_store"),
+)
 FORBIDDEN_NAMES = frozenset({"utils", "util", "helpers", "helper", "common", "misc"})
 
 
@@ -49,11 +54,44 @@ def upward_imports(root: Path) -> list[str]:
     return sorted(set(wrong))
 
 
-def import_cycles(root: Path) -> list[str]:
-    """Modules that need each other while they are being imported, as `a -> b -> a`."""
-    names = {
+def modules(root: Path) -> dict[str, Path]:
+    """The file of every module of ours."""
+    return {
         ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): path for path in sources(root)
     }
+
+
+def needed_modules(root: Path, module: str) -> set[str]:
+    """All that a module imports itself or through modules of ours, those of other packages without what they need."""
+    files, needed, waiting = modules(root), set[str](), [module]
+    while waiting:
+        path = files.get(waiting.pop())
+        found = {name for _, name in imported_modules(path)} - needed if path else set()
+        needed |= found
+        waiting += found
+    return needed
+
+
+def inputs_and_waits(root: Path, module: str) -> list[str]:
+    """What a module needs that reads, writes or waits, and where its own lines open a file or await something."""
+    imports = sorted(
+        name
+        for name in needed_modules(root, module)
+        if any(name == taboo or name.startswith(f"{taboo}.") for taboo in READS_OR_WAITS)
+    )
+    waiting = (ast.AsyncFunctionDef, ast.AsyncFor, ast.AsyncWith, ast.Await)
+    lines = [
+        f"line {node.lineno}"
+        for node in ast.walk(ast.parse(modules(root)[module].read_text(encoding="utf-8")))
+        if isinstance(node, waiting)
+        or (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("open", "print"))
+    ]
+    return imports + lines
+
+
+def import_cycles(root: Path) -> list[str]:
+    """Modules that need each other while they are being imported, as `a -> b -> a`."""
+    names = modules(root)
     needs = {
         name: {module for _, module in imported_modules(path, when_loaded=True) if module in names and module != name}
         for name, path in names.items()
@@ -80,6 +118,13 @@ def test_imports_go_down_the_floors_or_stay_in_their_folder() -> None:
 
 def test_no_two_modules_need_each_other_to_be_imported() -> None:
     assert import_cycles(REPOSITORY) == []
+
+
+def test_the_search_environment_reads_nothing_and_never_waits() -> None:
+    assert inputs_and_waits(REPOSITORY, "envs.search_env") == []
+    assert "agent.observation" in needed_modules(REPOSITORY, "envs.search_env"), "what it needs must be looked at"
+    assert "retrieval.batcher" not in needed_modules(REPOSITORY, "envs.search_env")
+    assert {"asyncio"} <= set(inputs_and_waits(REPOSITORY, "envs.episode")), "the coroutine around it waits"
 
 
 def test_no_source_file_is_longer_than_a_reader_can_hold() -> None:
@@ -116,6 +161,26 @@ def test_the_floor_check_sees_an_import_that_goes_up(tmp_path: Path, statement: 
     (tmp_path / "agent").mkdir()
     (tmp_path / "agent" / "speech.py").write_text(statement)
     assert bool(upward_imports(tmp_path)) is wrong
+
+
+@pytest.mark.parametrize(
+    ("environment", "protocol", "found"),
+    [
+        ("import asyncio", "", ["asyncio"]),
+        ("from agent.speech import say", "import threading", ["threading"]),
+        ("from agent import speech", "def later():\n    from retrieval.index import open_index", ["retrieval.index"]),
+        ("async def act(): ...", "", ["line 1"]),
+        ("x = 1\ny = open('notes')", "", ["line 2"]),
+        ("import re\nfrom agent.speech import say", "import json", []),
+    ],
+)
+def test_the_check_for_input_sees_what_comes_through_another_module(
+    tmp_path: Path, environment: str, protocol: str, found: list[str]
+) -> None:
+    for folder, name, text in (("envs", "search_env", environment), ("agent", "speech", protocol)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / f"{name}.py").write_text(text)
+    assert [name for name in inputs_and_waits(tmp_path, "envs.search_env") if not name.endswith("open_index")] == found
 
 
 def test_the_cycle_check_sees_a_cycle_and_forgives_a_late_import(tmp_path: Path) -> None:
