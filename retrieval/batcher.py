@@ -1,25 +1,30 @@
-"""Many coroutines ask one blocking retriever: the micro-batcher between episodes and index.
+"""Many coroutines ask one blocking retriever: the micro-batcher between episodes, or connections, and an index.
 
 Queries that arrive within a window become one batch, searched in a thread, so neither a search nor a hanging one stops
-the event loop, and several batches may be under way at once. A batch is answered as a whole: a slow query holds back
-those that share its batch, and no others. When a batch fails, each of its queries is searched alone: a bad query fails
-its own caller and no other. Every wait has a deadline.
+the event loop, and several batches may be under way at once. What arrives while all of them are becomes the next batch:
+a query waits for its window and for one batch to end, not for a queue of small ones. A batch is answered as a whole: a
+slow query holds back those that share its batch, and no others. When a batch fails, each call in it is searched alone:
+a bad query fails its own caller and no other. Every wait has a deadline.
 """
 
 import asyncio
-import threading
 import time
-from collections import deque
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
+from retrieval.batch_queue import BatchQueue, Request
 from retrieval.passage import Hit
 from retrieval.retriever import RetrievalError, Retriever
+from retrieval.search_threads import SearchThreads
+
+_MOST_ROUNDS = 32
+"""Rounds of the event loop that a window of 0 seconds stays open at most."""
 
 
 @dataclass(slots=True, kw_only=True)
 class BatcherStats:
-    """Counters since the start. `queries` is the number of calls; latencies are from call to answer, in seconds."""
+    """Counters since the start. Latencies are from call to answer, in seconds, and count once for every query."""
 
     queries: int = 0
     batches: int = 0
@@ -37,24 +42,8 @@ class BatcherStats:
 
     @property
     def mean_latency_s(self) -> float:
-        """Mean wait of a call, answered or not."""
+        """Mean wait of a query, answered or not."""
         return self.total_latency_s / self.queries if self.queries else 0.0
-
-
-@dataclass(slots=True, eq=False)
-class _Request:
-    query: str
-    k: int
-    answer: asyncio.Future[list[Hit]]
-    attempts: int = 0
-
-
-@dataclass(slots=True)
-class _Pending:
-    """What has been asked and not sent: the window that is open, and closed batches that wait for a free slot."""
-
-    window: list[_Request] = field(default_factory=list)
-    batches: deque[list[_Request]] = field(default_factory=deque)
 
 
 class MicroBatcher:
@@ -69,6 +58,7 @@ class MicroBatcher:
         retries: attempts after the first one; the k-th of them waits `backoff_s * 2**(k - 1)` seconds first.
         backoff_s: see `retries`.
         max_in_flight: batches searched at the same time, each in a thread of its own.
+        on_batch: called with every finished batch's number of queries and seconds, whatever became of it.
 
     A search takes `deadline_s` at most, waiting for a free slot included. A thread that overruns its timeout cannot be
     stopped; it is left behind, its slot is given to the next batch, and it never keeps the process from ending.
@@ -84,6 +74,7 @@ class MicroBatcher:
         retries: int = 2,
         backoff_s: float = 0.1,
         max_in_flight: int = 4,
+        on_batch: Callable[[int, float], None] | None = None,
     ) -> None:
         for name, value, least in (
             ("window_s", window_s, 0),
@@ -103,9 +94,11 @@ class MicroBatcher:
         self._retries = retries
         self._backoff_s = backoff_s
         self._max_in_flight = max_in_flight
-        self._pending = _Pending()
+        self._on_batch = on_batch
+        self._threads = SearchThreads()
+        self._pending = BatchQueue()
         self._running: set[asyncio.Task[None]] = set()
-        self._unanswered: set[asyncio.Future[list[Hit]]] = set()
+        self._unanswered: set[asyncio.Future[list[list[Hit]]]] = set()
         self._timer: asyncio.Handle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._counters = BatcherStats()
@@ -121,6 +114,11 @@ class MicroBatcher:
         """A copy of the counters as they stand."""
         return replace(self._counters)
 
+    @property
+    def waiting(self) -> int:
+        """Queries that have been asked and are not being searched yet."""
+        return self._pending.num_queries
+
     async def search(self, query: str, k: int) -> list[Hit]:
         """The best `k` hits of one query, best first.
 
@@ -129,6 +127,19 @@ class MicroBatcher:
             RetrievalError: no answer within the deadline and retries.
             RuntimeError: the batcher is closed, or still has queries of another event loop.
         """
+        return (await self.search_many([query], k))[0]
+
+    async def search_many(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
+        """The best `k` hits of every query, in the order of the queries. They are searched in one batch, with others
+        that wait, or in several where they are more than `max_batch`, and fail together.
+
+        Raises:
+            ValueError: the retriever refuses one of the queries, or `k`.
+            RetrievalError: no answer within the deadline and retries.
+            RuntimeError: the batcher is closed, or still has queries of another event loop.
+        """
+        if isinstance(queries, str):
+            raise ValueError(f"queries is the single string {queries!r}; give a list of strings, [{queries!r}]")
         loop = asyncio.get_running_loop()
         if self._closed:
             raise RuntimeError("the batcher is closed; make a new one")
@@ -136,29 +147,43 @@ class MicroBatcher:
             if self._unanswered:
                 raise RuntimeError("the batcher has unanswered queries of another event loop; use one batcher a loop")
             self._bind(loop)
-        request = _Request(query, k, loop.create_future())
+        if not queries:
+            return []
         started = time.perf_counter()
-        self._counters.queries += 1
-        self._unanswered.add(request.answer)
-        self._pending.window.append(request)
-        if len(self._pending.window) >= self._max_batch:
-            self._close_window()
-        elif self._timer is None:
-            self._open_window(loop)
+        self._counters.queries += len(queries)
+        requests = [
+            self._ask(Request(list(queries[start : start + self._max_batch]), k, loop.create_future()))
+            for start in range(0, len(queries), self._max_batch)
+        ]
         try:
             async with asyncio.timeout(self.deadline_s):
-                return await request.answer
+                if len(requests) == 1:
+                    return await requests[0].answer
+                parts = await asyncio.gather(*(request.answer for request in requests))
+                return [hits for part in parts for hits in part]
         except TimeoutError:
             self._counters.failures += 1
             raise RetrievalError(
-                f"no answer to {query[:80]!r} within {self.deadline_s:g} s; "
+                f"no answer to {queries[0][:80]!r} within {self.deadline_s:g} s; "
                 "the retriever hangs or is overloaded (timeout_s, retries and max_in_flight bound the wait)"
             ) from None
         finally:
-            self._unanswered.discard(request.answer)
+            for request in requests:
+                self._unanswered.discard(request.answer)
+                if request.answer.cancel() or request.answer.cancelled():
+                    self._pending.forget(request)
             latency = time.perf_counter() - started
-            self._counters.total_latency_s += latency
+            self._counters.total_latency_s += latency * len(queries)
             self._counters.max_latency_s = max(self._counters.max_latency_s, latency)
+
+    def _ask(self, request: Request) -> Request:
+        self._unanswered.add(request.answer)
+        self._pending.add(request)
+        if self._pending.window_queries >= self._max_batch:
+            self._close_window()
+        elif self._timer is None:
+            self._open_window(asyncio.get_running_loop())
+        return request
 
     async def close(self) -> None:
         """Refuse new searches and wait for those under way, which the deadlines bound."""
@@ -175,7 +200,7 @@ class MicroBatcher:
 
     def _bind(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._pending = _Pending()
+        self._pending = BatchQueue()
         self._running = set()
         self._timer = None
 
@@ -183,33 +208,29 @@ class MicroBatcher:
         if self._window_s > 0:
             self._timer = loop.call_later(self._window_s, self._close_window)
         else:
-            self._timer = loop.call_soon(self._close_if_idle, loop, len(self._pending.window), 0)
+            self._timer = loop.call_soon(self._close_if_idle, loop, len(self._pending.window), 0, _MOST_ROUNDS)
 
-    def _close_if_idle(self, loop: asyncio.AbstractEventLoop, seen: int, quiet_rounds: int) -> None:
+    def _close_if_idle(self, loop: asyncio.AbstractEventLoop, seen: int, quiet_rounds: int, rounds_left: int) -> None:
         """Two rounds of the loop that bring no query mean that whoever was ready to ask has asked; one may mean only
-        that this callback stood before them.
+        that this callback stood before them. A steady stream does not hold the window open: the rounds are counted.
         """
         size = len(self._pending.window)
         quiet_rounds = quiet_rounds + 1 if size == seen else 0
-        if quiet_rounds == 2:
+        if quiet_rounds == 2 or rounds_left == 0:
             self._close_window()
         else:
-            self._timer = loop.call_soon(self._close_if_idle, loop, size, quiet_rounds)
+            self._timer = loop.call_soon(self._close_if_idle, loop, size, quiet_rounds, rounds_left - 1)
 
     def _close_window(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        by_k: dict[int, list[_Request]] = {}
-        for request in self._pending.window:
-            by_k.setdefault(request.k, []).append(request)
-        self._pending.window = []
-        self._pending.batches.extend(by_k.values())
+        self._pending.close_window()
         self._start_batches()
 
     def _start_batches(self) -> None:
-        while self._pending.batches and len(self._running) < self._max_in_flight:
-            batch = [request for request in self._pending.batches.popleft() if not request.answer.done()]
+        while self._pending.waiting and len(self._running) < self._max_in_flight:
+            batch = [request for request in self._pending.take(self._max_batch) if not request.answer.done()]
             if batch:
                 task = asyncio.get_running_loop().create_task(self._run(batch))
                 self._running.add(task)
@@ -221,44 +242,52 @@ class MicroBatcher:
             task.result()
         self._start_batches()
 
-    async def _run(self, batch: list[_Request]) -> None:
+    async def _run(self, batch: list[Request]) -> None:
         """One attempt at a batch; on failure its requests come back one by one, or get the error."""
+        queries = [query for request in batch for query in request.queries]
         self._counters.batches += 1
-        self._counters.batched_queries += len(batch)
+        self._counters.batched_queries += len(queries)
+        started = time.perf_counter()
         error: Exception
         try:
             async with asyncio.timeout(self._timeout_s):
-                results = await self._in_thread([request.query for request in batch], batch[0].k)
+                results = await self._in_thread(queries, batch[0].k)
         except TimeoutError:
             self._counters.timeouts += 1
             error = RetrievalError(f"the retriever took longer than {self._timeout_s:g} s (timeout_s)")
         except Exception as raised:
             error = raised
         else:
-            for request, hits in zip(batch, results, strict=True):
+            start = 0
+            for request in batch:
+                end = start + len(request.queries)
                 if not request.answer.done():
-                    request.answer.set_result(hits)
+                    request.answer.set_result(results[start:end])
+                start = end
             return
+        finally:
+            if self._on_batch is not None:
+                self._on_batch(len(queries), time.perf_counter() - started)
         if isinstance(error, ValueError):
             self._refused(batch, error)
         else:
             self._failed(batch, error)
 
-    def _refused(self, batch: list[_Request], error: ValueError) -> None:
+    def _refused(self, batch: list[Request], error: ValueError) -> None:
         if len(batch) == 1:
             if not batch[0].answer.done():
                 batch[0].answer.set_exception(error)
             return
         self._send_one_by_one(batch)
 
-    def _failed(self, batch: list[_Request], error: Exception) -> None:
+    def _failed(self, batch: list[Request], error: Exception) -> None:
         attempts = batch[0].attempts + 1
         if attempts > self._retries:
             for request in batch:
                 if not request.answer.done():
                     self._counters.failures += 1
                     failure = RetrievalError(
-                        f"{request.query[:80]!r} failed {attempts} times; the last error was: {error!r}"
+                        f"{request.queries[0][:80]!r} failed {attempts} times; the last error was: {error!r}"
                     )
                     failure.__cause__ = error
                     request.answer.set_exception(failure)
@@ -269,12 +298,14 @@ class MicroBatcher:
         pause_s = self._backoff_s * 2 ** (attempts - 1)
         asyncio.get_running_loop().call_later(pause_s, self._send_one_by_one, batch)
 
-    def _send_one_by_one(self, batch: list[_Request]) -> None:
-        self._pending.batches.extend([request] for request in batch)
+    def _send_one_by_one(self, batch: list[Request]) -> None:
+        for request in batch:
+            if not request.answer.done():
+                self._pending.add_again(request)
         self._start_batches()
 
     async def _in_thread(self, queries: list[str], k: int) -> list[list[Hit]]:
-        """Search in a daemon thread: unlike a pool's, a hanging one never keeps the process from ending."""
+        """Search in a thread of its own, so that the loop goes on."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[list[list[Hit]]] = loop.create_future()
 
@@ -298,5 +329,5 @@ class MicroBatcher:
             with suppress(RuntimeError):  # the loop was closed, so nobody waits for this any more
                 loop.call_soon_threadsafe(settle, results, error)
 
-        threading.Thread(target=search, daemon=True, name="retrieval").start()
+        self._threads.run(search)
         return await done
