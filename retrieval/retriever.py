@@ -1,7 +1,7 @@
 """The one interface every retrieval backend implements."""
 
-from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, Self, runtime_checkable
 
 from retrieval.passage import Hit, Passage
 
@@ -33,6 +33,29 @@ class Retriever(Protocol):
             KeyError: no such passage.
         """
         ...
+
+
+class OpenRetriever(Retriever, Protocol):
+    """What `open_retriever` gives: it says what it is, and holds files or connections until it is closed."""
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """What decides the answers, as a JSON mapping: `index_hash`, `corpus_hash` (None where it is not known),
+        `backend`, `settings`, and for a combination its parts in the same form.
+        """
+        ...
+
+    def __contains__(self, passage_id: object) -> bool:
+        """True if the corpus has a passage with this id."""
+        ...
+
+    def close(self) -> None:
+        """Give files and connections back; the retriever cannot be used afterwards."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
 
 
 class RetrievalError(RuntimeError):

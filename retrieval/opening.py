@@ -1,0 +1,253 @@
+"""Retrievers by config: a path, a URL, or a mapping that combines others.
+
+    indexes/bm25                                        an index folder
+    http://127.0.0.1:8000                               a server (`waymark serve-index`)
+    hybrid.yaml                                         a file that holds one of these mappings
+    {index: indexes/bm25, verify: false}
+    {url: "http://127.0.0.1:8000", timeout_s: 30}
+    {hybrid: [indexes/bm25, indexes/dense], method: rrf, weights: [1, 2], rrf_k: 60, depth: 100}
+    {rerank: indexes/bm25, model: my/cross-encoder, depth: 50}
+
+Parts are specs again, so a hybrid may be reranked and a reranked one fused. Everything is checked before anything is
+opened; what is open is closed again where a later part fails.
+"""
+
+import json
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    SecretStr,
+    Tag,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+
+from retrieval.hybrid import HybridRetriever, Method
+from retrieval.index import open_index
+from retrieval.rerank import CrossEncoderScorer, RerankingRetriever
+from retrieval.retriever import OpenRetriever
+
+_CONFIG_SUFFIXES = (".yaml", ".yml", ".json")
+_KINDS = ("index", "url", "hybrid", "rerank")
+_FORMS = (
+    "a path to an index, a URL (http://...), or a mapping with one of the keys index, url, hybrid, rerank, for example "
+    "{hybrid: [indexes/bm25, indexes/dense], method: rrf}"
+)
+
+
+class _Spec(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class IndexSpec(_Spec):
+    """An index folder on this machine."""
+
+    index: Path
+    """Folder that build-index wrote."""
+    verify: bool = True
+    """Compare every file with its checksum when it opens; off saves reading a large index once."""
+
+
+class UrlSpec(_Spec):
+    """A retrieval server."""
+
+    url: str = Field(pattern=r"^https?://")
+    """Its address, `http://host:port`."""
+    timeout_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Deadline of one search in seconds, retries included; None takes the client's."""
+    retries: int | None = Field(default=None, ge=0)
+    """How often a search that failed on the way is tried again; None takes the client's."""
+    token: SecretStr | None = None
+    """Bearer token, where the server wants one."""
+
+
+class HybridSpec(_Spec):
+    """Two or more retrievers over one corpus, fused; see `HybridRetriever`."""
+
+    hybrid: tuple["RetrieverSpec", ...]
+    """The parts."""
+    method: Method = "rrf"
+    """`rrf`: reciprocal ranks; `weighted`: scores brought to 0 to 1."""
+    weights: tuple[float, ...] | None = None
+    """One positive weight a part; None weighs them equally."""
+    rrf_k: float = Field(default=60, ge=0, allow_inf_nan=False)
+    """How little the first ranks stand out."""
+    depth: int = Field(default=100, ge=1)
+    """Hits taken from each part."""
+
+    @model_validator(mode="after")
+    def _one_weight_a_part(self) -> Self:
+        if len(self.hybrid) < 2:
+            raise ValueError(f"hybrid: has {len(self.hybrid)} part; it needs two or more over one corpus")
+        if self.weights is not None and len(self.weights) != len(self.hybrid):
+            raise ValueError(
+                f"weights: there are {len(self.weights)} for {len(self.hybrid)} parts; give one weight for each part"
+            )
+        if self.weights is not None and any(not 0 < weight < float("inf") for weight in self.weights):
+            raise ValueError(f"weights: {list(self.weights)}; each must be a number above 0")
+        return self
+
+
+class RerankSpec(_Spec):
+    """A retriever whose best hits a cross-encoder puts into order; see `RerankingRetriever`."""
+
+    rerank: "RetrieverSpec"
+    """The first stage."""
+    model: str = Field(min_length=1)
+    """The cross-encoder: a Hugging Face id or a folder."""
+    depth: int = Field(default=50, ge=1)
+    """Hits of each query that are scored anew."""
+    batch_size: int = Field(default=32, ge=1)
+    """Pairs a forward pass."""
+    max_length: int | None = Field(default=None, ge=1)
+    """Tokens a pair; None takes the model's own limit."""
+    device: str | None = None
+    """`cpu`, `cuda`, ...; None takes a GPU where there is one."""
+    revision: str | None = None
+    """Commit or tag of a Hugging Face id."""
+    trust_remote_code: bool = False
+    """Run code that comes with the model."""
+
+
+def _expanded(value: Any) -> Any:
+    """A string or path as the mapping it stands for; the mapping inside a config file."""
+    if isinstance(value, _Spec):
+        return value
+    if isinstance(value, str) and value.startswith(("http://", "https://")):
+        return {"url": value}
+    if isinstance(value, str | Path):
+        path = Path(value)
+        if path.suffix in _CONFIG_SUFFIXES and path.is_file():
+            return _read_mapping(path)
+        return {"index": path}
+    return value
+
+
+def _read_mapping(path: Path) -> Mapping[str, Any]:
+    text = path.read_text(encoding="utf-8")
+    try:
+        value = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (yaml.YAMLError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} cannot be read as {path.suffix[1:]}: {error}") from None
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{path} holds a {type(value).__name__}; a retriever file holds a mapping: {_FORMS}")
+    return value
+
+
+def _kind(value: Any) -> str | None:
+    keys = value.keys() if isinstance(value, Mapping) else type(value).model_fields if isinstance(value, _Spec) else ()
+    found = [kind for kind in _KINDS if kind in keys]
+    return found[0] if len(found) == 1 else None
+
+
+RetrieverSpec = Annotated[
+    Annotated[IndexSpec, Tag("index")]
+    | Annotated[UrlSpec, Tag("url")]
+    | Annotated[HybridSpec, Tag("hybrid")]
+    | Annotated[RerankSpec, Tag("rerank")],
+    Discriminator(_kind, custom_error_type="retriever", custom_error_message=f"a retriever is {_FORMS}"),
+    BeforeValidator(_expanded),
+]
+"""What a config field of this type takes: any of the forms above."""
+
+HybridSpec.model_rebuild()
+RerankSpec.model_rebuild()
+_SPEC: TypeAdapter[Any] = TypeAdapter(RetrieverSpec)
+_SPECS: dict[str, type[_Spec]] = {"index": IndexSpec, "url": UrlSpec, "hybrid": HybridSpec, "rerank": RerankSpec}
+
+
+def retriever_spec(spec: Any) -> IndexSpec | UrlSpec | HybridSpec | RerankSpec:
+    """The checked form of a path, URL, mapping or spec; nothing is opened, only a config file is read.
+
+    Raises:
+        ValueError: what is wrong with which field of which part, and what is allowed.
+    """
+    try:
+        checked: IndexSpec | UrlSpec | HybridSpec | RerankSpec = _SPEC.validate_python(spec)
+    except ValidationError as error:
+        raise ValueError("\n  ".join(map(_described, error.errors(include_url=False)))) from None
+    return checked
+
+
+def open_retriever(spec: Any) -> OpenRetriever:
+    """Open the retriever that `spec` names: a path, a URL, a mapping, or a `RetrieverSpec`. A context manager.
+
+    >>> with open_retriever({"hybrid": ["indexes/bm25", "indexes/dense"]}) as hybrid:          # doctest: +SKIP
+    ...     hybrid.search(["who painted the ceiling"], k=3)
+
+    Raises:
+        ValueError: a spec that is not understood, parts over different corpora, or a package that is not installed.
+        FileNotFoundError: there is no index at a path.
+        IndexCorruptError: an index that is not whole.
+    """
+    checked = retriever_spec(spec)
+    with ExitStack() as opened:
+        retriever = _open(checked, opened)
+        opened.pop_all()
+    return retriever
+
+
+def _open(spec: IndexSpec | UrlSpec | HybridSpec | RerankSpec, opened: ExitStack) -> OpenRetriever:
+    """Open a spec and its parts, each one's `close` on the stack."""
+    retriever: OpenRetriever
+    match spec:
+        case IndexSpec():
+            retriever = open_index(spec.index, verify=spec.verify)
+        case UrlSpec():
+            retriever = _open_url(spec)
+        case HybridSpec():
+            parts = [_open(part, opened) for part in spec.hybrid]
+            return HybridRetriever(parts, method=spec.method, weights=spec.weights, rrf_k=spec.rrf_k, depth=spec.depth)
+        case RerankSpec():
+            settings = spec.model_dump(include=_SCORER_SETTINGS)
+            return RerankingRetriever(_open(spec.rerank, opened), CrossEncoderScorer(**settings), spec.depth)
+    opened.callback(retriever.close)
+    return retriever
+
+
+_SCORER_SETTINGS = {"model", "batch_size", "max_length", "device", "revision", "trust_remote_code"}
+
+
+def _open_url(spec: UrlSpec) -> OpenRetriever:
+    try:
+        from retrieval.client import HttpRetriever
+    except ImportError as error:
+        raise ValueError(f"searching {spec.url} needs `pip install 'waymark[serve]'` ({error})") from error
+    given: dict[str, Any] = {"timeout_s": spec.timeout_s, "retries": spec.retries}
+    if spec.token is not None:
+        given["token"] = spec.token.get_secret_value()
+    return HttpRetriever(spec.url, **{name: value for name, value in given.items() if value is not None})
+
+
+def _described(error: Any) -> str:
+    """One line: the part and field, what is wrong, what was given."""
+    steps, kind = _field_path(error["loc"])
+    where = f"retriever {'.'.join(steps)}" if steps else "retriever"
+    if error["type"] == "extra_forbidden":
+        return f"{where}: there is no such setting beside {kind}; there are {', '.join(_SPECS[kind].model_fields)}"
+    message = error["msg"].removeprefix("Value error, ")
+    given = "" if error["type"] in ("missing", "value_error") else f" (given: {error['input']!r:.200})"
+    return f"{where}: {message}{given}"
+
+
+def _field_path(location: tuple[str | int, ...]) -> tuple[list[str], str]:
+    """The fields of an error's location without the tags that pydantic puts before a part's fields; the last tag."""
+    steps: list[str] = []
+    kind, is_tag = "", True
+    for step in location:
+        if is_tag:
+            kind, is_tag = str(step), False
+            continue
+        steps.append(str(step))
+        is_tag = isinstance(step, int) or step == "rerank"
+    return steps, kind
