@@ -1,0 +1,162 @@
+"""`POST /access`: documents by id, by title, or by what ASearcher calls their url."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from retrieval.access import PassageAccess
+from retrieval.passage import Passage
+from retrieval.retriever import RetrievalError, Retriever
+from retrieval.search_threads import SearchThreads
+from retrieval.server.dialects import check_texts, contents_of, shown
+from retrieval.server.refusal import Refusal, bad_request
+from retrieval.server.settings import ServerSettings
+
+KEYS = ("id", "ids", "title", "titles", "url", "urls")
+"""What a body may ask by; a plural takes an array and is answered with one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessRequest:
+    """A checked request for documents. `by` is `id`, `title` or `url`."""
+
+    by: str
+    names: Sequence[str]
+    is_list: bool
+
+
+def parse_access(body: Any, settings: ServerSettings) -> AccessRequest:
+    """Check a decoded body.
+
+    Raises:
+        Refusal: 422.
+    """
+    example = '{"id": "..."}, {"ids": [...]}, {"title": "..."}, {"titles": [...]} or {"urls": [...]}'
+    if not isinstance(body, dict):
+        raise bad_request(f"the body is {shown(body)}; send an object: {example}")
+    given = [key for key in KEYS if body.get(key) is not None]
+    if len(given) != 1:
+        named = " and ".join(given) or "none"
+        raise bad_request(f"of the keys {', '.join(KEYS)} the body has {named}; send exactly one: {example}")
+    [key] = given
+    value, is_list = body[key], key.endswith("s")
+    if is_list != isinstance(value, list):
+        raise bad_request(f"{key} is {shown(value)}; it must be {'an array of strings' if is_list else 'a string'}")
+    names = value if is_list else [value]
+    check_texts(names, key.removesuffix("s"), settings)
+    return AccessRequest(by=key.removesuffix("s"), names=names, is_list=is_list)
+
+
+class Documents:
+    """Opens documents in threads: they are read from disk, and the first title asks for a pass over the corpus."""
+
+    def __init__(self, retriever: Retriever, timeout_s: float) -> None:
+        self._retriever = retriever
+        self._timeout_s = timeout_s
+        self._threads = SearchThreads()
+        corpus = _corpus_of(retriever)
+        self._access = PassageAccess(corpus) if corpus is not None else None
+
+    async def open(self, request: AccessRequest) -> Any:
+        """What `result` holds: a document, a list of them with null for what is not there; for titles the passages
+        that have the title.
+
+        Raises:
+            Refusal: 404 for a single document that is not there.
+            RetrievalError: it took longer than the timeout.
+        """
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[list[Any]] = loop.create_future()
+
+        def settle(found: list[Any] | None, error: Exception | None) -> None:
+            if done.done():
+                return
+            if error is not None:
+                done.set_exception(error)
+            elif found is not None:
+                done.set_result(found)
+
+        def read() -> None:
+            found, error = None, None
+            try:
+                found = [self._find(request.by, name) for name in request.names]
+            except Exception as raised:
+                error = raised
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(settle, found, error)
+
+        self._threads.run(read)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                found = await done
+        except TimeoutError:
+            raise RetrievalError(f"opening documents took longer than {self._timeout_s:g} s") from None
+        if request.is_list:
+            return found
+        if not found[0]:
+            raise Refusal(404, f"no document has the {request.by} {request.names[0][:200]!r}")
+        return found[0]
+
+    def _find(self, by: str, name: str) -> Any:
+        match by:
+            case "id":
+                return _document(self._by_id(name))
+            case "title":
+                return [_document(passage) for passage in self._by_title(name)]
+            case _:
+                return self._by_url(name)
+
+    def _by_id(self, name: str) -> Passage | None:
+        try:
+            return self._retriever.get(name)
+        except KeyError:
+            return None
+
+    def _by_title(self, title: str) -> list[Passage]:
+        if self._access is None:
+            raise ValueError("this retriever opens documents by id only; ask by `id` or `ids`")
+        return self._access.by_title(title)
+
+    def _by_url(self, url: str) -> dict[str, Any] | None:
+        """By id; else by title; else by the title at the end of a Wikipedia address, all its passages as one page."""
+        passage = self._by_id(url)
+        if passage is not None:
+            return _document(passage)
+        if self._access is None:
+            return None
+        passages = self._by_title(url) or self._by_title(title_in_url(url))
+        if len(passages) < 2:
+            return _document(passages[0]) if passages else None
+        text = "\n".join(passage.text for passage in passages)
+        return _document(Passage(id=passages[0].id, title=passages[0].title, text=text))
+
+
+def title_in_url(url: str) -> str:
+    """The title that a Wikipedia address ends in, or nothing.
+
+    >>> title_in_url("https://en.wikipedia.org/wiki/Ada_Lovelace#Work")
+    'Ada Lovelace'
+    """
+    try:
+        _, found, name = urlsplit(url).path.rpartition("/wiki/")
+    except ValueError:  # such as half an IPv6 address
+        return ""
+    return unquote(name).replace("_", " ") if found else ""
+
+
+def _document(passage: Passage | None) -> dict[str, Any] | None:
+    if passage is None:
+        return None
+    return {"id": passage.id, "title": passage.title, "text": passage.text, "contents": contents_of(passage)}
+
+
+def _corpus_of(retriever: Any) -> Sequence[Passage] | None:
+    """The passages by row, of this retriever or of one that it is made of (they are over one corpus)."""
+    corpus: Sequence[Passage] | None = getattr(retriever, "corpus", None)
+    parts = [*getattr(retriever, "parts", ()), getattr(retriever, "first", None)]
+    for part in parts:
+        if corpus is None and part is not None:
+            corpus = _corpus_of(part)
+    return corpus

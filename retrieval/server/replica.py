@@ -1,0 +1,61 @@
+"""One of several serving processes, started by `replicas`: python -m retrieval.server.replica FD READY_FD
+
+It takes its settings from the first line of standard input and stops when that ends: a replica never outlives the
+process that started it, however that one ended.
+"""
+
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+from importlib import import_module
+from typing import Any
+
+
+def main() -> None:
+    """Open the retriever, say so, serve until SIGTERM or the end of standard input."""
+    listener_fd, ready_fd = int(sys.argv[1]), int(sys.argv[2])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which stops its replicas in order
+    wanted = json.loads(sys.stdin.buffer.readline())
+    threading.Thread(target=_end_with_parent, daemon=True, name="parent").start()
+
+    from retrieval.server.app import create_app
+    from retrieval.server.process import ServingProcess
+    from retrieval.server.settings import ServerSettings
+
+    settings = ServerSettings.model_validate(wanted["settings"])
+    module, _, name = wanted["opener"].partition(":")
+    try:
+        retriever: Any = getattr(import_module(module), name)(wanted["spec"])
+    except (ValueError, OSError) as error:
+        print(f"waymark: replica {os.getpid()}: {error}", file=sys.stderr)
+        sys.exit(2)
+
+    def say_ready() -> None:
+        os.write(ready_fd, b"1")
+        os.close(ready_fd)
+
+    serving = ServingProcess(create_app(retriever, settings), settings, on_started=say_ready)
+    _serving.append(serving)
+    listener = socket.socket(fileno=listener_fd)
+    listener.setblocking(False)
+    try:
+        serving.run_on(listener)
+    finally:
+        retriever.close()
+
+
+_serving: list[Any] = []
+
+
+def _end_with_parent() -> None:
+    sys.stdin.buffer.read()
+    if not _serving:
+        os._exit(1)
+    _serving[0].stop()
+
+
+if __name__ == "__main__":
+    main()

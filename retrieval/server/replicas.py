@@ -1,0 +1,180 @@
+"""Several processes behind one port: they accept from one socket and map the same index files, which the kernel holds
+in memory once.
+
+A replica that dies is started again, and the others go on meanwhile. On SIGTERM and Ctrl-C all of them finish what they
+have taken. A pipe ties each to this process: if this one is killed, they stop too.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from retrieval.server.settings import ServerSettings
+
+_POLL_S = 0.1
+_STEADY_S = 30.0
+"""A replica that has run this long and dies is started again at once; one that keeps dying, after a growing pause."""
+_LONGEST_PAUSE_S = 30.0
+
+
+@dataclass(slots=True)
+class _Replica:
+    process: subprocess.Popen[bytes]
+    ready: int
+    started: float
+    is_ready: bool = False
+
+
+class ReplicaSet:
+    """Keeps `settings.replicas` processes serving one socket.
+
+    Args:
+        spec: what to serve, JSON-able; each replica opens it with `opener`.
+        settings: of every replica.
+        listener: the listening socket, which stays the caller's to close.
+        opener: `module:function` from a spec to a retriever.
+    """
+
+    def __init__(self, spec: Any, settings: ServerSettings, listener: socket.socket, *, opener: str) -> None:
+        self._settings = settings
+        self._listener = listener
+        visible = settings.model_dump(mode="json")
+        visible["token"] = settings.token.get_secret_value() if settings.token else None  # by pipe: argv is public
+        self._order = json.dumps({"spec": spec, "settings": visible, "opener": opener}).encode() + b"\n"
+        self._replicas: list[_Replica | None] = [None] * settings.replicas
+        self._deaths = [0] * settings.replicas
+        self._not_before = [0.0] * settings.replicas
+        self._stop = threading.Event()
+        self._interrupted = False
+
+    def run(self, on_started: Callable[[], None]) -> None:
+        """Serve until SIGTERM or Ctrl-C; call it on the main thread. `on_started` is called when all replicas answer.
+
+        Raises:
+            RuntimeError: a replica ended before it was ready; its standard error has said why.
+            KeyboardInterrupt: it was stopped by Ctrl-C, after every replica had ended.
+        """
+        before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            with tempfile.TemporaryDirectory(prefix="waymark-metrics-") as metrics:
+                try:
+                    self._keep_running(Path(metrics), on_started)
+                finally:
+                    self._end_all()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        if self._interrupted:
+            raise KeyboardInterrupt
+
+    @property
+    def process_ids(self) -> list[int]:
+        """Of the replicas that are running."""
+        return [replica.process.pid for replica in self._replicas if replica is not None]
+
+    def _on_signal(self, number: int, _: FrameType | None) -> None:
+        if self._interrupted and number == signal.SIGINT:
+            for replica in self._replicas:
+                if replica is not None:
+                    replica.process.kill()
+        self._interrupted = self._interrupted or number == signal.SIGINT
+        self._stop.set()
+
+    def _keep_running(self, metrics: Path, on_started: Callable[[], None]) -> None:
+        announced = False
+        while not self._stop.is_set():
+            for place, replica in enumerate(self._replicas):
+                if replica is None:
+                    if time.monotonic() >= self._not_before[place]:
+                        self._replicas[place] = self._start(metrics)
+                    continue
+                if not replica.is_ready:
+                    replica.is_ready = self._has_said_ready(replica)
+                if replica.process.poll() is not None and not self._stop.is_set():
+                    self._bury(place, replica, metrics, announced)
+            if not announced and all(replica is not None and replica.is_ready for replica in self._replicas):
+                announced = True
+                on_started()
+            self._stop.wait(_POLL_S)
+
+    def _start(self, metrics: Path) -> _Replica:
+        reading, writing = os.pipe()
+        os.set_blocking(reading, False)
+        listener = self._listener.fileno()
+        environment = os.environ | {
+            "PROMETHEUS_MULTIPROC_DIR": str(metrics),
+            "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
+        }
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "retrieval.server.replica", str(listener), str(writing)],
+                stdin=subprocess.PIPE,
+                pass_fds=(listener, writing),
+                env=environment,
+                start_new_session=True,  # a terminal sends its Ctrl-C to the parent alone
+            )
+        except OSError:
+            os.close(reading)
+            raise
+        finally:
+            os.close(writing)
+        assert process.stdin is not None
+        try:
+            process.stdin.write(self._order)
+            process.stdin.flush()
+        except BrokenPipeError:
+            pass  # it died at once, which the next look at it finds out
+        return _Replica(process, reading, time.monotonic())
+
+    def _has_said_ready(self, replica: _Replica) -> bool:
+        try:
+            return os.read(replica.ready, 1) == b"1"
+        except BlockingIOError:
+            return False
+
+    def _bury(self, place: int, replica: _Replica, metrics: Path, announced: bool) -> None:
+        from prometheus_client.multiprocess import mark_process_dead
+
+        code = replica.process.returncode
+        self._forget(place)
+        if not announced:
+            raise RuntimeError(f"a replica ended with code {code} before it was ready; what it said stands above")
+        mark_process_dead(replica.process.pid, str(metrics))
+        steady = time.monotonic() - replica.started > _STEADY_S
+        self._deaths[place] = 0 if steady else self._deaths[place] + 1
+        pause = 0.0 if self._deaths[place] <= 1 else min(_LONGEST_PAUSE_S, 0.5 * 2 ** self._deaths[place])
+        self._not_before[place] = time.monotonic() + pause
+        print(f"waymark: replica {replica.process.pid} ended with code {code}; starting another", file=sys.stderr)
+
+    def _forget(self, place: int) -> None:
+        replica = self._replicas[place]
+        self._replicas[place] = None
+        if replica is not None:
+            os.close(replica.ready)
+            if replica.process.stdin is not None:
+                replica.process.stdin.close()
+
+    def _end_all(self) -> None:
+        """SIGTERM, the time that a request may take, then SIGKILL."""
+        running = [(place, replica) for place, replica in enumerate(self._replicas) if replica is not None]
+        for _, replica in running:
+            replica.process.terminate()
+        until = time.monotonic() + self._settings.shutdown_timeout_s + 5
+        for place, replica in running:
+            try:
+                replica.process.wait(max(0.0, until - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                replica.process.kill()
+                replica.process.wait()
+            self._forget(place)

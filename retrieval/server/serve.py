@@ -1,0 +1,106 @@
+"""`serve`: open what the specs name and answer for it until told to stop."""
+
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from importlib import import_module
+from importlib.util import find_spec
+from ipaddress import ip_address
+from typing import Any
+
+from retrieval.manifest import read_manifest, verify_files
+from retrieval.opening import HybridSpec, IndexSpec, RerankSpec, RetrieverSpec, UrlSpec, retriever_spec
+from retrieval.server.settings import ServerSettings
+
+OPENER = "retrieval.opening:open_retriever"
+
+
+def serve(
+    specs: Sequence[Any],
+    settings: ServerSettings | None = None,
+    *,
+    announce: Callable[[str], None] = print,
+    opener: str = OPENER,
+) -> None:
+    """Serve one retriever, or several as a hybrid by reciprocal rank fusion; call it on the main thread.
+
+    Args:
+        specs: what `open_retriever` takes; JSON-able where there are replicas.
+        settings: of the server.
+        announce: called with one line when requests are answered; the line ends in the URL.
+        opener: `module:function` from a spec to a retriever, for replicas too.
+
+    Raises:
+        ValueError: a spec that cannot be opened, or an address that cannot be used.
+        FileNotFoundError: there is no index at a path.
+        KeyboardInterrupt: it was stopped by Ctrl-C, in order. On SIGTERM it returns.
+    """
+    missing = [name for name in ("fastapi", "uvicorn", "orjson", "prometheus_client") if find_spec(name) is None]
+    if missing:
+        raise ValueError(f"serving needs the packages {', '.join(missing)}: pip install 'waymark[serve]'")
+    if not specs:
+        raise ValueError("there is nothing to serve; name an index")
+    settings = settings or ServerSettings()
+    spec = specs[0] if len(specs) == 1 else {"hybrid": list(specs)}
+    if settings.token is None and not _is_loopback(settings.host):
+        print(
+            f"waymark: {settings.host} can be reached from other machines and there is no token; see --token",
+            file=sys.stderr,
+        )
+    if settings.replicas > 1:
+        _serve_replicas(spec, settings, announce, opener)
+    else:
+        _serve_here(spec, settings, announce, opener)
+
+
+def _serve_here(spec: Any, settings: ServerSettings, announce: Callable[[str], None], opener: str) -> None:
+    from retrieval.server.app import create_app
+    from retrieval.server.process import ServingProcess, address_of, listening_socket
+
+    with closing(listening_socket(settings)) as listener:  # before the index: a port that is taken is found out at once
+        module, _, name = opener.partition(":")
+        with getattr(import_module(module), name)(spec) as retriever:
+            line = f"{retriever.num_passages:,} passages at {address_of(listener)}"
+            app = create_app(retriever, settings)
+            ServingProcess(app, settings, on_started=lambda: announce(line)).run_on(listener)
+
+
+def _serve_replicas(spec: Any, settings: ServerSettings, announce: Callable[[str], None], opener: str) -> None:
+    from retrieval.server.process import address_of, listening_socket
+    from retrieval.server.replicas import ReplicaSet
+
+    with closing(listening_socket(settings)) as listener:
+        line = f"{settings.replicas} replicas at {address_of(listener)}"
+        plain = verified(retriever_spec(spec)) if opener == OPENER else spec
+        ReplicaSet(plain, settings, listener, opener=opener).run(on_started=lambda: announce(line))
+
+
+def verified(spec: RetrieverSpec) -> dict[str, Any]:
+    """Compare the checksums of every index in a spec, once for all replicas, and give the JSON-able spec with which a
+    replica opens them without comparing again.
+
+    Raises:
+        FileNotFoundError: there is no index at a path.
+        IndexCorruptError: an index that is not whole.
+    """
+    rest = spec.model_dump(mode="json", exclude_none=True, exclude={"index", "hybrid", "rerank", "token"})
+    match spec:
+        case IndexSpec():
+            manifest = read_manifest(spec.index)
+            if spec.verify:
+                verify_files(spec.index, manifest)
+            return {"index": str(spec.index.resolve()), "verify": False}
+        case HybridSpec():
+            return rest | {"hybrid": [verified(part) for part in spec.hybrid]}
+        case RerankSpec():
+            return rest | {"rerank": verified(spec.rerank)}
+        case UrlSpec():
+            return rest | ({"token": spec.token.get_secret_value()} if spec.token else {})
+    raise TypeError(f"a {type(spec).__name__} is no retriever spec")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

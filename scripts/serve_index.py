@@ -1,0 +1,56 @@
+"""Serve an index over HTTP: `waymark serve-index indexes/mine --port 8000`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def serve_index(
+    index: Annotated[
+        list[str],
+        typer.Argument(
+            help="Index folder, config file of a retriever (.yaml, .json) or URL; several are fused by rank (hybrid)."
+        ),
+    ],
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 is every network, and wants --token.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8000,
+    replicas: Annotated[int, typer.Option(help="Processes that share the port and one copy of the index.")] = 1,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(help="File that holds the bearer token clients must send. Default: WAYMARK_SERVER_TOKEN, if set."),
+    ] = None,
+    window_ms: Annotated[
+        float, typer.Option(help="How long a query waits for others to share its batch; 0: those of the same moment.")
+    ] = 0.0,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A setting of the server, for example max_k=100; repeatable."),
+    ] = None,
+) -> None:
+    """Answer POST /retrieve, POST /access, GET /health and GET /metrics until SIGTERM or Ctrl-C.
+
+    Example: waymark serve-index indexes/bm25 --port 8000 --replicas 4 --set max_batch=128
+    """
+    import os
+
+    from retrieval.server.serve import serve
+    from retrieval.server.settings import ServerSettings
+    from scripts.assignments import nested, parse_assignments
+
+    given: dict[str, Any] = nested(parse_assignments(setting or [], option="--set"))
+    if unknown := sorted(set(given) - set(ServerSettings.model_fields)):
+        names = ", ".join(ServerSettings.model_fields)
+        raise ValueError(f"--set: the server has no setting {', '.join(unknown)}; its settings: {names}")
+    token = token_file.read_text(encoding="utf-8").strip() if token_file else os.environ.get("WAYMARK_SERVER_TOKEN")
+    options = {"host": host, "port": port, "replicas": replicas, "token": token or None, "window_s": window_ms / 1000}
+    settings = ServerSettings.model_validate(options | given)
+    serve(index, settings, announce=lambda line: typer.echo(f"serving {line}"))
+
+
+if __name__ == "__main__":
+    from scripts.cli import run
+
+    run(serve_index)
