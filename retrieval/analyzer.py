@@ -29,8 +29,8 @@ class AnalyzerSettings(BaseModel):
 
     stopwords: Literal["english"] | None = "english"
     """Words that are left out; None keeps all."""
-    stemmer: Literal["english"] | None = "english"
-    """Snowball stemmer (Porter 2) by language; None leaves words as they are."""
+    stemmer: Literal["english", "porter"] | None = "english"
+    """Snowball's English stemmer (Porter 2), Porter's own (Lucene's default), or None to leave words as they are."""
 
 
 class Analyzer:
@@ -64,14 +64,19 @@ class Analyzer:
         return [term for word in self.words(text) if (term := self.term(word)) is not None]
 
     def _new_term(self, word: str) -> str | None:
-        # PyStemmer's objects are not safe to share between threads.
+        term = self.derive(word)
         with self._lock:
-            term: str | None = word
-            if word in self._stopwords:
-                term = None
-            elif self._stemmer:
-                term = self._stemmer.stemWord(word)
             if len(self._term_of) >= _MAX_CACHED_WORDS:
                 self._term_of.clear()
             self._term_of[word] = term
-            return term
+        return term
+
+    def derive(self, word: str) -> str | None:
+        """The term of a lower-case word, worked out anew: for callers that remember it themselves."""
+        if word in self._stopwords:
+            return None
+        if self._stemmer is None:
+            return word
+        with self._lock:  # PyStemmer's objects are not safe to share between threads.
+            stem: str = self._stemmer.stemWord(word)
+            return stem

@@ -70,12 +70,17 @@ class CorpusReader:
         return self._lines.bytes_read / max(self._lines.bytes_total, 1)
 
     def __iter__(self) -> Iterator[Passage]:
+        return (passage for passage, _ in self.hashed())
+
+    def hashed(self) -> Iterator[tuple[Passage, int]]:
+        """The passages, each with the hash of its id that the check for repeated ids needed."""
         ledger = IdLedger()
         number = 0
         for number, text in self._lines:
             passage = _passage(self.path, number, text)
-            self._refuse_repeats(ledger.add(id_hash(passage.id)))
-            yield passage
+            hashed = id_hash(passage.id)
+            self._refuse_repeats(ledger.add(hashed))
+            yield passage, hashed
         self._refuse_repeats(ledger.settle())
         if number == 0:
             raise CorpusError(self.path, 0, "the corpus is empty; it needs one JSON object a line")

@@ -8,16 +8,23 @@ as a stream; the folder appears under its name only when it is complete and on t
 ...     [hit.passage.title for hit in index.search(["who painted the ceiling"], k=3)[0]]
 """
 
+import logging
 import platform
+import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
+from retrieval.backends import BACKENDS, backend_named, library_versions, settings_of
+from retrieval.build.limits import checked_shard_size, ram_bound
+from retrieval.build.pipeline import Crew, run_stages
+from retrieval.build.record import BuildRecord
+from retrieval.build.resumption import Resumption, told_where_it_broke_off
+from retrieval.build.work import WORK_FOLDER
 from retrieval.corpus import CorpusReader
 from retrieval.manifest import (
     FORMAT_VERSION,
@@ -28,16 +35,14 @@ from retrieval.manifest import (
     verify_files,
 )
 from retrieval.passage import Hit, Passage
-from retrieval.passage_store import PASSAGES_FILE, PassageStore, PassageWriter
+from retrieval.passage_store import PASSAGES_FILE, PassageStore
 from retrieval.request import check_request
-from retrieval.searcher import Backend, Progress, RowSearcher
-from retrieval.sparse.bm25s_backend import BM25S
-from retrieval.sparse.rank_bm25_backend import RANK_BM25
+from retrieval.searcher import Progress, RowSearcher
 from retrieval.staging import staged_folder
 
-BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (BM25S, RANK_BM25)}
+__all__ = ["BACKENDS", "Index", "backend_named", "build_index", "open_index"]
 
-_REPORT_EVERY = 1000
+_log = logging.getLogger(__name__)
 
 
 class Index:
@@ -53,10 +58,23 @@ class Index:
         """Number of passages in the corpus."""
         return self.manifest.num_passages
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What decides the answers, as JSON: for comparing runs."""
+        manifest = self.manifest
+        return {
+            "kind": "index",
+            "backend": manifest.backend,
+            "settings": manifest.settings,
+            "num_passages": manifest.num_passages,
+            "corpus_hash": manifest.corpus_hash,
+            "index_hash": manifest.index_hash,
+        }
+
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         """The best `k` hits of every query, best first, equal scores in corpus order.
 
-        Fewer than `k` hits come back only where fewer passages have a positive score.
+        Fewer than `k` hits come back only where the backend is a sparse one and fewer passages have a positive score.
 
         Raises:
             ValueError: `k` < 1 or larger than the corpus, or an empty query.
@@ -106,17 +124,6 @@ class Index:
         self.close()
 
 
-def backend_named(name: str) -> Backend:
-    """The backend of this name.
-
-    Raises:
-        ValueError: no such backend; the message lists them.
-    """
-    if name not in BACKENDS:
-        raise ValueError(f"unknown backend {name!r}; choose one of {', '.join(BACKENDS)}")
-    return BACKENDS[name]
-
-
 def build_index(
     corpus_path: str | Path,
     out: str | Path,
@@ -124,55 +131,88 @@ def build_index(
     backend: str = "bm25s",
     settings: BaseModel | Mapping[str, Any] | None = None,
     overwrite: bool = False,
+    resume: bool = True,
+    workers: int = 1,
+    ray_address: str | None = None,
+    ram_gb: float | None = None,
+    shard_size: int | None = None,
     progress: Progress | None = None,
+    notice: Callable[[str], None] | None = None,
 ) -> Manifest:
     """Build the index of a corpus into the folder `out`, and return its manifest.
 
-    `settings` are the backend's (`BM25Settings`, `OkapiSettings`), as an object or a mapping; None takes the defaults.
-    Held in memory: the vocabulary, about 40 bytes a passage (offsets, id hashes), and the backend's buffers, which do
-    not grow with the corpus. The disk needs room for passages, terms and postings at once.
+    A build that is killed, runs out of disk or is interrupted leaves what it has finished in a hidden folder beside
+    `out`; the next call with the same backend and settings goes on with it (`resume`), and its files come out as if
+    nothing had happened. Shards are built in this process while the corpus is read, in `workers` spawned processes (a
+    script that asks for more than one needs `if __name__ == "__main__":`), or on the Ray cluster at `ray_address`.
+
+    `settings` are the backend's (`BM25Settings`, `OkapiSettings` ...), as an object or a mapping; None takes the
+    defaults. `ram_gb` bounds the memory of the build, in 10^9 bytes, workers and interpreter included; None leaves it
+    to the backend. `shard_size` replaces the backend's number of passages a shard. `notice` is told in one line what a
+    person should know, such as that a build goes on.
 
     Raises:
         FileNotFoundError: no such corpus.
         CorpusError: an empty corpus, a broken line or a repeated id, with file and line.
-        FileExistsError: `out` holds a finished index and `overwrite` is off, or holds something else.
-        ValueError: an unknown backend or setting, or a corpus without a single term.
+        FileExistsError: `out` holds a finished index and `overwrite` is off, or holds something else, or another
+            process is building it.
+        ValueError: an unknown backend or setting, a corpus that the backend cannot use, or too small a `ram_gb`.
+        OSError: the disk is full (ENOSPC) or the file system refuses; the message says where the unfinished build lies.
     """
     started = time.perf_counter()
     kind = backend_named(backend)
-    values = settings if isinstance(settings, BaseModel) else _settings_of(kind, settings or {})
-    if not isinstance(values, kind.settings):
-        raise ValueError(f"backend {backend} takes {kind.settings.__name__}, not {type(values).__name__}")
-    report = progress or (lambda stage, done, total: None)
+    values = settings_of(kind, settings)
+    versions = library_versions(kind)
+    crew = Crew(workers=workers, ray_address=ray_address)
+    ram_bytes = ram_bound(ram_gb)
     reader = CorpusReader(corpus_path)
+    report = progress or (lambda stage, done, total: None)
+    say = notice or _log.info
     out = Path(out)
     _refuse_existing(out, overwrite)
-    with staged_folder(out, may_replace=lambda path: _refuse_existing(path, overwrite)) as folder:
-        builder = kind.builder(folder, values)
-        done = 0
-        with PassageWriter(folder) as writer:
-            for done, passage in enumerate(reader, start=1):
-                writer.add(passage)
-                builder.add(passage.contents)
-                if done % _REPORT_EVERY == 0:
-                    report("reading passages", done, max(done, round(done / max(reader.share_read, 1e-9))))
-            corpus_hash = writer.finish()
-        report("reading passages", done, done)
-        builder.finish(report)
+    shard_size = checked_shard_size(shard_size or kind.builder(values).shard_size())
+    record = BuildRecord(
+        format_version=FORMAT_VERSION,
+        backend=backend,
+        settings=values.model_dump(mode="json"),
+        shard_size=shard_size,
+        versions=versions,
+    )
+    with (
+        told_where_it_broke_off(out),
+        staged_folder(
+            out,
+            may_replace=lambda path: _refuse_existing(path, overwrite),
+            worth_keeping=Resumption(record, resume=resume, notice=say),
+        ) as folder,
+    ):
+        record.write(folder)
+        found = run_stages(
+            folder,
+            reader,
+            kind,
+            values,
+            shard_size=shard_size,
+            crew=crew,
+            ram_bytes=ram_bytes,
+            progress=report,
+            notice=say,
+        )
         manifest = Manifest(
             format_version=FORMAT_VERSION,
             backend=backend,
-            num_passages=done,
-            corpus_hash=corpus_hash,
+            num_passages=found.num_passages,
+            corpus_hash=found.corpus_hash,
             settings=values.model_dump(mode="json"),
-            files=_checksums(folder, {PASSAGES_FILE: corpus_hash}, report),
+            files=_checksums(folder, {PASSAGES_FILE: found.corpus_hash}, report),
             index_hash="",
             corpus=reader.path.name,
-            versions={"python": platform.python_version(), **{name: version(name) for name in kind.libraries}},
+            versions={"python": platform.python_version(), **versions},
             built_at=datetime.now(UTC).isoformat(timespec="seconds"),
             build_seconds=round(time.perf_counter() - started, 3),
         ).sealed()
         manifest.write(folder)
+    shutil.rmtree(out / WORK_FOLDER, ignore_errors=True)
     return manifest
 
 
@@ -196,13 +236,6 @@ def open_index(path: str | Path, *, verify: bool = True) -> Index:
     return Index(manifest, passages, searcher)
 
 
-def _settings_of(kind: Backend, values: Mapping[str, Any]) -> BaseModel:
-    known = kind.settings.model_fields
-    if unknown := sorted(set(values) - set(known)):
-        raise ValueError(f"backend {kind.name} has no setting {', '.join(unknown)}; its settings: {', '.join(known)}")
-    return kind.settings.model_validate(values)
-
-
 def _refuse_existing(out: Path, overwrite: bool) -> bool:
     """True if `out` may be written; raises where it may not."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
@@ -215,9 +248,15 @@ def _refuse_existing(out: Path, overwrite: bool) -> bool:
 
 
 def _checksums(folder: Path, known: dict[str, str], report: Progress) -> dict[str, str]:
-    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    files = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
     checksums = {}
-    for i, name in enumerate(names, start=1):
-        checksums[name] = known.get(name) or file_checksum(folder / name)
-        report("checksums", i, len(names))
+    for i, path in enumerate(files, start=1):
+        name = path.relative_to(folder).as_posix()
+        if name != MANIFEST_FILE:
+            checksums[name] = known.get(name) or file_checksum(path)
+        report("checksums", i, len(files))
     return checksums

@@ -1,13 +1,14 @@
-"""What a backend has to bring: something that takes passages in, and something that ranks their rows.
+"""What a backend has to bring: something that turns passages into files, and something that ranks their rows.
 
 A backend knows rows (0 is the first passage of the corpus) and scores; ids, passages, checksums and the manifest are
-the index's business.
+the index's business. Building goes shard by shard, so that it can be spread over processes and go on after a kill:
+every shard becomes a part on disk, and the parts are merged into the final files.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,34 +16,90 @@ from pydantic import BaseModel
 
 from retrieval.passage import Passage
 
+if TYPE_CHECKING:
+    from retrieval.build.work import BuildWork
+
 Progress = Callable[[str, int, int | None], None]
 """Called as `(stage, done, total)`; `total` is None or an estimate where it is not known."""
+
+Rows = NDArray[np.int32] | NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shard:
+    """The rows `first` to `first + count - 1` of a corpus; shards are numbered from 0 in corpus order."""
+
+    number: int
+    first: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """What a backend will need for a corpus, worked out from a measured sample; passages themselves not counted."""
+
+    ram_bytes: int
+    """Peak memory of the building process beyond the interpreter and its imports."""
+    disk_bytes: int
+    """Size of the backend's final files."""
+    peak_disk_bytes: int
+    """The most the backend has on disk at any moment of the build, parts included."""
+    shard_seconds: float
+    """Time to turn all shards into parts, one worker; workers divide it."""
+    merge_seconds: float
+    """Time to merge the parts."""
+    worker_ram_bytes: int = 0
+    """Peak memory of one worker beyond the interpreter and its imports; 0 takes `ram_bytes`."""
+    details: Mapping[str, str] = field(default_factory=dict)
+    """What else a reader of the plan should see, by label (`vocabulary`, `postings`, `encoder` ...)."""
 
 
 class RowSearcher(Protocol):
     """Ranks rows. Thread-safe."""
 
-    def top_rows(self, queries: Sequence[str], k: int) -> list[tuple[NDArray[np.int32], NDArray[np.floating]]]:
-        """For each query the best rows and their scores, `[at most k]` each: positive scores only, best first, equal
-        scores by row. Queries and `k` have been checked.
+    def top_rows(self, queries: Sequence[str], k: int) -> Sequence[tuple[Rows, NDArray[np.floating]]]:
+        """For each query the best rows and their scores, `[at most k]` each, best first, equal scores by row. Sparse
+        backends return positive scores only, dense ones return `k`. Queries and `k` have been checked.
         """
         ...
 
 
 class IndexBuilder(Protocol):
-    """Takes the texts of a corpus in order and writes the backend's files."""
+    """Turns shards of a corpus into parts, and parts into the backend's files.
 
-    def add(self, text: str) -> None:
-        """Take one passage's title and text."""
+    It is made anew from the backend's name and settings in every worker process. What it keeps between calls is only
+    what it could compute again (a loaded encoder, a cache of stems); everything else is on disk.
+    """
+
+    def shard_size(self) -> int:
+        """Passages a shard; the same for the same settings, since it may decide batch boundaries."""
         ...
 
-    def finish(self, progress: Progress) -> None:
-        """Write the files.
+    def build_part(self, texts: Sequence[str], path: Path) -> None:
+        """Write the part of one shard at `path`, a file or a folder that does not exist yet.
+
+        The caller flushes and renames it. What is written may depend on the texts and the settings only.
 
         Raises:
-            ValueError: nothing in the corpus can be searched for.
+            OSError: the disk is full, for example; the build can go on later.
         """
         ...
+
+    def merge(self, work: "BuildWork") -> None:
+        """Write the final files into `work.folder` from the parts. May be killed, and called again, at any point.
+
+        Raises:
+            ValueError: nothing in the corpus can be searched for, or `work.ram_bytes` is too little.
+        """
+        ...
+
+    def estimate(self, sample: Sequence[str], num_passages: int, ram_bytes: int | None) -> Estimate:
+        """What a corpus of `num_passages` passages like the sample will need, measured on the sample."""
+        ...
+
+
+def _one_cpu(settings: Any) -> Mapping[str, float]:
+    return {"num_cpus": 1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,5 +109,10 @@ class Backend:
     name: str
     settings: type[BaseModel]
     libraries: tuple[str, ...]
-    builder: Callable[[Path, Any], IndexBuilder]
+    """Distributions whose versions stand in the manifest."""
+    builder: Callable[[Any], IndexBuilder]
     open: Callable[[Path, Any, Iterable[Passage]], RowSearcher]
+    extra: str | None = None
+    """The extra of this project that brings its libraries (`pip install 'waymark[EXTRA]'`); None: none is needed."""
+    resources: Callable[[Any], Mapping[str, float]] = _one_cpu
+    """From settings to what Ray reserves for one shard: `num_cpus`, `num_gpus`."""

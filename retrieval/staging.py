@@ -1,7 +1,8 @@
 """A folder that appears whole or not at all.
 
 It is filled under a hidden name beside its place, written through to the disk, and renamed at the end. A build that is
-killed leaves the hidden folder, which `is_unfinished` tells by its name; the next build of the same folder removes it.
+killed leaves the hidden folder, which `is_unfinished` tells by its name; the next build of the same folder removes it,
+or goes on with it where it says that it is worth that.
 A lock in it keeps two builds of one folder apart, and goes when its process goes. What is replaced is set aside until
 the new folder stands in its place, and put back by the next build if a kill came in between.
 """
@@ -18,10 +19,14 @@ _UNFINISHED = ".building"
 
 
 @contextmanager
-def staged_folder(out: Path, *, may_replace: Callable[[Path], bool]) -> Iterator[Path]:
-    """Yield an empty folder that becomes `out` when the block ends, and is removed when the block raises.
+def staged_folder(
+    out: Path, *, may_replace: Callable[[Path], bool], worth_keeping: Callable[[Path], bool] | None = None
+) -> Iterator[Path]:
+    """Yield a folder that becomes `out` when the block ends.
 
     `may_replace(out)` is asked before and after the block where `out` exists and is not an empty folder.
+    `worth_keeping(folder)` is asked about what an earlier attempt has left, which is removed where it is not, and again
+    when the block raises; without it, a block begins with an empty folder and leaves none when it raises.
 
     Raises:
         FileExistsError: `out` may not be replaced.
@@ -30,13 +35,14 @@ def staged_folder(out: Path, *, may_replace: Callable[[Path], bool]) -> Iterator
     out = out.absolute()
     _check_free(out, may_replace)
     out.parent.mkdir(parents=True, exist_ok=True)
-    staging = out.parent / f".{out.name}{_UNFINISHED}"
+    staging = staging_path(out)
     replaced = out.parent / f".{out.name}.replaced"
     lock = _lock(staging)
     try:
-        for leftover in staging.iterdir():
-            if leftover.name != _LOCK:
-                _remove(leftover)
+        if worth_keeping is None or not worth_keeping(staging):
+            for leftover in staging.iterdir():
+                if leftover.name != _LOCK:
+                    _remove(leftover)
         if out.exists():
             _remove(replaced)
         elif replaced.exists():
@@ -55,10 +61,17 @@ def staged_folder(out: Path, *, may_replace: Callable[[Path], bool]) -> Iterator
         _write_through(out.parent)
         _remove(replaced)
     except BaseException:
-        _remove(staging)
+        if worth_keeping is None or not worth_keeping(staging):
+            _remove(staging)
         raise
     finally:
         os.close(lock)
+
+
+def staging_path(out: Path) -> Path:
+    """The hidden folder in which `out` is filled."""
+    out = out.absolute()
+    return out.parent / f".{out.name}{_UNFINISHED}"
 
 
 def is_unfinished(folder: Path) -> bool:

@@ -2,13 +2,14 @@
 
 bm25s (Lù, 2024, arXiv:2407.03618) computes the score of every (term, passage) pair at indexing, so a query only adds
 up. The folder holds bm25s's own files, equal to what `bm25s.BM25.index` computes (a test compares them), and
-`bm25s.BM25.load(folder, mmap=True)` reads it. Building differs in memory: term numbers go to disk and postings are made
-for one range of terms at a time. Searching differs in ties: see `kernels`.
+`bm25s.BM25.load(folder, mmap=True)` reads it. Building differs in memory: postings are counted shard by shard, on disk,
+and scored for one range of terms at a time. Searching differs in ties: see `kernels`.
 """
 
 import json
 import math
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -18,11 +19,14 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from retrieval.analyzer import Analyzer, AnalyzerSettings
+from retrieval.build.work import BuildWork
 from retrieval.passage import Passage
-from retrieval.searcher import Backend, Progress
-from retrieval.sparse.kernels import SATURATION, best_rows, count_documents, score_postings
-from retrieval.sparse.term_spill import TermSpill
-from retrieval.sparse.vocabulary import Vocabulary
+from retrieval.searcher import Backend, Estimate
+from retrieval.sparse.kernels import SATURATION, best_rows
+from retrieval.sparse.posting_estimate import estimate_postings
+from retrieval.sparse.posting_merge import DEFAULT_BUFFERED_POSTINGS, Scoring, join_vocabularies, write_scores
+from retrieval.sparse.posting_part import cut_part, write_part
+from retrieval.sparse.vocabulary import Vocabulary, WordNumbers
 
 Variant = Literal["lucene", "robertson", "atire"]
 
@@ -33,8 +37,7 @@ STARTS_FILE = "indptr.csc.index.npy"
 VOCABULARY_FILE = "vocab.index.json"
 PARAMETERS_FILE = "params.index.json"
 
-_SPILL_FILE = ".terms"
-_BUFFERED_POSTINGS = 32 << 20  # 8 bytes each: 256 MiB
+_SHARD_PASSAGES = 1 << 16
 
 
 class BM25Settings(BaseModel):
@@ -70,88 +73,62 @@ def inverse_document_frequency(variant: Variant, frequency: int, num_passages: i
 
 
 class BM25sBuilder:
-    """Builds bm25s's arrays. Held in memory: the vocabulary, 4 bytes a passage, and 256 MiB of postings at most."""
+    """Builds bm25s's arrays: postings shard by shard, then scores for one range of terms after the other.
 
-    def __init__(self, folder: Path, settings: BM25Settings, *, buffered_postings: int = _BUFFERED_POSTINGS) -> None:
-        self._folder = folder
+    Held in memory: a shard and its postings; at the merge the vocabulary, and 256 MiB of scored postings or what the
+    bound leaves for them.
+    """
+
+    def __init__(self, settings: BM25Settings, *, buffered_postings: int = DEFAULT_BUFFERED_POSTINGS) -> None:
         self._settings = settings
-        self._vocabulary = Vocabulary(Analyzer(settings.analyzer))
-        self._spill = TermSpill(folder / _SPILL_FILE)
         self._buffered_postings = buffered_postings
+        self._words = WordNumbers(Analyzer(settings.analyzer))
 
-    def add(self, text: str) -> None:
-        """Take one passage's title and text."""
-        self._spill.add(self._vocabulary.learn(text))
+    def shard_size(self) -> int:
+        """65,536 passages: a place in the shard fits into two bytes."""
+        return _SHARD_PASSAGES
 
-    def finish(self, progress: Progress) -> None:
+    def build_part(self, texts: Sequence[str], path: Path) -> None:
+        """Write the postings of one shard at `path`."""
+        write_part(path, cut_part(texts, self._words))
+
+    def merge(self, work: BuildWork) -> None:
         """Compute and write the arrays, the vocabulary and the parameters.
 
         Raises:
-            ValueError: no passage has a single term.
+            ValueError: no passage has a single term, or `work.ram_bytes` is too little.
         """
-        with self._spill as spill:
-            if spill.num_terms == 0:
-                raise ValueError(
-                    "no passage of the corpus has a single term to search for; the analyzer drops stopwords and words "
-                    "of one letter: check that the texts are where the format says"
-                )
-            frequencies = np.zeros(len(self._vocabulary), dtype=np.int64)
-            for row, terms, ends in spill.blocks():
-                count_documents(terms, ends, frequencies)
-                progress("counting terms", row + len(ends), spill.num_passages)
-            starts = np.zeros(len(frequencies) + 1, dtype=np.int64)
-            np.cumsum(frequencies, out=starts[1:])
-            np.save(self._folder / STARTS_FILE, starts, allow_pickle=False)
-            self._write_postings(spill, frequencies, starts, progress)
-        self._vocabulary.write(self._folder / VOCABULARY_FILE)
-        self._write_parameters()
+        counts = join_vocabularies(work, work.folder / VOCABULARY_FILE)
+        if counts.num_words == 0:
+            raise ValueError(
+                "no passage of the corpus has a single term to search for; the analyzer drops stopwords and words of "
+                "one letter: check that the texts are where the format says"
+            )
+        write_scores(
+            work,
+            counts,
+            self._scoring(),
+            default_buffered=self._buffered_postings,
+            starts_file=work.folder / STARTS_FILE,
+            scores_file=work.folder / SCORES_FILE,
+            rows_file=work.folder / ROWS_FILE,
+        )
+        self._write_parameters(work)
 
-    def _idf(self, frequencies: NDArray[np.int64]) -> NDArray[np.float32]:
-        variant = self._settings.idf_method or self._settings.method
-        distinct, places = np.unique(frequencies, return_inverse=True)
-        values = [inverse_document_frequency(variant, count, self._spill.num_passages) for count in distinct.tolist()]
-        return np.asarray(values, dtype=np.float32)[places]
+    def estimate(self, sample: Sequence[str], num_passages: int, ram_bytes: int | None) -> Estimate:
+        """What a corpus like the sample will need; builds the sample in a temporary folder to measure it."""
+        return estimate_postings(self, sample, num_passages, ram_bytes)
 
-    def _write_postings(
-        self, spill: TermSpill, frequencies: NDArray[np.int64], starts: NDArray[np.int64], progress: Progress
-    ) -> None:
-        """One pass over the corpus for every range of terms whose postings fit in the buffer, written in order."""
-        settings, num_postings = self._settings, int(starts[-1])
-        idf = self._idf(frequencies)
-        mean_length = spill.num_terms / spill.num_passages
-        with (self._folder / SCORES_FILE).open("wb") as scores_file, (self._folder / ROWS_FILE).open("wb") as rows_file:
-            for file, dtype in ((scores_file, "<f4"), (rows_file, "<i4")):
-                header = {"descr": dtype, "fortran_order": False, "shape": (num_postings,)}
-                np.lib.format.write_array_header_1_0(file, header)
-            first = 0
-            while first < len(frequencies):
-                limit = starts[first] + self._buffered_postings
-                last = max(first + 1, int(np.searchsorted(starts, limit, side="right")) - 1)
-                size = int(starts[last] - starts[first])
-                scores, rows = np.empty(size, dtype=np.float32), np.empty(size, dtype=np.int32)
-                heads = starts[first:last] - starts[first]
-                for row, terms, ends in spill.blocks():
-                    score_postings(
-                        terms,
-                        ends,
-                        row,
-                        first,
-                        heads,
-                        idf,
-                        settings.k1,
-                        settings.b,
-                        mean_length,
-                        SATURATION[settings.method],
-                        scores,
-                        rows,
-                    )
-                    share = (row + len(ends)) / spill.num_passages
-                    progress("scoring postings", int(starts[first]) + round(size * share), num_postings)
-                scores.tofile(scores_file)
-                rows.tofile(rows_file)
-                first = last
+    def _scoring(self) -> Scoring:
+        settings = self._settings
+        return Scoring(
+            k1=settings.k1,
+            b=settings.b,
+            saturation=SATURATION[settings.method],
+            inverse_document_frequency=partial(inverse_document_frequency, settings.idf_method or settings.method),
+        )
 
-    def _write_parameters(self) -> None:
+    def _write_parameters(self, work: BuildWork) -> None:
         settings = self._settings
         parameters = {
             "k1": settings.k1,
@@ -161,11 +138,11 @@ class BM25sBuilder:
             "idf_method": settings.idf_method or settings.method,
             "dtype": "float32",
             "int_dtype": "int32",
-            "num_docs": self._spill.num_passages,
+            "num_docs": work.num_passages,
             "version": bm25s.__version__,
             "backend": "numba",
         }
-        (self._folder / PARAMETERS_FILE).write_text(json.dumps(parameters, indent=2) + "\n", encoding="utf-8")
+        (work.folder / PARAMETERS_FILE).write_text(json.dumps(parameters, indent=2) + "\n", encoding="utf-8")
 
 
 class BM25sSearcher:

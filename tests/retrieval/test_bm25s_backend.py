@@ -8,8 +8,10 @@ import Stemmer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from retrieval.build.work import BuildWork, Marks
 from retrieval.corpus import read_corpus
 from retrieval.index import Index, build_index, open_index
+from retrieval.searcher import Shard
 from retrieval.sparse.bm25s_backend import BM25sBuilder, BM25Settings, BM25sSearcher
 from retrieval.sparse.kernels import best_rows
 
@@ -47,7 +49,7 @@ def column(model: bm25s.BM25, term: str) -> dict[int, float]:
     return dict(zip(model.scores["indices"][place].tolist(), model.scores["data"][place].tolist(), strict=True))
 
 
-@pytest.mark.parametrize("buffered_postings", [1 << 20, 100, 1])
+@pytest.mark.parametrize(("buffered_postings", "shard_size"), [(1 << 20, 1000), (1 << 20, 70), (100, 299), (1, 100)])
 @pytest.mark.parametrize(
     "parameters",
     [
@@ -58,13 +60,26 @@ def column(model: bm25s.BM25, term: str) -> dict[int, float]:
     ],
 )
 def test_the_postings_are_bit_for_bit_those_of_bm25s(
-    tmp_path: Path, parameters: dict[str, object], buffered_postings: int
+    tmp_path: Path, parameters: dict[str, object], buffered_postings: int, shard_size: int
 ) -> None:
     texts = texts_of(0)
-    builder = BM25sBuilder(tmp_path, BM25Settings(**parameters), buffered_postings=buffered_postings)
-    for text in texts:
-        builder.add(text)
-    builder.finish(lambda stage, done, total: None)
+    builder = BM25sBuilder(BM25Settings(**parameters), buffered_postings=buffered_postings)
+    shards = [
+        Shard(number=number, first=first, count=len(texts[first : first + shard_size]))
+        for number, first in enumerate(range(0, len(texts), shard_size))
+    ]
+    work = BuildWork(
+        folder=tmp_path,
+        parts=tmp_path,
+        shards=shards,
+        num_passages=len(texts),
+        ram_bytes=None,
+        progress=lambda stage, done, total: None,
+        marks=Marks(tmp_path / "marks"),
+    )
+    for shard in shards:
+        builder.build_part(texts[shard.first : shard.first + shard.count], work.part(shard))
+    builder.merge(work)
     ours = bm25s.BM25.load(tmp_path, mmap=True, load_corpus=False, show_progress=False)
     theirs = reference(texts, **parameters)
     assert set(ours.vocab_dict) == set(theirs.vocab_dict) - {""}

@@ -1,0 +1,68 @@
+"""The retrieval backends by name. A backend's module, and the libraries it needs, are imported when it is named.
+
+>>> backend_named("bm25s").settings().k1
+1.5
+"""
+
+import importlib
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from pydantic import BaseModel
+
+from retrieval.searcher import Backend
+
+BACKENDS: dict[str, str] = {
+    "bm25s": "retrieval.sparse.bm25s_backend:BM25S",
+    "rank_bm25": "retrieval.sparse.rank_bm25_backend:RANK_BM25",
+    "pyserini": "retrieval.sparse.pyserini_backend:PYSERINI",
+}
+"""Every backend as `module:OBJECT`."""
+
+
+def backend_named(name: str) -> Backend:
+    """The backend of this name.
+
+    Raises:
+        ValueError: no such backend, the message lists them; or its libraries are missing, the message names the extra.
+    """
+    if name not in BACKENDS:
+        raise ValueError(f"unknown backend {name!r}; choose one of {', '.join(BACKENDS)}")
+    module, _, attribute = BACKENDS[name].partition(":")
+    backend: Backend = getattr(importlib.import_module(module), attribute)
+    return backend
+
+
+def settings_of(backend: Backend, values: BaseModel | Mapping[str, Any] | None) -> BaseModel:
+    """The settings of a backend, checked; None takes the defaults.
+
+    Raises:
+        ValueError: an unknown setting, a value out of its range, or the settings of another backend.
+    """
+    if isinstance(values, BaseModel):
+        if not isinstance(values, backend.settings):
+            raise ValueError(f"backend {backend.name} takes {backend.settings.__name__}, not {type(values).__name__}")
+        return values
+    known = backend.settings.model_fields
+    if unknown := sorted(set(values or {}) - set(known)):
+        raise ValueError(
+            f"backend {backend.name} has no setting {', '.join(unknown)}; its settings: {', '.join(known)}"
+        )
+    return backend.settings.model_validate(values or {})
+
+
+def library_versions(backend: Backend) -> dict[str, str]:
+    """The installed versions of a backend's libraries.
+
+    Raises:
+        ValueError: one is not installed; the message names the extra that brings it.
+    """
+    versions = {}
+    for name in backend.libraries:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            advice = f"pip install 'waymark[{backend.extra}]'" if backend.extra else f"pip install {name}"
+            raise ValueError(f"backend {backend.name} needs {name}, which is not installed; {advice}") from None
+    return versions

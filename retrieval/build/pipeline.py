@@ -1,0 +1,128 @@
+"""The stages of a build inside its staging folder: passages, parts, merge. Each goes on where an earlier call ended."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from retrieval.build.durable import flush_tree
+from retrieval.build.parts import PartFolder, ShardTexts, remove
+from retrieval.build.processes import build_in_processes
+from retrieval.build.ray_shards import build_on_ray
+from retrieval.build.reading import CorpusPass, ReadCorpus
+from retrieval.build.work import WORK_FOLDER, BuildWork, Marks
+from retrieval.corpus import CorpusReader
+from retrieval.searcher import Backend, IndexBuilder, Progress, Shard
+
+_MERGED = "merge.finished"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crew:
+    """Who builds the parts."""
+
+    workers: int = 1
+    """Processes on this host; 1 builds in this process, while it reads."""
+    ray_address: str | None = None
+    """Address of a Ray cluster that builds them instead."""
+
+    def __post_init__(self) -> None:
+        """Refuse a crew that cannot be.
+
+        Raises:
+            ValueError: less than one worker, or workers and Ray at once.
+        """
+        if self.workers < 1:
+            raise ValueError(f"--workers is {self.workers}; give at least 1, which builds in this process")
+        if self.workers > 1 and self.ray_address is not None:
+            raise ValueError(
+                f"--workers {self.workers} are processes of this host, and --ray-address {self.ray_address} gives the "
+                "shards to a cluster, which has its own; give one of the two"
+            )
+
+
+def run_stages(
+    staging: Path,
+    reader: CorpusReader,
+    backend: Backend,
+    settings: BaseModel,
+    *,
+    shard_size: int,
+    crew: Crew,
+    ram_bytes: int | None,
+    progress: Progress,
+    notice: Callable[[str], None],
+) -> ReadCorpus:
+    """Fill the staging folder with passages and the backend's files; tells what the corpus is.
+
+    Raises:
+        CorpusError: the corpus is empty or has a broken line or a repeated id.
+        ValueError: the backend cannot use the corpus, or `ram_bytes` is too little.
+        OSError: the disk is full, for example.
+    """
+    marks = Marks(staging / WORK_FOLDER / "marks")
+    with PartFolder(staging, marks) as parts:
+        corpus = CorpusPass(reader, staging, shard_size=shard_size, marks=marks, parts=parts, progress=progress)
+        if corpus.was_read_before and marks.get(_MERGED):
+            return corpus.found
+        builder = backend.builder(settings)
+        _build_parts(corpus, parts, builder, backend, settings, crew=crew, progress=progress)
+    if corpus.num_kept:
+        notice(f"{corpus.num_kept} of {len(corpus.found.shards)} shards were there already")
+    work = BuildWork(
+        folder=staging,
+        parts=parts.path,
+        shards=corpus.found.shards,
+        num_passages=corpus.found.num_passages,
+        ram_bytes=ram_bytes,
+        progress=progress,
+        marks=marks,
+    )
+    builder.merge(work)
+    for path in sorted(staging.iterdir()):
+        if not path.name.startswith("."):
+            flush_tree(path)
+    marks.set(_MERGED, True)
+    remove(parts.path)
+    return corpus.found
+
+
+def _build_parts(
+    corpus: CorpusPass,
+    parts: PartFolder,
+    builder: IndexBuilder,
+    backend: Backend,
+    settings: BaseModel,
+    *,
+    crew: Crew,
+    progress: Progress,
+) -> None:
+    values = settings.model_dump(mode="json")
+    done: Iterator[Shard]
+    if crew.ray_address is not None:
+        resources = backend.resources(settings)
+        done = build_on_ray(
+            iter(corpus), parts, backend=backend.name, settings=values, address=crew.ray_address, resources=resources
+        )
+    elif crew.workers > 1:
+        done = build_in_processes(iter(corpus), parts, backend=backend.name, settings=values, workers=crew.workers)
+    else:
+        done = _build_here(iter(corpus), parts, builder)
+    aside = corpus.was_read_before or crew.workers > 1 or crew.ray_address is not None
+    total = corpus.found.num_passages if corpus.was_read_before else None
+    passages = 0
+    for shard in done:
+        passages += shard.count
+        if aside:
+            progress("indexing passages", passages, total)
+    if aside and passages:
+        progress("indexing passages", passages, passages)
+
+
+def _build_here(shards: Iterator[ShardTexts], parts: PartFolder, builder: IndexBuilder) -> Iterator[Shard]:
+    for work in shards:
+        path = parts.begin(work.shard)
+        builder.build_part(work.texts, path)
+        parts.adopt(work, path)
+        yield work.shard

@@ -1,0 +1,59 @@
+"""Whether an unfinished build is gone on with, and what a person is told about it."""
+
+import errno
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from retrieval.build.record import BuildRecord, read_record
+from retrieval.build.work import WORK_FOLDER, Marks
+from retrieval.staging import staging_path
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class Resumption:
+    """Asked by `staged_folder` about what an earlier attempt left, and about this one's remains when it fails.
+
+    A folder is worth keeping where it was begun with the same record and something in it is finished.
+    """
+
+    def __init__(self, record: BuildRecord, *, resume: bool, notice: Callable[[str], None]) -> None:
+        self._record = record
+        self._resume = resume
+        self._notice = notice
+        self._is_first_question = True
+
+    def __call__(self, staging: Path) -> bool:
+        """True if what lies in `staging` should stay."""
+        entering, self._is_first_question = self._is_first_question, False
+        left = read_record(staging)
+        marks = staging / WORK_FOLDER / "marks"
+        if left is None or not marks.is_dir() or len(Marks(marks)) == 0:
+            return False
+        differences = left.differences(self._record)
+        if not entering:
+            return not differences
+        if differences or not self._resume:
+            why = f"its {', '.join(differences)} differ" if differences else "a resume was not wanted"
+            self._notice(f"an unfinished build lay in {staging}; it is cleared away: {why}")
+            return False
+        self._notice(f"going on with the unfinished build in {staging}")
+        return True
+
+
+@contextmanager
+def told_where_it_broke_off(out: Path) -> Iterator[None]:
+    """Turn a full disk into an error that names the build and says that it can go on."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _DISK_FULL:
+            raise
+        staging = staging_path(out)
+        kept = (
+            f"what is finished is kept in {staging}, and the same call goes on"
+            if staging.exists()
+            else "nothing is left of it"
+        )
+        raise OSError(error.errno, f"no room on the disk while building {out} ({error.strerror}); {kept}") from error
