@@ -16,7 +16,7 @@ from typing import Any, Literal, Self, TypeVar
 
 from retrieval.passage import Hit, Passage
 from retrieval.request import check_request
-from retrieval.retriever import OpenRetriever
+from retrieval.retriever import OpenRetriever, corpus_of
 
 Method = Literal["rrf", "weighted"]
 Name = TypeVar("Name", bound=Hashable)
@@ -121,6 +121,7 @@ class HybridRetriever:
         if self._method == "rrf":
             settings["rrf_k"] = self._rrf_k
         made = {
+            "kind": "hybrid",
             "backend": "hybrid",
             "corpus_hash": self._corpus_hash,
             "num_passages": self.num_passages,
@@ -162,6 +163,11 @@ class HybridRetriever:
     def __contains__(self, passage_id: object) -> bool:
         """True if the corpus has a passage with this id."""
         return passage_id in self.parts[0]
+
+    @property
+    def corpus(self) -> Sequence[Passage]:
+        """The passages by row, where an index of the corpus is on this machine; else ValueError."""
+        return corpus_of(self.parts)
 
     def close(self) -> None:
         """Close every part."""

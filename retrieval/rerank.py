@@ -15,7 +15,7 @@ from typing import Any, Self
 from retrieval.hybrid import identity_hash
 from retrieval.passage import Hit, Passage
 from retrieval.request import check_request
-from retrieval.retriever import OpenRetriever
+from retrieval.retriever import OpenRetriever, corpus_of
 
 Scorer = Callable[[Sequence[tuple[str, str]]], Sequence[float]]
 """Takes `(query, passage text)` pairs, gives one number a pair, higher is better. Must be thread-safe."""
@@ -52,6 +52,7 @@ class RerankingRetriever:
         """What decides the answers: the scorer, the depth and the identity of the first stage."""
         first = dict(self.first.identity)
         made = {
+            "kind": "rerank",
             "backend": "rerank",
             "corpus_hash": first.get("corpus_hash"),
             "num_passages": self.num_passages,
@@ -90,6 +91,11 @@ class RerankingRetriever:
     def __contains__(self, passage_id: object) -> bool:
         """True if the corpus has a passage with this id."""
         return passage_id in self.first
+
+    @property
+    def corpus(self) -> Sequence[Passage]:
+        """The passages by row, where an index of the corpus is on this machine; else ValueError."""
+        return corpus_of([self.first])
 
     def close(self) -> None:
         """Close the first stage."""

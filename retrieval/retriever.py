@@ -1,6 +1,7 @@
 """The one interface every retrieval backend implements."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Protocol, Self, runtime_checkable
 
 from retrieval.passage import Hit, Passage
@@ -56,6 +57,19 @@ class OpenRetriever(Retriever, Protocol):
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *_: object) -> None: ...
+
+
+def corpus_of(retrievers: Sequence[Retriever]) -> Sequence[Passage]:
+    """The passages by row, read from disk as they are asked for, of the first retriever that has them on this machine.
+
+    Raises:
+        ValueError: none of them has; a server gives single passages only.
+    """
+    for retriever in retrievers:
+        with suppress(AttributeError, ValueError):  # a combination raises ValueError where none of its parts has it
+            corpus: Sequence[Passage] = retriever.corpus  # type: ignore[attr-defined]
+            return corpus
+    raise ValueError("the corpus is on a server, which gives single passages only; name an index folder for this")
 
 
 class RetrievalError(RuntimeError):
