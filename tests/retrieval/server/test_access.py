@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.retrieval.server.conftest import Running
+from tests.retrieval.server.running import Running
 
 
 def test_a_document_by_id(server: Running) -> None:

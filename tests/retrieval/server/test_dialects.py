@@ -9,8 +9,8 @@ from retrieval.passage import Hit, Passage
 from retrieval.server.dialects import answer_rows, contents_of, parse_retrieve
 from retrieval.server.refusal import Refusal
 from retrieval.server.settings import ServerSettings
-from tests.retrieval.server.conftest import Running, Start
 from tests.retrieval.server.fakes import FakeRetriever
+from tests.retrieval.server.running import Running, Start
 
 FAKE = FakeRetriever()
 

@@ -13,8 +13,8 @@ import pytest
 
 from retrieval.server.app import create_app
 from retrieval.server.settings import ServerSettings
-from tests.retrieval.server.conftest import Running, Start
 from tests.retrieval.server.fakes import FakeRetriever
+from tests.retrieval.server.running import Running, Start
 
 
 @pytest.mark.parametrize(

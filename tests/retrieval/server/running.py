@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
-import pytest
 
 from retrieval.server.app import create_app
 from retrieval.server.process import ServingProcess, address_of, listening_socket
@@ -37,22 +36,9 @@ class Running:
 Start = Callable[..., Running]
 
 
-@pytest.fixture
-def start() -> Iterator[Start]:
-    """`start(retriever, **settings)` gives a server that answers; all are stopped after the test."""
-    with _servers() as start_one:
-        yield start_one
-
-
-@pytest.fixture(scope="package")
-def server() -> Iterator[Running]:
-    """A server with default settings, for tests that only ask it."""
-    with _servers() as start_one:
-        yield start_one()
-
-
 @contextmanager
-def _servers() -> Iterator[Start]:
+def servers() -> Iterator[Start]:
+    """`start(retriever, **settings)`, which gives a server that answers; all are stopped at the end."""
     running: list[Running] = []
 
     def start_one(retriever: Any = None, **settings: Any) -> Running:

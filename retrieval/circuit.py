@@ -1,0 +1,78 @@
+"""A circuit breaker: after some failures in a row it stops asking for a while, so that a server that is down costs its
+callers nothing and is not hammered when it comes back.
+"""
+
+import time
+from collections.abc import Callable
+
+from retrieval.retriever import RetrievalError
+
+
+class CircuitOpen(RetrievalError):
+    """Too many calls failed in a row; none is made until the pause is over."""
+
+
+class CircuitBreaker:
+    """Closed: calls go through. Open, after `failures` failed calls in a row: none does for `pause_s` seconds. Then one
+    is let through to try: if it succeeds the circuit closes, if it fails it stays open for another pause.
+
+    Args:
+        name: of what is called, for the message.
+        failures: failed calls in a row that open it; 0 never does.
+        pause_s: how long it stays open, in seconds.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self, name: str, *, failures: int = 5, pause_s: float = 10.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        if failures < 0 or pause_s < 0:
+            raise ValueError(f"failures is {failures} and pause_s is {pause_s}; both must be at least 0")
+        self._name = name
+        self._failures = failures
+        self._pause_s = pause_s
+        self._clock = clock
+        self._failed = 0
+        self._last_error = ""
+        self._opened_at: float | None = None
+        self._trying = False
+
+    @property
+    def is_open(self) -> bool:
+        """True if calls are refused, apart from one that tries after the pause."""
+        return self._opened_at is not None
+
+    def enter(self) -> None:
+        """Ask to make a call; `succeeded`, `failed` or `abandoned` must follow.
+
+        Raises:
+            CircuitOpen: not now.
+        """
+        if self._opened_at is None:
+            return
+        left_s = self._opened_at + self._pause_s - self._clock()
+        if left_s > 0 or self._trying:
+            when = f"the next attempt is in {left_s:.1f} s" if left_s > 0 else "one call is trying it now"
+            raise CircuitOpen(
+                f"{self._name} failed {self._failed} times in a row, so it is not asked; {when}. "
+                f"The last error was: {self._last_error}"
+            )
+        self._trying = True
+
+    def succeeded(self) -> None:
+        """The call was answered."""
+        self._failed = 0
+        self._opened_at = None
+        self._trying = False
+
+    def failed(self, error: BaseException) -> None:
+        """The call failed for good."""
+        self._failed += 1
+        self._last_error = str(error)[:500]
+        if self._trying or (self._failures and self._failed >= self._failures):
+            self._opened_at = self._clock()
+        self._trying = False
+
+    def abandoned(self) -> None:
+        """The caller gave up, which says nothing about what it called."""
+        self._trying = False

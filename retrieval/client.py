@@ -1,0 +1,175 @@
+"""A retrieval server as a `Retriever`: what takes an index takes a server, by config.
+
+>>> with HttpRetriever("http://127.0.0.1:8000") as retriever:                                   # doctest: +SKIP
+...     [hit.passage.title for hit in retriever.search(["who painted the ceiling"], k=3)[0]]
+
+The work is done by an `AsyncHttpRetriever` on an event loop of its own; coroutines use that one directly, or share this
+one through a `MicroBatcher`, which makes one request of the queries that wait.
+"""
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from retrieval.async_client import AsyncHttpRetriever
+from retrieval.circuit import CircuitOpen
+from retrieval.passage import Hit, Passage
+from retrieval.query_cache import CacheStats, DiskCache, MemoryCache, QueryCache
+
+__all__ = ["AsyncHttpRetriever", "CircuitOpen", "HttpRetriever", "query_cache"]
+
+Result = TypeVar("Result")
+
+
+def query_cache(
+    *, queries: int = 0, folder: str | Path | None = None, folder_bytes: int = 1 << 30
+) -> MemoryCache | DiskCache | None:
+    """The cache that these settings ask for: on disk where there is a folder, in memory for `queries` > 0, or none.
+
+    Raises:
+        ValueError: a negative number, or both a folder and a number of queries.
+    """
+    if queries < 0:
+        raise ValueError(f"cache_queries is {queries}; give 0 for no cache, or how many queries to keep")
+    if folder is not None and queries:
+        raise ValueError("both cache_queries and cache_folder are given; a cache is in memory or on disk, name one")
+    if folder is not None:
+        return DiskCache(folder, max_bytes=folder_bytes)
+    return MemoryCache(queries) if queries else None
+
+
+class HttpRetriever:
+    """Searches a retrieval server; blocking, thread-safe, a context manager.
+
+    Args:
+        url: of the server, `http://host:port`.
+        cache_queries: how many queries' hits to keep in memory; 0 keeps none.
+        cache_folder: a folder to keep them in instead, shared by processes and runs.
+        cache_bytes: about how large the folder may grow.
+        options: of `AsyncHttpRetriever`: timeout_s, attempt_timeout_s, retries, backoff_s, token, max_connections,
+            max_queries, breaker_failures, breaker_pause_s ...
+
+    Raises:
+        ValueError: a URL or setting that makes no sense. The server is not asked before it is needed.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        cache_queries: int = 0,
+        cache_folder: str | Path | None = None,
+        cache_bytes: int = 1 << 30,
+        **options: Any,
+    ) -> None:
+        cache: QueryCache | None = query_cache(queries=cache_queries, folder=cache_folder, folder_bytes=cache_bytes)
+        self._client = AsyncHttpRetriever(url, cache=cache, **options)
+        self._health: dict[str, Any] | None = None
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    @property
+    def url(self) -> str:
+        """Of the server."""
+        return self._client.url
+
+    @property
+    def num_passages(self) -> int:
+        """Number of passages in the server's corpus.
+
+        Raises:
+            RetrievalError: the server does not answer, or does not say.
+        """
+        return int(self._known_health()["num_passages"])
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What decides the answers: the identity of what is served, as in process.
+
+        Raises:
+            RetrievalError: the server does not answer, or does not say.
+        """
+        health = self._known_health()
+        given = health.get("identity")
+        kept = dict(given) if isinstance(given, dict) and given else {"backend": "http", "url": self.url}
+        return {"index_hash": health.get("index_hash"), "corpus_hash": health.get("corpus_hash")} | kept
+
+    @property
+    def cache_stats(self) -> CacheStats:
+        """How many queries the cache answered."""
+        return self._client.cache_stats
+
+    def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
+        """The best `k` hits of every query, best first, as the server's retriever gives them.
+
+        Raises:
+            ValueError: `k` < 1 or more than the server allows, an empty query, or another request that it refuses.
+            CircuitOpen: too many calls failed in a row.
+            RetrievalError: no answer within the deadline and retries.
+        """
+        return self._run(self._client.search_many(queries, k))
+
+    def get(self, passage_id: str) -> Passage:
+        """The passage with this id.
+
+        Raises:
+            KeyError: no such passage.
+            RetrievalError: as `search`.
+        """
+        return self._run(self._client.get(passage_id))
+
+    def __contains__(self, passage_id: object) -> bool:
+        if not isinstance(passage_id, str):
+            return False
+        try:
+            self.get(passage_id)
+        except KeyError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Close the connections and the cache."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            loop, thread = self._loop, self._thread
+        if loop is None or thread is None:
+            asyncio.run(self._client.aclose())
+            return
+        asyncio.run_coroutine_threadsafe(self._client.aclose(), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+    def __enter__(self) -> "HttpRetriever":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _known_health(self) -> dict[str, Any]:
+        if self._health is None:
+            self._health = self._run(self._client.health())
+        return self._health
+
+    def _run(self, work: Coroutine[Any, Any, Result]) -> Result:
+        with self._lock:
+            if self._closed:
+                work.close()
+                raise RuntimeError("the retriever is closed; open a new one")
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(target=self._loop.run_forever, daemon=True, name="retrieval-client")
+                self._thread.start()
+            loop = self._loop
+        asked = asyncio.run_coroutine_threadsafe(work, loop)
+        try:
+            return asked.result()
+        except BaseException:  # Ctrl-C included: nobody waits for the answer any more
+            asked.cancel()
+            raise

@@ -1,0 +1,67 @@
+"""What a client of a retrieval server can refuse before it asks, and where it asks."""
+
+from collections.abc import Sequence
+from ipaddress import ip_address
+from numbers import Integral
+
+import httpx
+
+
+def is_loopback(url: str) -> bool:
+    """True if the URL's host is this machine."""
+    host = httpx.URL(url).host
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def checked_url(url: str) -> str:
+    """The address of a server without the path that its users often add.
+
+    Raises:
+        ValueError: no URL, or none of a server.
+    """
+    try:
+        parsed = httpx.URL(url)
+    except (httpx.InvalidURL, TypeError) as error:
+        raise ValueError(f"{url!r} is not a URL ({error}); write http://host:port") from None
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise ValueError(f"{url!r} is not the URL of a server; write http://host:port")
+    return url.rstrip("/").removesuffix("/retrieve")
+
+
+def check_search(queries: Sequence[str], k: int) -> None:
+    """Refuse what needs no server to refuse it; the rest is the server's.
+
+    Raises:
+        ValueError: as `check_request` in process.
+    """
+    if isinstance(queries, str):
+        raise ValueError(f"queries is the single string {queries!r}; give a list of strings, [{queries!r}]")
+    if not isinstance(k, Integral) or isinstance(k, bool) or k < 1:
+        raise ValueError(f"k is {k!r}; ask for a whole number of hits, at least 1")
+    for i, query in enumerate(queries):
+        if not isinstance(query, str):
+            raise ValueError(f"query {i} is a {type(query).__name__}; every query must be a string")
+        if not query or query.isspace():
+            raise ValueError(f"query {i} is empty; a query needs at least one word")
+        if not is_text(query):
+            raise ValueError(f"query {i} holds half a surrogate pair, which is no character; drop it")
+
+
+def is_text(text: str) -> bool:
+    """True if it can be sent: it holds no half of a surrogate pair."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def retry_after_s(text: str | None) -> float:
+    """The seconds of a Retry-After; 0 for a date or nonsense."""
+    try:
+        return max(0.0, float(text or 0))
+    except ValueError:
+        return 0.0
