@@ -12,6 +12,11 @@ import Stemmer
 from pydantic import BaseModel, ConfigDict
 
 _WORDS = re.compile(r"(?u)\b\w\w+\b").findall
+_ASCII_WORDS = bytes(
+    ord(chr(code).lower()) if code < 128 and (chr(code).isalnum() or chr(code) == "_") else ord(" ")
+    for code in range(256)
+)
+"""Every byte to its lower case where it is part of a word, to a space where it is not."""
 _MAX_CACHED_WORDS = 2_000_000
 
 # Equal to bm25s's `STOPWORDS_EN` (a test compares them); written out so that an index does not change with a library.
@@ -50,6 +55,13 @@ class Analyzer:
     @staticmethod
     def words(text: str) -> list[str]:
         """The lower-case words of a text, stopwords included."""
+        return _WORDS(text.lower())
+
+    @staticmethod
+    def pieces(text: str) -> list[str]:
+        """The words of a text, and perhaps words of one letter between them: twice as fast as `words` in ASCII."""
+        if text.isascii():
+            return text.encode("ascii").translate(_ASCII_WORDS).decode("ascii").split()
         return _WORDS(text.lower())
 
     def term(self, word: str) -> str | None:

@@ -20,6 +20,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from retrieval.backends import BACKENDS, backend_named, library_versions, settings_of
+from retrieval.build.forecast import BuildForecast, crew_within, forecast
 from retrieval.build.limits import checked_shard_size, ram_bound
 from retrieval.build.pipeline import Crew, run_stages
 from retrieval.build.record import BuildRecord
@@ -40,7 +41,7 @@ from retrieval.request import check_request
 from retrieval.searcher import Progress, RowSearcher
 from retrieval.staging import staged_folder
 
-__all__ = ["BACKENDS", "Index", "backend_named", "build_index", "open_index"]
+__all__ = ["BACKENDS", "Index", "backend_named", "build_index", "forecast_index", "open_index"]
 
 _log = logging.getLogger(__name__)
 
@@ -170,7 +171,11 @@ def build_index(
     say = notice or _log.info
     out = Path(out)
     _refuse_existing(out, overwrite)
-    shard_size = checked_shard_size(shard_size or kind.builder(values).shard_size())
+    if ram_bytes is not None:
+        crew, restriction = crew_within(crew, reader, kind, values, ram_bytes)
+        if restriction:
+            say(restriction)
+    shard_size = checked_shard_size(kind.builder(values).shard_size() if shard_size is None else shard_size)
     record = BuildRecord(
         format_version=FORMAT_VERSION,
         backend=backend,
@@ -214,6 +219,30 @@ def build_index(
         manifest.write(folder)
     shutil.rmtree(out / WORK_FOLDER, ignore_errors=True)
     return manifest
+
+
+def forecast_index(
+    corpus_path: str | Path,
+    out: str | Path,
+    *,
+    backend: str = "bm25s",
+    settings: BaseModel | Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    workers: int = 1,
+    ray_address: str | None = None,
+    ram_gb: float | None = None,
+) -> BuildForecast:
+    """What `build_index` with these arguments will need of memory, disk and time, measured on the head of the corpus.
+
+    Raises:
+        As `build_index` does before it writes anything.
+    """
+    kind = backend_named(backend)
+    values = settings_of(kind, settings)
+    library_versions(kind)
+    _refuse_existing(Path(out), overwrite)
+    crew = Crew(workers=workers, ray_address=ray_address)
+    return forecast(CorpusReader(corpus_path), Path(out), kind, values, crew=crew, ram_bytes=ram_bound(ram_gb))
 
 
 def open_index(path: str | Path, *, verify: bool = True) -> Index:

@@ -82,17 +82,26 @@ def read_manifest(folder: Path) -> Manifest:
         raise FileNotFoundError(
             f"{folder} holds no finished index ({reason}); build one with `waymark build-index CORPUS --out DIR`"
         )
+    content = path.read_bytes()
+    _check_version(path, content)
     try:
-        manifest = Manifest.model_validate_json(path.read_bytes())
+        manifest = Manifest.model_validate_json(content)
     except ValidationError as error:
         raise IndexCorruptError(f"{path} is not an index manifest ({error.errors()[0]['msg']}); {_AGAIN}") from None
-    if manifest.format_version != FORMAT_VERSION:
-        raise IndexCorruptError(
-            f"{path} is of format version {manifest.format_version}, this code reads {FORMAT_VERSION}; {_AGAIN}"
-        )
     if manifest.index_hash != manifest.content_hash():
         raise IndexCorruptError(f"{path} was changed after the build: its index_hash does not match; {_AGAIN}")
     return manifest
+
+
+def _check_version(path: Path, content: bytes) -> None:
+    """Refuse another version before anything else is said: its manifest may have other fields."""
+    try:
+        fields = json.loads(content)
+    except ValueError:
+        return
+    found = fields.get("format_version", FORMAT_VERSION) if isinstance(fields, dict) else FORMAT_VERSION
+    if found != FORMAT_VERSION:
+        raise IndexCorruptError(f"{path} is of format version {found}, this code reads {FORMAT_VERSION}; {_AGAIN}")
 
 
 def verify_files(folder: Path, manifest: Manifest) -> None:
@@ -103,6 +112,8 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
     """
     for name, expected in manifest.files.items():
         path = folder / name
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise IndexCorruptError(f"{folder / MANIFEST_FILE} names a file outside the index, {name}; {_AGAIN}")
         if not path.is_file():
             raise IndexCorruptError(f"{path} is missing from the index; {_AGAIN}")
         found = file_checksum(path)

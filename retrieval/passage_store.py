@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from retrieval.build.durable import write_array
 from retrieval.id_ledger import id_hash
+from retrieval.manifest import IndexCorruptError
 from retrieval.passage import Passage
 
 PASSAGES_FILE = "passages.jsonl"
@@ -105,6 +106,12 @@ class PassageStore:
         self._rows = _mapped(folder / ID_ROWS_FILE)
         with (folder / PASSAGES_FILE).open("rb") as file:
             self._lines = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        if len(self._lines) != int(self._offsets[-1]) or not len(self) == len(self._hashes) == len(self._rows):
+            self._lines.close()
+            raise IndexCorruptError(
+                f"the passages in {folder} are not whole: {PASSAGES_FILE} and the arrays beside it differ in length; "
+                "build the index again"
+            )
         self.passage = lru_cache(maxsize=_CACHED_PASSAGES)(self._read)
 
     def __len__(self) -> int:
@@ -147,4 +154,7 @@ class PassageStore:
 
 
 def _mapped(path: Path) -> NDArray[np.generic]:
-    return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    try:
+        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    except (ValueError, EOFError) as error:
+        raise IndexCorruptError(f"{path} is cut off or is no array ({error}); build the index again") from None

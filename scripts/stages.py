@@ -1,5 +1,7 @@
-"""A progress bar with counts for work that goes through named stages, on standard error."""
+"""A progress bar with counts, rate and time left for work that goes through named stages, on standard error."""
 
+import math
+from datetime import timedelta
 from types import TracebackType
 
 from rich.console import Console
@@ -7,11 +9,37 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
+from rich.text import Text
+
+
+class RateColumn(ProgressColumn):
+    """Units a second since the stage began. rich's own rate starts over whenever an estimated total changes."""
+
+    def render(self, task: Task) -> Text:
+        """The rate of one stage, or nothing where it is not known yet."""
+        speed = _rate(task)
+        return Text(f"{speed:,.0f}/s" if speed else "", style="progress.data.speed", justify="right")
+
+
+class TimeLeftColumn(ProgressColumn):
+    """Time left at the rate so far."""
+
+    def render(self, task: Task) -> Text:
+        """Hours, minutes and seconds, or dashes where there is no total or no rate."""
+        speed, left = _rate(task), task.remaining
+        known = "-:--:--" if left is None or not speed else str(timedelta(seconds=math.ceil(max(left, 0) / speed)))
+        return Text(known, style="progress.remaining")
+
+
+def _rate(task: Task) -> float:
+    elapsed = task.finished_time if task.finished else task.elapsed
+    return task.completed / elapsed if elapsed else 0.0
 
 
 class StageBar:
@@ -22,8 +50,9 @@ class StageBar:
             TextColumn("{task.description:<18}"),
             BarColumn(),
             MofNCompleteColumn(),
+            RateColumn(),
             TimeElapsedColumn(),
-            TimeRemainingColumn(),
+            TimeLeftColumn(),
             console=Console(stderr=True),
         )
         self._tasks: dict[str, TaskID] = {}
@@ -33,6 +62,10 @@ class StageBar:
         if stage not in self._tasks:
             self._tasks[stage] = self._progress.add_task(stage, total=total)
         self._progress.update(self._tasks[stage], completed=done, total=total)
+
+    def say(self, line: str) -> None:
+        """Print a line above the bars."""
+        self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def __enter__(self) -> "StageBar":
         self._progress.start()

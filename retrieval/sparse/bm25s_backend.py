@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from retrieval.analyzer import Analyzer, AnalyzerSettings
 from retrieval.build.work import BuildWork
+from retrieval.manifest import IndexCorruptError
 from retrieval.passage import Passage
 from retrieval.searcher import Backend, Estimate
 from retrieval.sparse.kernels import SATURATION, best_rows
@@ -149,10 +150,15 @@ class BM25sSearcher:
     """Searches the memory-mapped arrays. Thread-safe, and releases the GIL while it adds up."""
 
     def __init__(self, folder: Path, settings: BM25Settings) -> None:
-        self.bm25 = bm25s.BM25.load(folder, mmap=True, load_corpus=False, show_progress=False)
+        try:
+            self.bm25 = bm25s.BM25.load(folder, mmap=True, load_corpus=False, show_progress=False)
+        except (ValueError, KeyError, EOFError) as error:
+            raise IndexCorruptError(f"the arrays in {folder} are not whole ({error}); build the index again") from None
         self._scores = np.asarray(self.bm25.scores["data"])
         self._rows = np.asarray(self.bm25.scores["indices"])
         self._starts = np.asarray(self.bm25.scores["indptr"])
+        if not int(self._starts[-1]) == len(self._scores) == len(self._rows):
+            raise IndexCorruptError(f"the arrays in {folder} differ in length; build the index again")
         self._num_rows: int = self.bm25.scores["num_docs"]
         self._vocabulary = Vocabulary(Analyzer(settings.analyzer), self.bm25.vocab_dict)
         self.top_rows([""], 1)  # compile now, or read the compiled loop from numba's cache, not in the first search

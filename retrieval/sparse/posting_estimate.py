@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from retrieval.build.memory import resident_bytes
 from retrieval.build.work import BuildWork, Marks
 from retrieval.searcher import Estimate, Shard
-from retrieval.sparse.posting_merge import DEFAULT_BUFFERED_POSTINGS, POSTING_BYTES
+from retrieval.sparse.posting_merge import DEFAULT_BUFFERED_POSTINGS, LEAST_BUFFERED_POSTINGS, POSTING_BYTES
 from retrieval.sparse.posting_part import read_terms
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def estimate_postings(
     shard_bytes = text_bytes + 6 * part_bytes * shard / len(sample)
     words = min(_MOST_CACHED_WORDS, 1.5 * terms) * _CACHED_WORD_BYTES
     fixed = words + terms * (_VOCABULARY_BYTES + _ARRAY_BYTES)
-    buffer = min(postings, DEFAULT_BUFFERED_POSTINGS) * POSTING_BYTES
+    buffer = min(postings, _buffered(ram_bytes, fixed)) * POSTING_BYTES
     ram = max(words + shard_bytes, fixed + buffer)
     return Estimate(
         ram_bytes=round(ram),
@@ -64,6 +65,12 @@ def estimate_postings(
         merge_seconds=merge_seconds * scale,
         details={"postings": f"{postings:,.0f}", "terms": f"{terms:,.0f} (grow with passages^{growth:.2f})"},
     )
+
+
+def _buffered(ram_bytes: int | None, fixed: float) -> float:
+    if ram_bytes is None:
+        return DEFAULT_BUFFERED_POSTINGS
+    return max(LEAST_BUFFERED_POSTINGS, (ram_bytes - resident_bytes() - fixed) / POSTING_BYTES)
 
 
 def _measured_part(builder: "IndexBuilder", folder: Path, name: str, texts: Sequence[str]) -> tuple[int, int, float]:

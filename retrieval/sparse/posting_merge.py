@@ -25,7 +25,7 @@ POSTING_BYTES = 8
 DEFAULT_BUFFERED_POSTINGS = 32 << 20
 """Scored postings held at once where no bound is given: 256 MiB."""
 
-_LEAST_BUFFERED_POSTINGS = 1 << 20
+LEAST_BUFFERED_POSTINGS = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +148,7 @@ def buffered_postings(work: BuildWork, num_postings: int, default: int) -> int:
         return default
     release_freed()
     largest_part = max(work.part(shard).stat().st_size for shard in work.shards)
-    least = min(num_postings, _LEAST_BUFFERED_POSTINGS)
+    least = min(num_postings, LEAST_BUFFERED_POSTINGS)
     room = work.ram_bytes - resident_bytes() - 2 * largest_part
     if room < least * POSTING_BYTES:
         needed = work.ram_bytes - room + least * POSTING_BYTES

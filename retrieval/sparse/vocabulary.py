@@ -22,12 +22,11 @@ class WordNumbers(dict[str, int]):
     def __init__(self, analyzer: Analyzer) -> None:
         super().__init__()
         self._analyzer = analyzer
-        self._words_of = analyzer.words
         self._number_of_term: dict[str, int] = {}
         self.terms: list[str] = []
 
     def __missing__(self, word: str) -> int:
-        term = self._analyzer.derive(word)
+        term = self._analyzer.derive(word) if len(word) > 1 else None
         if term is None:
             number = _NOT_A_TERM
         else:
@@ -40,9 +39,9 @@ class WordNumbers(dict[str, int]):
     def cut(self, texts: Iterable[str]) -> "tuple[array[int], array[int]]":
         """The words of texts as numbers, one text after the other, and where in them each text ends."""
         numbers, ends = array("i"), array("q")
-        words_of, number = self._words_of, self.__getitem__
+        pieces_of, number = self._analyzer.pieces, self.__getitem__
         for text in texts:
-            numbers.extend(map(number, words_of(text)))
+            numbers.extend(map(number, pieces_of(text)))
             ends.append(len(numbers))
         return numbers, ends
 

@@ -1,0 +1,158 @@
+"""What a build will need, before it is begun: the head of the corpus is built in a temporary folder, and scaled.
+
+Exact where the corpus is no longer than the sample. Time is that of this machine as busy as it is now.
+"""
+
+import hashlib
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from retrieval.build.memory import GB, resident_bytes
+from retrieval.build.pipeline import Crew
+from retrieval.build.reading import MAX_SHARD_CHARACTERS
+from retrieval.corpus import CorpusReader
+from retrieval.passage_store import PassageWriter, passage_files
+from retrieval.searcher import Backend
+
+SAMPLE_PASSAGES = 20_000
+"""Passages of the sample, fewer where they are long."""
+
+_FEW_PASSAGES = 2_000
+_SAMPLE_CHARACTERS = MAX_SHARD_CHARACTERS // 4
+_PASSAGE_BYTES_IN_MEMORY = 48
+"""Offset, id hash and its row, and the ledger of ids, at their largest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildForecast:
+    """What a build will need. Bytes and seconds; memory includes the interpreter and all workers."""
+
+    num_passages: int
+    """Passages of the corpus: counted where `sampled` are all, else estimated from the share of the file they take."""
+    sampled: int
+    """Passages that were read for it."""
+    ram_bytes: int
+    """Peak memory of the build, workers included."""
+    disk_bytes: int
+    """Size of the index."""
+    peak_disk_bytes: int
+    """The most that lies on the disk at once while it is built."""
+    free_disk_bytes: int
+    """Free on the disk now, where the index is to be."""
+    seconds: float
+    """Wall time with these workers; on a cluster, of this host alone."""
+    details: Mapping[str, str]
+    """What the backend says beside, by label."""
+
+    @property
+    def fits_the_disk(self) -> bool:
+        """True if the build's peak is below what is free."""
+        return self.peak_disk_bytes <= self.free_disk_bytes
+
+
+def forecast(
+    reader: CorpusReader,
+    out: Path,
+    backend: Backend,
+    settings: BaseModel,
+    *,
+    crew: Crew,
+    ram_bytes: int | None,
+    sample_passages: int = SAMPLE_PASSAGES,
+) -> BuildForecast:
+    """Measure the head of a corpus and scale it to the whole; writes to a temporary folder only.
+
+    Raises:
+        CorpusError: the head is empty or has a broken line or a repeated id.
+        ValueError: the backend cannot build with these settings.
+    """
+    texts, num_passages, passages_bytes, reading_seconds = _measured_head(reader, sample_passages)
+    base = resident_bytes()
+    needs = backend.builder(settings).estimate(texts, num_passages, ram_bytes)
+    worker_ram = needs.worker_ram_bytes or needs.ram_bytes
+    helpers = crew.workers if crew.workers > 1 else 0
+    reading = reading_seconds * num_passages / len(texts)
+    shards = needs.shard_seconds / crew.workers
+    disk = passages_bytes + needs.disk_bytes
+    return BuildForecast(
+        num_passages=num_passages,
+        sampled=len(texts),
+        ram_bytes=base + num_passages * _PASSAGE_BYTES_IN_MEMORY + needs.ram_bytes + helpers * (base + worker_ram),
+        disk_bytes=disk,
+        peak_disk_bytes=passages_bytes + max(needs.peak_disk_bytes, needs.disk_bytes),
+        free_disk_bytes=_free_bytes(out),
+        seconds=(max(reading, shards) if helpers else reading + shards) + needs.merge_seconds + disk / _checksum_rate(),
+        details=needs.details,
+    )
+
+
+def crew_within(
+    crew: Crew, reader: CorpusReader, backend: Backend, settings: BaseModel, ram_bytes: int
+) -> tuple[Crew, str | None]:
+    """The crew, or as much of it as `ram_bytes` has room for beside this process, and then a line that says so.
+
+    Raises:
+        ValueError: not even this process fits.
+    """
+    base = resident_bytes()
+    if base >= ram_bytes:
+        raise ValueError(
+            f"--ram-gb {ram_bytes / GB:g} is less than the {base / GB:.2f} that this process holds before it builds "
+            "anything; give more"
+        )
+    if crew.workers == 1:
+        return crew, None
+    texts, num_passages, _, _ = _measured_head(reader, _FEW_PASSAGES)
+    needs = backend.builder(settings).estimate(texts, num_passages, ram_bytes)
+    each = base + (needs.worker_ram_bytes or needs.ram_bytes)
+    room = ram_bytes - resident_bytes() - num_passages * _PASSAGE_BYTES_IN_MEMORY - needs.worker_ram_bytes
+    fitting = max(1, min(crew.workers, int(room // each)))
+    if fitting == crew.workers:
+        return crew, None
+    return replace(crew, workers=fitting), (
+        f"--ram-gb {ram_bytes / GB:g} has room for {fitting} of {crew.workers} workers, about {each / GB:.2f} each"
+    )
+
+
+def _measured_head(reader: CorpusReader, sample_passages: int) -> tuple[list[str], int, int, float]:
+    """Texts of the sample, passages of the corpus, bytes of all passages on disk, and seconds to read the sample."""
+    texts: list[str] = []
+    characters = 0
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as scratch, PassageWriter(Path(scratch)) as writer:
+        passages = reader.hashed()
+        for passage, hashed in islice(passages, sample_passages):
+            writer.add(passage, hashed)
+            texts.append(passage.contents)
+            characters += len(texts[-1])
+            if characters >= _SAMPLE_CHARACTERS:
+                break
+        seconds = time.perf_counter() - started
+        share = reader.share_read
+        is_all = next(passages, None) is None
+        writer.finish()
+        written = sum(path.stat().st_size for path in passage_files(Path(scratch)))
+    num_passages = len(texts) if is_all else max(len(texts) + 1, round(len(texts) / max(share, 1e-9)))
+    return texts, num_passages, round(written * num_passages / len(texts)), seconds
+
+
+def _free_bytes(out: Path) -> int:
+    folder = out.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def _checksum_rate() -> float:
+    """Bytes a second that the checksum takes."""
+    content = bytes(8 << 20)
+    started = time.perf_counter()
+    hashlib.sha256(content).digest()
+    return len(content) / max(time.perf_counter() - started, 1e-9)
