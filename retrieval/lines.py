@@ -76,20 +76,30 @@ class NumberedLines:
         return self._raw.tell() if self._raw is not None and not self._raw.closed else 0
 
     def __iter__(self) -> Iterator[tuple[int, str]]:
+        for number, line in self.raw():
+            text = self.decoded(number, line)
+            if text and not text.isspace():
+                yield number, text
+
+    def decoded(self, number: int, line: bytes) -> str:
+        """The text of a line that `raw` gave.
+
+        Raises:
+            CorpusError: it is not UTF-8.
+        """
+        try:
+            return line.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise CorpusError(self._path, number, f"not UTF-8 ({error.reason}); convert the file to UTF-8") from None
+
+    def raw(self) -> Iterator[tuple[int, bytes]]:
+        """Every line with its number, blank ones too, unpacked but not decoded."""
         number = 0
         with self._path.open("rb") as raw:
             self._raw = raw
             try:
                 for number, line in enumerate(self._unpacked(raw), start=1):
-                    if number == 1:
-                        line = line.removeprefix(b"\xef\xbb\xbf")
-                    text = line.decode("utf-8")
-                    if text and not text.isspace():
-                        yield number, text
-            except UnicodeDecodeError as error:
-                raise CorpusError(
-                    self._path, number, f"not UTF-8 ({error.reason}); convert the file to UTF-8"
-                ) from None
+                    yield number, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
             except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, zstandard.ZstdError) as error:
                 raise CorpusError(
                     self._path,
