@@ -5,7 +5,6 @@ answers of earlier hops filled in: the most that an agent can gain by searching 
 that are not in the corpus count as not found.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,11 +14,9 @@ from numpy.typing import NDArray
 
 from envs.policies.expert import fill_references
 from envs.question import Question
+from evaluation.ranking_measures import CUTOFF, ranking_measures
 from evaluation.significance import Interval, bootstrap_interval
 from retrieval.retriever import Retriever
-
-CUTOFF = 10
-"""The depth of nDCG and MRR."""
 
 FIELDS: dict[str, Callable[[Question], str | None]] = {
     "selection": lambda question: question.selection,
@@ -49,21 +46,6 @@ class RetrievalQuality:
     question_ids: tuple[str, ...]
     per_question: dict[str, NDArray[np.float64]]
     summary: dict[str, Any]
-
-
-def ndcg(ranked: Sequence[str], gold: set[str], cutoff: int = CUTOFF) -> float:
-    """Normalised discounted cumulative gain of one ranking, binary relevance, 0 to 1 (Järvelin and Kekäläinen, 2002).
-
-    A gold passage at rank r (from 1) gains 1 / log2(r + 1); the sum is divided by that of the best possible ranking.
-    """
-    gain = sum(1 / math.log2(rank + 1) for rank, name in enumerate(ranked[:cutoff], start=1) if name in gold)
-    best = sum(1 / math.log2(rank + 1) for rank in range(1, min(len(gold), cutoff) + 1))
-    return gain / best if gold else 0.0
-
-
-def reciprocal_rank(ranked: Sequence[str], gold: set[str], cutoff: int = CUTOFF) -> float:
-    """1 / rank of the first gold passage among the first `cutoff`, 0 if there is none."""
-    return next((1 / rank for rank, name in enumerate(ranked[:cutoff], start=1) if name in gold), 0.0)
 
 
 def select_questions(questions: Sequence[Question], where: Mapping[str, str]) -> list[Question]:
@@ -103,7 +85,7 @@ def evaluate_index(
       hop's support is among the first K hits of its own search;
     - `recall_mean@K`: share of a question's supports (stepwise: hops) that are found, averaged over questions;
     - `hop_recall@K` (stepwise): share of all hops that are found, each hop counting once;
-    - `ndcg@10`, `mrr@10`, stepwise averaged over a question's hops first.
+    - `ndcg@10`, `mrr@10` by pytrec_eval, stepwise averaged over a question's hops first.
 
     Raises:
         ValueError: a K below 1 or larger than the corpus, or no annotated question.
@@ -123,13 +105,10 @@ def evaluate_index(
     rankings = _rankings(retriever, queries, depth, progress)
     sizes = np.asarray([len(asked) for _, asked in annotated])
     # One row a search, in order; the searches of a question stand together, `sizes` of them.
-    figures = np.asarray(
-        [
-            [search.recall(ranked, k) for k in depths]
-            + [ndcg(ranked, search.gold), reciprocal_rank(ranked, search.gold)]
-            for search, ranked in zip((search for _, asked in annotated for search in asked), rankings, strict=True)
-        ]
-    )
+    golds = [search.gold for _, asked in annotated for search in asked]
+    recalls = [[_recall(ranked, gold, k) for k in depths] for ranked, gold in zip(rankings, golds, strict=True)]
+    measures = ranking_measures(rankings, golds)
+    figures = np.column_stack([np.asarray(recalls), *measures.values()])
     starts = np.cumsum(sizes) - sizes
     sums = np.add.reduceat(figures, starts, axis=0)
     complete = np.minimum.reduceat(figures == 1, starts, axis=0)
@@ -137,8 +116,8 @@ def evaluate_index(
     for column, k in enumerate(depths):
         per_question[f"recall_all@{k}"] = complete[:, column].astype(np.float64)
         per_question[f"recall_mean@{k}"] = sums[:, column] / sizes
-    per_question[f"ndcg@{CUTOFF}"] = sums[:, -2] / sizes
-    per_question[f"mrr@{CUTOFF}"] = sums[:, -1] / sizes
+    for column, name in enumerate(measures, start=len(depths)):
+        per_question[name] = sums[:, column] / sizes
     summary: dict[str, Any] = {
         "n": len(annotated),
         "not_annotated": len(searches) - len(annotated),
@@ -161,8 +140,9 @@ class _Search:
     query: str
     gold: set[str]
 
-    def recall(self, ranked: Sequence[str], k: int) -> float:
-        return len(self.gold.intersection(ranked[:k])) / len(self.gold)
+
+def _recall(ranked: Sequence[str], gold: set[str], k: int) -> float:
+    return len(gold.intersection(ranked[:k])) / len(gold)
 
 
 def _search(question: Question) -> list[_Search]:

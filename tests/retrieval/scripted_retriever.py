@@ -18,12 +18,15 @@ class ScriptedRetriever:
         *,
         corpus_hash: str | None = "0" * 64,
         passages: Sequence[Passage] = PASSAGES,
+        has_corpus: bool = True,
     ) -> None:
         self._answers = answers
         self._corpus_hash = corpus_hash
         self._passages = {passage.id: passage for passage in passages}
         self.asked: list[tuple[list[str], int]] = []
         self.closed = False
+        if has_corpus:
+            self.corpus = passages
 
     @property
     def num_passages(self) -> int:

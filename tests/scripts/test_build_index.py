@@ -50,6 +50,25 @@ def test_build_and_evaluate_an_index_from_the_command_line(tmp_path: Path, capsy
     assert "n = 1 questions" in capsys.readouterr().out
 
 
+def test_several_indexes_are_compared_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    corpus, questions = jsonl(tmp_path / "c.jsonl", ROWS), jsonl(tmp_path / "q.jsonl", QUESTIONS)
+    one, two, hybrid = str(tmp_path / "one"), str(tmp_path / "two"), str(tmp_path / "hybrid.json")
+    assert waymark("build-index", corpus, "--out", one) == 0
+    assert waymark("build-index", corpus, "--out", two, "--backend", "rank_bm25") == 0
+    Path(hybrid).write_text(json.dumps({"hybrid": [one, two]}))
+    capsys.readouterr()
+    measured = tmp_path / "quality.json"
+    options = ["--questions", questions, "--k", "1,2", "--coverage", "--json", str(measured)]
+    assert waymark("evaluate-index", one, two, hybrid, *options) == 0
+    figures = json.loads(measured.read_text())
+    assert [entry["index"] for entry in figures["indexes"]] == [one, two, hybrid] and figures["same_corpus"] is True
+    assert [entry["backend"] for entry in figures["indexes"]] == ["bm25s", "rank_bm25", "hybrid"]
+    assert len(figures["comparisons"]) == 9 and {entry["missing_supports"] for entry in figures["indexes"]} == {1}
+    assert figures["indexes"][2]["coverage_supports"] == 0.5 and figures["indexes"][2]["coverage_answers"] == 1.0
+    shown = capsys.readouterr()
+    assert "n = 2 questions" in shown.out and "1 of 3 supports are not in the corpus" in shown.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -62,6 +81,7 @@ def test_build_and_evaluate_an_index_from_the_command_line(tmp_path: Path, capsy
         (["build-index", "c.jsonl", "--out", "i", "--set", "k1"], "write --set name=value"),
         (["build-index", "c.jsonl", "--out", "i", "--set", "b=7"], "b: "),
         (["evaluate-index", "none", "--questions", "q.jsonl"], "no index at none"),
+        (["evaluate-index", "index", "index", "--questions", "q.jsonl"], "index is given twice"),
         (["evaluate-index", "index", "--questions", "q.jsonl", "--k", "3"], "the corpus has 2 passages"),
         (["evaluate-index", "index", "--questions", "q.jsonl", "--k", "five"], "write numbers separated by commas"),
         (["evaluate-index", "index", "--questions", "q.jsonl", "--k", "1", "--where", "split=x"], "no question has"),
