@@ -4,7 +4,9 @@ SIGTERM and Ctrl-C stop the accepting; what has been taken is answered, for `shu
 Ctrl-C does not wait.
 """
 
+import asyncio
 import errno
+import logging
 import signal
 import socket
 import threading
@@ -16,9 +18,18 @@ from typing import Any
 import uvicorn
 from uvicorn.server import HANDLED_SIGNALS
 
+from retrieval.server.fair_share import FairShare
 from retrieval.server.settings import ServerSettings
 
 BACKLOG = 2048
+
+_POSTPONE_S = 0.005
+_MOST_POSTPONED = 4
+"""After 20 ms a connection that a less busy replica has not taken is taken by any."""
+
+_NO_MORE_FILES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+_log = logging.getLogger(__name__)
 
 
 def listening_socket(settings: ServerSettings) -> socket.socket:
@@ -56,7 +67,17 @@ def address_of(listener: socket.socket) -> str:
 class ServingProcess(uvicorn.Server):
     """Runs an application on a socket until it is told to stop, and then returns: it does not kill its process."""
 
-    def __init__(self, app: Any, settings: ServerSettings, *, on_started: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        app: Any,
+        settings: ServerSettings,
+        *,
+        on_started: Callable[[], None] | None = None,
+        share: FairShare | None = None,
+    ) -> None:
+        """`on_started` is called when requests are answered; with a `share`, replicas with fewer connections accept
+        before this one does.
+        """
         super().__init__(
             uvicorn.Config(
                 app,
@@ -71,6 +92,10 @@ class ServingProcess(uvicorn.Server):
             )
         )
         self._on_started = on_started
+        self._share = share
+        self._postponed = 0
+        self._listener: socket.socket | None = None
+        self._accepting: set[asyncio.Task[Any]] = set()
         self.interrupted = False
 
     def run_on(self, listener: socket.socket) -> None:
@@ -89,9 +114,84 @@ class ServingProcess(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, and tell whoever waits for it."""
-        await super().startup(sockets)
-        if self.started and self._on_started is not None:
-            self._on_started()
+        await super().startup(sockets=[])
+        if self.started:
+            [self._listener] = sockets or []
+            self._publish()
+            self._accept_from_now()
+            if self._on_started is not None:
+                self._on_started()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop accepting, and finish what has been taken."""
+        self._accept_again_in(None)
+        if self._share is not None:
+            self._share.leave()
+        if self._accepting:
+            await asyncio.wait(self._accepting)
+        await super().shutdown(sockets)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Every 0.1 s: what uvicorn does, and the number of connections for the other replicas."""
+        self._publish()
+        return await super().on_tick(counter)
+
+    def _publish(self) -> None:
+        if self._share is not None and not self.should_exit:
+            self._share.publish(self._num_connections())
+
+    def _num_connections(self) -> int:
+        return len(self.server_state.connections) + len(self._accepting)
+
+    def _accept_from_now(self) -> None:
+        if self._listener is not None and not self.should_exit:
+            asyncio.get_running_loop().add_reader(self._listener.fileno(), self._accept_one)
+
+    def _accept_again_in(self, pause_s: float | None) -> None:
+        """Leave waiting connections to the other replicas for a while, or for good."""
+        loop = asyncio.get_running_loop()
+        if self._listener is not None:
+            loop.remove_reader(self._listener.fileno())
+        if pause_s is not None:
+            loop.call_later(pause_s, self._accept_from_now)
+
+    def _accept_one(self) -> None:
+        """Accept one connection a round of the event loop; uvloop by itself takes all that wait."""
+        assert self._listener is not None
+        others_first = self._share is not None and not self._share.is_next(self._num_connections())
+        if others_first and self._postponed < _MOST_POSTPONED:
+            self._postponed += 1
+            self._accept_again_in(_POSTPONE_S)
+            return
+        self._postponed = 0
+        try:
+            connection, _ = self._listener.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return  # another replica was quicker, or the client has left
+        except OSError as error:
+            if error.errno not in _NO_MORE_FILES:
+                raise
+            _log.error("no connection can be accepted for a second: %s", error)
+            self._accept_again_in(1.0)
+            return
+        connection.setblocking(False)
+        task = asyncio.get_running_loop().create_task(self._connect(connection))
+        self._accepting.add(task)
+        task.add_done_callback(self._accepting.discard)
+        self._publish()
+
+    async def _connect(self, connection: socket.socket) -> None:
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
+        except OSError:
+            connection.close()  # it was gone again
+
+    def _protocol(self) -> asyncio.Protocol:
+        protocol: Any = self.config.http_protocol_class
+        made: asyncio.Protocol = protocol(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return made
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:  # type: ignore[override]

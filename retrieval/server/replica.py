@@ -11,6 +11,7 @@ import socket
 import sys
 import threading
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 
@@ -18,10 +19,11 @@ def main() -> None:
     """Open the retriever, say so, serve until SIGTERM or the end of standard input."""
     listener_fd, ready_fd = int(sys.argv[1]), int(sys.argv[2])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which stops its replicas in order
-    wanted = json.loads(sys.stdin.buffer.readline())
+    wanted = json.loads(_first_line())
     threading.Thread(target=_end_with_parent, daemon=True, name="parent").start()
 
     from retrieval.server.app import create_app
+    from retrieval.server.fair_share import FairShare
     from retrieval.server.process import ServingProcess
     from retrieval.server.settings import ServerSettings
 
@@ -37,7 +39,8 @@ def main() -> None:
         os.write(ready_fd, b"1")
         os.close(ready_fd)
 
-    serving = ServingProcess(create_app(retriever, settings), settings, on_started=say_ready)
+    share = FairShare(Path(wanted["counts"]), wanted["place"])
+    serving = ServingProcess(create_app(retriever, settings), settings, on_started=say_ready, share=share)
     _serving.append(serving)
     listener = socket.socket(fileno=listener_fd)
     listener.setblocking(False)
@@ -50,8 +53,20 @@ def main() -> None:
 _serving: list[Any] = []
 
 
+def _first_line() -> bytes:
+    """Read from the descriptor: a thread inside a buffered reader would disturb the end of the interpreter."""
+    line = b""
+    while not line.endswith(b"\n"):
+        chunk = os.read(0, 65_536)
+        if not chunk:
+            sys.exit(1)  # the parent has gone already
+        line += chunk
+    return line
+
+
 def _end_with_parent() -> None:
-    sys.stdin.buffer.read()
+    while os.read(0, 65_536):
+        pass
     if not _serving:
         os._exit(1)
     _serving[0].stop()

@@ -20,8 +20,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from retrieval.server.fair_share import FairShare, create_counts
 from retrieval.server.settings import ServerSettings
 
+_COUNTS_FILE = "connections.bin"
 _POLL_S = 0.1
 _STEADY_S = 30.0
 """A replica that has run this long and dies is started again at once; one that keeps dying, after a growing pause."""
@@ -51,7 +53,7 @@ class ReplicaSet:
         self._listener = listener
         visible = settings.model_dump(mode="json")
         visible["token"] = settings.token.get_secret_value() if settings.token else None  # by pipe: argv is public
-        self._order = json.dumps({"spec": spec, "settings": visible, "opener": opener}).encode() + b"\n"
+        self._order = {"spec": spec, "settings": visible, "opener": opener}
         self._replicas: list[_Replica | None] = [None] * settings.replicas
         self._deaths = [0] * settings.replicas
         self._not_before = [0.0] * settings.replicas
@@ -67,9 +69,10 @@ class ReplicaSet:
         """
         before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
-            with tempfile.TemporaryDirectory(prefix="waymark-metrics-") as metrics:
+            with tempfile.TemporaryDirectory(prefix="waymark-replicas-") as shared:
                 try:
-                    self._keep_running(Path(metrics), on_started)
+                    create_counts(Path(shared) / _COUNTS_FILE, self._settings.replicas)
+                    self._keep_running(Path(shared), on_started)
                 finally:
                     self._end_all()
         finally:
@@ -91,29 +94,29 @@ class ReplicaSet:
         self._interrupted = self._interrupted or number == signal.SIGINT
         self._stop.set()
 
-    def _keep_running(self, metrics: Path, on_started: Callable[[], None]) -> None:
+    def _keep_running(self, shared: Path, on_started: Callable[[], None]) -> None:
         announced = False
         while not self._stop.is_set():
             for place, replica in enumerate(self._replicas):
                 if replica is None:
                     if time.monotonic() >= self._not_before[place]:
-                        self._replicas[place] = self._start(metrics)
+                        self._replicas[place] = self._start(place, shared)
                     continue
                 if not replica.is_ready:
                     replica.is_ready = self._has_said_ready(replica)
                 if replica.process.poll() is not None and not self._stop.is_set():
-                    self._bury(place, replica, metrics, announced)
+                    self._bury(place, replica, shared, announced)
             if not announced and all(replica is not None and replica.is_ready for replica in self._replicas):
                 announced = True
                 on_started()
             self._stop.wait(_POLL_S)
 
-    def _start(self, metrics: Path) -> _Replica:
+    def _start(self, place: int, shared: Path) -> _Replica:
         reading, writing = os.pipe()
         os.set_blocking(reading, False)
         listener = self._listener.fileno()
         environment = os.environ | {
-            "PROMETHEUS_MULTIPROC_DIR": str(metrics),
+            "PROMETHEUS_MULTIPROC_DIR": str(shared),
             "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
         }
         try:
@@ -131,7 +134,8 @@ class ReplicaSet:
             os.close(writing)
         assert process.stdin is not None
         try:
-            process.stdin.write(self._order)
+            order = self._order | {"counts": str(shared / _COUNTS_FILE), "place": place}
+            process.stdin.write(json.dumps(order).encode() + b"\n")
             process.stdin.flush()
         except BrokenPipeError:
             pass  # it died at once, which the next look at it finds out
@@ -143,14 +147,15 @@ class ReplicaSet:
         except BlockingIOError:
             return False
 
-    def _bury(self, place: int, replica: _Replica, metrics: Path, announced: bool) -> None:
+    def _bury(self, place: int, replica: _Replica, shared: Path, announced: bool) -> None:
         from prometheus_client.multiprocess import mark_process_dead
 
         code = replica.process.returncode
         self._forget(place)
         if not announced:
             raise RuntimeError(f"a replica ended with code {code} before it was ready; what it said stands above")
-        mark_process_dead(replica.process.pid, str(metrics))
+        FairShare(shared / _COUNTS_FILE, place).leave()
+        mark_process_dead(replica.process.pid, str(shared))
         steady = time.monotonic() - replica.started > _STEADY_S
         self._deaths[place] = 0 if steady else self._deaths[place] + 1
         pause = 0.0 if self._deaths[place] <= 1 else min(_LONGEST_PAUSE_S, 0.5 * 2 ** self._deaths[place])

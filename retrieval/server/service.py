@@ -1,6 +1,7 @@
 """What the server does with a request, apart from HTTP: search, open documents, say what it is."""
 
 import asyncio
+import os
 import time
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -100,7 +101,11 @@ class SearchService:
 
     def health(self) -> bytes:
         """What is served, with what limits, since when."""
-        now = {"uptime_s": round(time.time() - self._started, 1), "waiting_queries": self._batcher.waiting}
+        now = {
+            "pid": os.getpid(),
+            "uptime_s": round(time.time() - self._started, 1),
+            "waiting_queries": self._batcher.waiting,
+        }
         return orjson.dumps({"status": "ok", **self._description, **now})
 
     async def close(self) -> None:
