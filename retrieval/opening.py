@@ -65,8 +65,14 @@ class UrlSpec(_Spec):
     """Its address, `http://host:port`."""
     timeout_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Deadline of one search in seconds, retries included; None takes the client's."""
+    attempt_timeout_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Longest time for one attempt in seconds; None takes the client's."""
     retries: int | None = Field(default=None, ge=0)
     """How often a search that failed on the way is tried again; None takes the client's."""
+    cache_queries: int | None = Field(default=None, ge=0)
+    """How many queries' hits to keep in memory; None keeps none."""
+    cache_folder: Path | None = None
+    """A folder to keep them in instead, shared by runs."""
     token: SecretStr | None = None
     """Bearer token, where the server wants one."""
 
@@ -238,7 +244,7 @@ def _open_url(spec: UrlSpec) -> OpenRetriever:
         from retrieval.client import HttpRetriever
     except ImportError as error:
         raise ValueError(f"searching {spec.url} needs `pip install 'waymark[serve]'` ({error})") from error
-    given: dict[str, Any] = {"timeout_s": spec.timeout_s, "retries": spec.retries}
+    given: dict[str, Any] = spec.model_dump(exclude={"url", "token"})
     if spec.token is not None:
         given["token"] = spec.token.get_secret_value()
     return HttpRetriever(spec.url, **{name: value for name, value in given.items() if value is not None})

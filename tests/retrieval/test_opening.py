@@ -10,6 +10,7 @@ from retrieval.index import Index, build_index
 from retrieval.opening import HybridSpec, IndexSpec, UrlSpec, open_retriever, retriever_spec
 from retrieval.rerank import RerankingRetriever
 from retrieval.retriever import Retriever
+from tests.retrieval.server.running import Start
 
 
 def write_corpus(path: Path, word: str) -> Path:
@@ -46,6 +47,19 @@ def test_a_mapping_opens_a_hybrid_and_the_whole_says_what_it_is(indexes: Path) -
         assert [passage.title for passage in hybrid.corpus] == ["T0", "T1", "T2", "T3"]
     with pytest.raises(ValueError, match="closed"):
         next(hybrid.parts[0].passages())  # type: ignore[attr-defined]
+
+
+def test_a_server_opens_where_an_index_does_and_can_be_a_part(indexes: Path, start: Start) -> None:
+    with open_retriever(indexes / "bm25") as here:
+        url = start(here).url
+        with open_retriever({"url": url, "timeout_s": 20, "retries": 1, "cache_queries": 9}) as remote:
+            assert remote.identity["corpus_hash"] == here.identity["corpus_hash"]
+            assert remote.search(["cats", "dogs"], 3) == here.search(["cats", "dogs"], 3)
+        with open_retriever({"hybrid": [url, str(indexes / "okapi")]}) as hybrid:
+            assert [hit.passage.id for hit in hybrid.search(["cats"], 2)[0]] == ["3", "2"]
+            assert len(hybrid.corpus) == 4, "the part that is here has the passages"
+        with pytest.raises(ValueError, match="another corpus"):
+            open_retriever({"hybrid": [url, str(indexes / "other")]})
 
 
 def test_a_file_holds_a_spec_and_specs_nest(indexes: Path, tmp_path: Path) -> None:
