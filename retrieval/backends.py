@@ -17,6 +17,12 @@ BACKENDS: dict[str, str] = {
     "bm25s": "retrieval.sparse.bm25s_backend:BM25S",
     "rank_bm25": "retrieval.sparse.rank_bm25_backend:RANK_BM25",
     "pyserini": "retrieval.sparse.pyserini_backend:PYSERINI",
+    "flat": "retrieval.dense.flat:FLAT",
+    "hnsw": "retrieval.dense.hnsw:HNSW",
+    "ivf_flat": "retrieval.dense.ivf:IVF_FLAT",
+    "ivf_sq8": "retrieval.dense.ivf:IVF_SQ8",
+    "ivf_pq": "retrieval.dense.ivf:IVF_PQ",
+    "torch_exact": "retrieval.dense.torch_exact:TORCH_EXACT",
 }
 """Every backend as `module:OBJECT`."""
 

@@ -1,0 +1,82 @@
+"""The coarse lists of an inverted-file index, and its codes, learned from a sample that the seed alone decides."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from retrieval.build.durable import flush
+from retrieval.build.memory import GB, release_freed, resident_bytes
+from retrieval.build.work import BuildWork
+from retrieval.dense.embeddings import Parts
+from retrieval.dense.faiss_library import import_faiss
+
+POINTS_A_LIST = 39
+"""FAISS's least number of training vectors a list."""
+
+_SAMPLE_COPIES = 3
+"""The sample, its residuals, and what k-means works with."""
+
+
+def number_of_lists(num_passages: int, wanted: int | None) -> int:
+    """How many lists: what was asked for, else 4 times the root of the corpus; no more than can be learned."""
+    most = max(1, num_passages // POINTS_A_LIST)
+    return min(most, wanted or max(1, round(4 * math.sqrt(num_passages))))
+
+
+def training_rows(num_passages: int, num_lists: int, points_a_list: int, least: int, seed: int) -> np.ndarray:
+    """The rows to learn from, in rising order: `points_a_list` for each list, `least` if that is more."""
+    size = min(num_passages, max(num_lists * points_a_list, least))
+    rows = np.random.default_rng(seed).choice(num_passages, size=size, replace=False, shuffle=False)
+    return np.sort(rows)
+
+
+def trained_index(index: Any, work: BuildWork, parts: Parts, rows: np.ndarray, *, seed: int, cosine: bool) -> Any:
+    """Train an empty index on the embeddings of `rows`; an earlier call's result is read from disk.
+
+    Raises:
+        ValueError: `work.ram_bytes` has no room for the sample.
+    """
+    faiss = import_faiss()
+    path = work.parts / "ivf-trained.faiss"
+    if not work.done("trained"):
+        _check_room(work, sample_bytes(len(rows), parts.dimension))
+        work.progress("training lists", 0, len(rows))
+        index.cp.seed = seed
+        index.cp.spherical = cosine
+        index.cp.min_points_per_centroid = 1  # the number of lists has been chosen for the corpus
+        index.cp.max_points_per_centroid = len(rows)  # the sample is the sample
+        if hasattr(index, "pq"):
+            index.pq.cp.seed = seed
+            index.pq.cp.min_points_per_centroid = 1
+        sample = parts.rows(rows)
+        index.train(sample)
+        del sample
+        work.progress("training lists", len(rows), len(rows))
+        faiss.write_index(index, str(path))
+        flush(path)
+        work.mark("trained")
+    return read_trained(path)
+
+
+def read_trained(path: Path) -> Any:
+    """A trained, empty index from disk."""
+    return import_faiss().read_index(str(path))
+
+
+def sample_bytes(num_rows: int, dimension: int) -> int:
+    """Memory of the training."""
+    return _SAMPLE_COPIES * 4 * num_rows * dimension
+
+
+def _check_room(work: BuildWork, needed: int) -> None:
+    if work.ram_bytes is None:
+        return
+    release_freed()
+    total = resident_bytes() + needed
+    if total > work.ram_bytes:
+        raise ValueError(
+            f"--ram-gb {work.ram_bytes / GB:g} has no room for the training sample: about {total / GB:.2f} is needed; "
+            "call again with more, the build goes on where it is, or begin one with fewer train_vectors_per_list"
+        )
