@@ -58,6 +58,33 @@ def settings_of(backend: Backend, values: BaseModel | Mapping[str, Any] | None) 
     return backend.settings.model_validate(values or {})
 
 
+def opened_settings(backend: Backend, built: Mapping[str, Any], changes: Mapping[str, Any] | None) -> BaseModel:
+    """The settings of a built index, those changed that only a search needs; nested, `{"encoder": {"device": ...}}`.
+
+    Raises:
+        ValueError: a setting that the build has decided, one that there is not, or a value out of its range.
+    """
+    values = dict(built)
+    fixed = [name for name in _dotted(changes or {}) if name not in backend.open_settings]
+    if fixed:
+        allowed = ", ".join(sorted(backend.open_settings)) or "none"
+        raise ValueError(
+            f"{', '.join(fixed)} cannot be set when an index of backend {backend.name} is opened, only when it is "
+            f"built; what can: {allowed}"
+        )
+    for name, value in (changes or {}).items():
+        values[name] = {**values[name], **value} if isinstance(value, Mapping) else value
+    return backend.settings.model_validate(values)
+
+
+def _dotted(values: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Names of the innermost values, `outer.inner`."""
+    names: list[str] = []
+    for name, value in values.items():
+        names += _dotted(value, f"{prefix}{name}.") if isinstance(value, Mapping) else [prefix + name]
+    return names
+
+
 def library_versions(backend: Backend) -> dict[str, str]:
     """The installed versions of a backend's libraries.
 

@@ -67,6 +67,11 @@ class CorpusReader:
         self._lines = NumberedLines(self.path)
 
     @property
+    def bytes_read(self) -> int:
+        """How far the file has been read, in bytes on disk."""
+        return self._lines.bytes_read
+
+    @property
     def share_read(self) -> float:
         """How much of the file has been read, 0 to 1, in bytes on disk."""
         return self._lines.bytes_read / max(self._lines.bytes_total, 1)

@@ -19,7 +19,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from retrieval.backends import BACKENDS, backend_named, library_versions, settings_of
+from retrieval.backends import BACKENDS, backend_named, library_versions, opened_settings, settings_of
 from retrieval.build.forecast import BuildForecast, crew_within, forecast
 from retrieval.build.limits import checked_shard_size, ram_bound
 from retrieval.build.pipeline import Crew, run_stages
@@ -49,9 +49,13 @@ _log = logging.getLogger(__name__)
 class Index:
     """An opened index: a `Retriever` that also knows its manifest. Thread-safe; a context manager."""
 
-    def __init__(self, manifest: Manifest, passages: PassageStore, searcher: RowSearcher) -> None:
+    def __init__(
+        self, manifest: Manifest, passages: PassageStore, searcher: RowSearcher, settings: Mapping[str, Any]
+    ) -> None:
         self.manifest = manifest
         self.searcher = searcher
+        self.settings = settings
+        """The backend's settings: the build's, with what was changed for searching."""
         self._passages = passages
 
     @property
@@ -66,7 +70,7 @@ class Index:
         return {
             "kind": "index",
             "backend": manifest.backend,
-            "settings": manifest.settings,
+            "settings": self.settings,
             "num_passages": manifest.num_passages,
             "corpus_hash": manifest.corpus_hash,
             "index_hash": manifest.index_hash,
@@ -245,24 +249,26 @@ def forecast_index(
     return forecast(CorpusReader(corpus_path), Path(out), kind, values, crew=crew, ram_bytes=ram_bound(ram_gb))
 
 
-def open_index(path: str | Path, *, verify: bool = True) -> Index:
+def open_index(path: str | Path, *, verify: bool = True, settings: Mapping[str, Any] | None = None) -> Index:
     """Open an index folder for searching.
 
-    `verify` reads every file once and compares its checksum; off, only the manifest is checked.
+    `verify` reads every file once and compares its checksum; off, only the manifest is checked. `settings` replaces
+    settings that only a search needs, such as `{"nprobe": 64}` or `{"encoder": {"device": "cpu"}}`.
 
     Raises:
         FileNotFoundError: there is no finished index at `path`.
         IndexCorruptError: a file is missing, or differs from its checksum.
-        ValueError: the index needs a backend that does not exist here.
+        ValueError: the index needs a backend that does not exist here, or `settings` holds one that is the build's.
     """
     folder = Path(path)
     manifest = read_manifest(folder)
     backend = backend_named(manifest.backend)
+    values = opened_settings(backend, manifest.settings, settings)
     if verify:
         verify_files(folder, manifest)
     passages = PassageStore(folder)
-    searcher = backend.open(folder, backend.settings.model_validate(manifest.settings), passages)
-    return Index(manifest, passages, searcher)
+    searcher = backend.open(folder, values, passages)
+    return Index(manifest, passages, searcher, values.model_dump(mode="json"))
 
 
 def _refuse_existing(out: Path, overwrite: bool) -> bool:

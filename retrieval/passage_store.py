@@ -8,6 +8,7 @@ import hashlib
 import mmap
 from array import array
 from collections.abc import Iterator
+from contextlib import nullcontext, suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -43,8 +44,10 @@ class PassageWriter:
     def __enter__(self) -> "PassageWriter":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # Closing writes what is buffered, and fails once more where the disk is full already.
+        with nullcontext() if kind is None else suppress(OSError):
+            self._file.close()
 
     def add(self, passage: Passage, hashed: int | None = None) -> None:
         """Append one passage; its row is the number of passages before it. `hashed` is its `id_hash`, if known."""

@@ -81,7 +81,7 @@ def build_index(
 
 def _needs(needs: Any, workers: int) -> dict[str, str]:
     """A forecast as the lines that a person reads."""
-    how = "all read" if needs.sampled == needs.num_passages else f"about; from the first {needs.sampled:,}"
+    how = f"{'counted' if needs.counted else 'about'}; measured on the first {needs.sampled:,}"
     minutes, seconds = divmod(round(needs.seconds), 60)
     hours, minutes = divmod(minutes, 60)
     duration = f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"

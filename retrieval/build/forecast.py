@@ -1,6 +1,6 @@
 """What a build will need, before it is begun: the head of the corpus is built in a temporary folder, and scaled.
 
-Exact where the corpus is no longer than the sample. Time is that of this machine as busy as it is now.
+Passages are counted in a file of up to 4 MiB, estimated in a larger one. Time is that of this machine as it is now.
 """
 
 import hashlib
@@ -24,6 +24,8 @@ from retrieval.searcher import Backend
 SAMPLE_PASSAGES = 20_000
 """Passages of the sample, fewer where they are long."""
 
+_TELLING_BYTES = 4 << 20
+"""Packed files are read ahead in large pieces: a smaller share of one would not tell how many passages it holds."""
 _FEW_PASSAGES = 2_000
 _SAMPLE_CHARACTERS = MAX_SHARD_CHARACTERS // 4
 _PASSAGE_BYTES_IN_MEMORY = 48
@@ -35,9 +37,11 @@ class BuildForecast:
     """What a build will need. Bytes and seconds; memory includes the interpreter and all workers."""
 
     num_passages: int
-    """Passages of the corpus: counted where `sampled` are all, else estimated from the share of the file they take."""
+    """Passages of the corpus."""
+    counted: bool
+    """True if the passages were counted; False if their number follows from the share of the file that was read."""
     sampled: int
-    """Passages that were read for it."""
+    """Passages that were measured."""
     ram_bytes: int
     """Peak memory of the build, workers included."""
     disk_bytes: int
@@ -65,7 +69,6 @@ def forecast(
     *,
     crew: Crew,
     ram_bytes: int | None,
-    sample_passages: int = SAMPLE_PASSAGES,
 ) -> BuildForecast:
     """Measure the head of a corpus and scale it to the whole; writes to a temporary folder only.
 
@@ -73,22 +76,24 @@ def forecast(
         CorpusError: the head is empty or has a broken line or a repeated id.
         ValueError: the backend cannot build with these settings.
     """
-    texts, num_passages, passages_bytes, reading_seconds = _measured_head(reader, sample_passages)
+    head = _measured_head(reader, SAMPLE_PASSAGES)
     base = resident_bytes()
-    needs = backend.builder(settings).estimate(texts, num_passages, ram_bytes)
+    needs = backend.builder(settings).estimate(head.texts, head.num_passages, ram_bytes)
     worker_ram = needs.worker_ram_bytes or needs.ram_bytes
     helpers = crew.workers if crew.workers > 1 else 0
-    reading = reading_seconds * num_passages / len(texts)
     shards = needs.shard_seconds / crew.workers
-    disk = passages_bytes + needs.disk_bytes
+    disk = head.passages_bytes + needs.disk_bytes
     return BuildForecast(
-        num_passages=num_passages,
-        sampled=len(texts),
-        ram_bytes=base + num_passages * _PASSAGE_BYTES_IN_MEMORY + needs.ram_bytes + helpers * (base + worker_ram),
+        num_passages=head.num_passages,
+        counted=head.counted,
+        sampled=len(head.texts),
+        ram_bytes=base + head.num_passages * _PASSAGE_BYTES_IN_MEMORY + needs.ram_bytes + helpers * (base + worker_ram),
         disk_bytes=disk,
-        peak_disk_bytes=passages_bytes + max(needs.peak_disk_bytes, needs.disk_bytes),
+        peak_disk_bytes=head.passages_bytes + max(needs.peak_disk_bytes, needs.disk_bytes),
         free_disk_bytes=_free_bytes(out),
-        seconds=(max(reading, shards) if helpers else reading + shards) + needs.merge_seconds + disk / _checksum_rate(),
+        seconds=(max(head.reading_seconds, shards) if helpers else head.reading_seconds + shards)
+        + needs.merge_seconds
+        + disk / _checksum_rate(),
         details=needs.details,
     )
 
@@ -109,10 +114,10 @@ def crew_within(
         )
     if crew.workers == 1:
         return crew, None
-    texts, num_passages, _, _ = _measured_head(reader, _FEW_PASSAGES)
-    needs = backend.builder(settings).estimate(texts, num_passages, ram_bytes)
+    head = _measured_head(reader, _FEW_PASSAGES)
+    needs = backend.builder(settings).estimate(head.texts, head.num_passages, ram_bytes)
     each = base + (needs.worker_ram_bytes or needs.ram_bytes)
-    room = ram_bytes - resident_bytes() - num_passages * _PASSAGE_BYTES_IN_MEMORY - needs.worker_ram_bytes
+    room = ram_bytes - resident_bytes() - head.num_passages * _PASSAGE_BYTES_IN_MEMORY - needs.worker_ram_bytes
     fitting = max(1, min(crew.workers, int(room // each)))
     if fitting == crew.workers:
         return crew, None
@@ -121,13 +126,27 @@ def crew_within(
     )
 
 
-def _measured_head(reader: CorpusReader, sample_passages: int) -> tuple[list[str], int, int, float]:
-    """Texts of the sample, passages of the corpus, bytes of all passages on disk, and seconds to read the sample."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Head:
+    texts: list[str]
+    """Texts of the sample."""
+    num_passages: int
+    """Passages of the corpus."""
+    counted: bool
+    """True if they were counted."""
+    passages_bytes: int
+    """Bytes that all passages take on the disk."""
+    reading_seconds: float
+    """Time to read and write all passages."""
+
+
+def _measured_head(reader: CorpusReader, sample_passages: int) -> _Head:
+    """Read a sample, and behind it as much of the file as its share of the corpus can be told from."""
     texts: list[str] = []
     characters = 0
-    started = time.perf_counter()
+    passages = reader.hashed()
     with tempfile.TemporaryDirectory() as scratch, PassageWriter(Path(scratch)) as writer:
-        passages = reader.hashed()
+        started = time.perf_counter()
         for passage, hashed in islice(passages, sample_passages):
             writer.add(passage, hashed)
             texts.append(passage.contents)
@@ -135,12 +154,23 @@ def _measured_head(reader: CorpusReader, sample_passages: int) -> tuple[list[str
             if characters >= _SAMPLE_CHARACTERS:
                 break
         seconds = time.perf_counter() - started
-        share = reader.share_read
-        is_all = next(passages, None) is None
         writer.finish()
         written = sum(path.stat().st_size for path in passage_files(Path(scratch)))
-    num_passages = len(texts) if is_all else max(len(texts) + 1, round(len(texts) / max(share, 1e-9)))
-    return texts, num_passages, round(written * num_passages / len(texts)), seconds
+    number, counted = len(texts), True
+    for _ in passages:
+        number += 1
+        if reader.bytes_read >= _TELLING_BYTES:
+            counted = False
+            break
+    num_passages = number if counted else max(number + 1, round(number / max(reader.share_read, 1e-9)))
+    scale = num_passages / len(texts)
+    return _Head(
+        texts=texts,
+        num_passages=num_passages,
+        counted=counted,
+        passages_bytes=round(written * scale),
+        reading_seconds=seconds * scale,
+    )
 
 
 def _free_bytes(out: Path) -> int:

@@ -1,6 +1,7 @@
 """The stages of a build inside its staging folder: passages, parts, merge. Each goes on where an earlier call ended."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,8 +69,8 @@ def run_stages(
             return corpus.found
         builder = backend.builder(settings)
         _build_parts(corpus, parts, builder, backend, settings, crew=crew, progress=progress)
-    if corpus.num_kept:
-        notice(f"{corpus.num_kept} of {len(corpus.found.shards)} shards were there already")
+    if corpus.shards_kept:
+        notice(f"{corpus.shards_kept} of {len(corpus.found.shards)} shards were there already")
     work = BuildWork(
         folder=staging,
         parts=parts.path,
@@ -99,28 +100,30 @@ def _build_parts(
     progress: Progress,
 ) -> None:
     values = settings.model_dump(mode="json")
-    done: Iterator[Shard]
-    if crew.ray_address is not None:
-        resources = backend.resources(settings)
-        done = build_on_ray(
-            iter(corpus), parts, backend=backend.name, settings=values, address=crew.ray_address, resources=resources
-        )
-    elif crew.workers > 1:
-        done = build_in_processes(iter(corpus), parts, backend=backend.name, settings=values, workers=crew.workers)
-    else:
-        done = _build_here(iter(corpus), parts, builder)
     aside = corpus.was_read_before or crew.workers > 1 or crew.ray_address is not None
     total = corpus.found.num_passages if corpus.was_read_before else None
     passages = 0
-    for shard in done:
-        passages += shard.count
-        if aside:
-            progress("indexing passages", passages, total)
+    with closing(iter(corpus)) as shards, ExitStack() as closed_first:
+        done: Generator[Shard]
+        if crew.ray_address is not None:
+            resources = backend.resources(settings)
+            done = build_on_ray(
+                shards, parts, backend=backend.name, settings=values, address=crew.ray_address, resources=resources
+            )
+        elif crew.workers > 1:
+            done = build_in_processes(shards, parts, backend=backend.name, settings=values, workers=crew.workers)
+        else:
+            done = _build_here(shards, parts, builder)
+        closed_first.enter_context(closing(done))
+        for shard in done:
+            passages += shard.count
+            if aside:
+                progress("indexing passages", corpus.passages_kept + passages, total)
     if aside and passages:
-        progress("indexing passages", passages, passages)
+        progress("indexing passages", corpus.passages_kept + passages, corpus.found.num_passages)
 
 
-def _build_here(shards: Iterator[ShardTexts], parts: PartFolder, builder: IndexBuilder) -> Iterator[Shard]:
+def _build_here(shards: Iterator[ShardTexts], parts: PartFolder, builder: IndexBuilder) -> Generator[Shard]:
     for work in shards:
         path = parts.begin(work.shard)
         builder.build_part(work.texts, path)

@@ -9,7 +9,7 @@ import os
 import pickle
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -37,7 +37,7 @@ class _Worker:
 
 def build_in_processes(
     shards: Iterator[ShardTexts], parts: PartFolder, *, backend: str, settings: Mapping[str, Any], workers: int
-) -> Iterator[Shard]:
+) -> Generator[Shard]:
     """Build the parts of shards in `workers` processes; yields every shard whose part has been written.
 
     The next shard is read while all workers are busy, so `workers` + 1 shards of texts are held at most.

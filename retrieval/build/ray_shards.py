@@ -6,7 +6,7 @@ along. Ray runs a shard again elsewhere where a node dies.
 
 import functools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -26,7 +26,7 @@ def build_on_ray(
     settings: Mapping[str, Any],
     address: str,
     resources: Mapping[str, float],
-) -> Iterator[Shard]:
+) -> Generator[Shard]:
     """Build the parts of shards on a Ray cluster; yields every shard whose part has been written here.
 
     `address` is Ray's (`auto`, `HOST:PORT`, `ray://HOST:PORT`), or `local` for a cluster of this machine alone that

@@ -4,7 +4,7 @@ Where an earlier attempt has read the whole corpus, and the file has not been to
 from the passages on disk. Otherwise the corpus is read again, and shards whose parts still fit are passed over.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,10 +66,12 @@ class CorpusPass:
         )
         """True if an earlier attempt has read all of this corpus; `found` is complete then."""
         self.found = _from_mark(self._left) if self.was_read_before else ReadCorpus(shards=[], digests=[])
-        self.num_kept = 0
-        """Shards whose parts an earlier attempt has left."""
+        self.shards_kept = 0
+        """Shards whose parts an earlier attempt has left, of those passed so far."""
+        self.passages_kept = 0
+        """Passages of these shards."""
 
-    def __iter__(self) -> Iterator[ShardTexts]:
+    def __iter__(self) -> Generator[ShardTexts]:
         if self.was_read_before:
             self._progress("reading passages", self.found.num_passages, self.found.num_passages)
             yield from self._read_again()
@@ -105,17 +107,20 @@ class CorpusPass:
         shard = Shard(number=len(self.found.shards), first=self.found.num_passages, count=len(texts))
         self.found.shards.append(shard)
         self.found.digests.append(digest)
-        if self._parts.has(shard, digest):
-            self.num_kept += 1
-        else:
+        if not self._is_kept(shard, digest):
             yield ShardTexts(shard=shard, digest=digest, texts=texts)
+
+    def _is_kept(self, shard: Shard, digest: str) -> bool:
+        kept = self._parts.has(shard, digest)
+        self.shards_kept += kept
+        self.passages_kept += shard.count if kept else 0
+        return kept
 
     def _read_again(self) -> Iterator[ShardTexts]:
         offsets = np.load(self._staging / OFFSETS_FILE, mmap_mode="r", allow_pickle=False)
         with (self._staging / PASSAGES_FILE).open("rb") as file:
             for shard, digest in zip(self.found.shards, self.found.digests, strict=True):
-                if self._parts.has(shard, digest):
-                    self.num_kept += 1
+                if self._is_kept(shard, digest):
                     continue
                 file.seek(int(offsets[shard.first]))
                 texts = [passage_of_line(file.readline()).contents for _ in range(shard.count)]

@@ -1,13 +1,15 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import bm25s
+import pytest
 import Stemmer
 from bm25s.stopwords import STOPWORDS_EN
 from hypothesis import given
 from hypothesis import strategies as st
 
 from retrieval.analyzer import ENGLISH_STOPWORDS, Analyzer, AnalyzerSettings
-from retrieval.sparse.vocabulary import Vocabulary
+from retrieval.sparse import vocabulary
+from retrieval.sparse.vocabulary import Vocabulary, WordNumbers
 
 TEXT = "The Running cats' of I.B.M. weren't at Café Zürich in 1999; it's RUNNING_late — naïve coöperation, 東京 a b c"
 
@@ -43,8 +45,23 @@ def test_threads_get_the_terms_that_one_thread_gets() -> None:
         assert list(pool.map(analyzer.terms, texts)) == [Analyzer().terms(text) for text in texts]
 
 
-def test_a_vocabulary_counts_terms_in_order_and_leaves_unknown_ones_out() -> None:
-    vocabulary = Vocabulary(Analyzer())
-    assert vocabulary.learn("Cats chase the cat") == [0, 1, 0]
-    assert vocabulary.look_up("a dog chased cats") == [1, 0]
-    assert vocabulary.terms == {"cat": 0, "chase": 1}
+def test_words_are_numbered_by_their_terms_and_a_vocabulary_leaves_unknown_ones_out() -> None:
+    words = WordNumbers(Analyzer())
+    numbers, ends = words.cut(["Cats chase the cat", "", "X is a dog"])
+    assert list(ends) == [4, 4, 8] and words.terms == ["cat", "chase", "dog"]
+    assert list(numbers) == [0, 1, -1, 0, -1, -1, -1, 2]
+    assert Vocabulary(Analyzer(), {"cat": 0, "chase": 1}).look_up("a dog chased cats") == [1, 0]
+
+
+def test_forgetting_words_changes_no_term(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vocabulary, "_MAX_CACHED_WORDS", 2)
+    words = WordNumbers(Analyzer())
+    for text in ("cats chase dogs", "dogs sleep", "cats"):
+        words.forget_if_full()
+        numbers, _ = words.cut([text])
+        assert [words.terms[number] for number in numbers] == Analyzer().terms(text)
+
+
+@given(st.text() | st.text(alphabet=st.characters(max_codepoint=127)))
+def test_pieces_are_the_words_and_perhaps_single_letters(text: str) -> None:
+    assert [piece for piece in Analyzer.pieces(text) if len(piece) > 1] == Analyzer.words(text)
