@@ -101,10 +101,11 @@ def paired_tests(
     values: Mapping[str, Mapping[str, NDArray[np.float64]]],
     measures: Sequence[str],
     *,
+    pairs: Sequence[tuple[str, str]] | None = None,
     num_resamples: int = 10_000,
     seed: int = 0,
 ) -> list[PairedTest]:
-    """Every pair of systems by every measure, Holm's correction over all of them.
+    """Every pair of systems, or only `pairs`, by every measure; Holm's correction over all tests made.
 
     `values[system][measure]: [num_questions]`, the same questions in the same order.
 
@@ -113,7 +114,7 @@ def paired_tests(
     """
     found = []
     for measure in measures:
-        for first, second in combinations(values, 2):
+        for first, second in combinations(values, 2) if pairs is None else pairs:
             differences = _differences(values[first][measure], values[second][measure])
             p = paired_randomisation(
                 values[first][measure], values[second][measure], num_resamples=num_resamples, seed=seed

@@ -91,6 +91,8 @@ def test_every_pair_by_every_measure_in_one_family() -> None:
     assert (same.difference, same.p, same.p_holm) == (0.0, 1.0, 1.0)
     assert (different.difference, different.low, different.high) == (1.0, 1.0, 1.0)
     assert different.p == pytest.approx(0.001) and different.p_holm == pytest.approx(0.006), "six tests, one family"
+    [alone] = paired_tests(values, ["x"], pairs=[("a", "c")], num_resamples=999)
+    assert alone.p_holm == alone.p == different.p, "what is not tested corrects nothing"
 
 
 @pytest.mark.parametrize(
