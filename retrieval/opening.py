@@ -56,6 +56,8 @@ class IndexSpec(_Spec):
     """Folder that build-index wrote."""
     verify: bool = True
     """Compare every file with its checksum when it opens; off saves reading a large index once."""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """Settings that only a search needs, in place of those of the build: `{nprobe: 64}`, `{encoder: {device: cpu}}`."""
 
 
 class UrlSpec(_Spec):
@@ -223,7 +225,7 @@ def _open(spec: IndexSpec | UrlSpec | HybridSpec | RerankSpec, opened: ExitStack
     retriever: OpenRetriever
     match spec:
         case IndexSpec():
-            retriever = open_index(spec.index, verify=spec.verify)
+            retriever = open_index(spec.index, verify=spec.verify, settings=spec.settings)
         case UrlSpec():
             retriever = _open_url(spec)
         case HybridSpec():

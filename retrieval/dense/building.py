@@ -17,6 +17,11 @@ from retrieval.dense.searching import check_encoder, describe_encoder
 from retrieval.passage_store import PassageStore
 from retrieval.searcher import Estimate
 
+OPEN_SETTINGS = frozenset(
+    f"encoder.{name}" for name in ("model", "revision", "device", "dtype", "batch_size", "trust_remote_code")
+)
+"""What a search may do with another encoder setting than the build: where its model lies, and how it is run."""
+
 SHARD_PASSAGES = 2048
 """A minute of a laptop, a second of a GPU: what a kill can cost."""
 

@@ -136,7 +136,12 @@ def _loaded(settings: EncoderSettings) -> Any:
         raise ValueError(
             f"dense retrieval needs sentence-transformers; pip install 'waymark[dense]' ({error})"
         ) from None
+    from safetensors import SafetensorError
+    from transformers.utils import logging
+
     folder = Path(settings.model).expanduser()
+    had_bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # a bar for each load of a model says nothing beside that of the build
     try:
         return SentenceTransformer(
             str(folder) if folder.is_dir() else settings.model,
@@ -145,11 +150,14 @@ def _loaded(settings: EncoderSettings) -> Any:
             trust_remote_code=settings.trust_remote_code,
             model_kwargs={"dtype": settings.dtype},
         ).eval()
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ValueError(
             f"the encoder {settings.model} could not be loaded; without a network, download it elsewhere "
             f"and give its folder. The loader says: {str(error) or type(error).__name__}"
         ) from error
+    finally:
+        if had_bars:
+            logging.enable_progress_bar()
 
 
 def _set_pooling(model: Any, settings: EncoderSettings) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from retrieval.dense.building import (
     ENCODER_LIBRARIES,
+    OPEN_SETTINGS,
     DenseBuilder,
     DenseSettings,
     ray_resources,
@@ -88,4 +89,5 @@ FLAT = Backend(
     open=_open,
     extra="dense",
     resources=ray_resources,
+    open_settings=OPEN_SETTINGS | {"gpu"},
 )

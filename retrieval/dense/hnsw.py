@@ -20,6 +20,7 @@ from retrieval.build.memory import GB, release_freed, resident_bytes
 from retrieval.build.work import BuildWork
 from retrieval.dense.building import (
     ENCODER_LIBRARIES,
+    OPEN_SETTINGS,
     DenseBuilder,
     DenseSettings,
     ray_resources,
@@ -204,4 +205,5 @@ HNSW = Backend(
     open=_open,
     extra="dense",
     resources=ray_resources,
+    open_settings=OPEN_SETTINGS | {"ef_search"},
 )

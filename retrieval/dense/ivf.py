@@ -19,6 +19,7 @@ from pydantic import Field
 from retrieval.build.work import BuildWork
 from retrieval.dense.building import (
     ENCODER_LIBRARIES,
+    OPEN_SETTINGS,
     DenseBuilder,
     DenseSettings,
     ray_resources,
@@ -111,7 +112,8 @@ class IvfBuilder(DenseBuilder):
         num_lists = number_of_lists(num_passages, self.settings.lists)
         sample = len(self._training_rows(num_passages, num_lists))
         code_size = {"flat": 4 * dimension, "sq8": dimension, "pq": self._code_bytes(dimension)}[self._codes]
-        disk = num_passages * (code_size + 8) + 4 * num_lists * dimension
+        codebooks = 4 * _PQ_CENTRES * dimension if self._codes == "pq" else 0
+        disk = num_passages * (code_size + 8) + 4 * num_lists * dimension + codebooks
         products = num_lists * dimension * (num_passages + _KMEANS_ROUNDS * sample)
         return IndexCost(
             ram_bytes=sample_bytes(sample, dimension) + 4 * num_lists * dimension,
@@ -258,6 +260,7 @@ def _backend(name: str, settings: type[IvfFlatSettings], codes: Codes) -> Backen
         open=partial(_open, codes),
         extra="dense",
         resources=ray_resources,
+        open_settings=OPEN_SETTINGS | {"nprobe", "gpu"} | ({"rerank_depth"} & set(settings.model_fields)),
     )
 
 

@@ -1,0 +1,174 @@
+"""Inverted lists: the bytes are FAISS's own, the same in every build, and the search finds what flat finds."""
+
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from retrieval.build.work import BuildWork
+from retrieval.dense.embeddings import EMBEDDINGS_FILE, Parts, open_embeddings
+from retrieval.dense.ivf import (
+    LISTS_FILE,
+    Codes,
+    IvfBuilder,
+    IvfFlatSettings,
+    IvfPqSettings,
+    IvfSq8Settings,
+    IvfVectors,
+)
+from retrieval.dense.ivf_training import number_of_lists, training_rows
+from retrieval.manifest import IndexCorruptError
+from tests.retrieval.dense.merging import StopAt, Stopped, brute_force, recall, work_over
+
+SETTINGS: dict[Codes, type[IvfFlatSettings]] = {"flat": IvfFlatSettings, "sq8": IvfSq8Settings, "pq": IvfPqSettings}
+
+
+def built(
+    folder: Path, vectors: NDArray[np.float32], codes: Codes, shard_size: int = 130, **settings: Any
+) -> BuildWork:
+    work = work_over(folder, vectors, shard_size=shard_size)
+    parts = Parts(work)
+    parts.join(folder / EMBEDDINGS_FILE)
+    IvfBuilder(SETTINGS[codes](**settings), codes).write_index(work, parts)
+    return work
+
+
+def opened(folder: Path, codes: Codes, **options: Any) -> IvfVectors:
+    return IvfVectors(folder / LISTS_FILE, None if codes == "flat" else open_embeddings(folder), **options)
+
+
+@pytest.mark.parametrize("codes", ["flat", "sq8", "pq"])
+@pytest.mark.parametrize("num_lists", [1, 76])
+def test_the_file_is_what_faiss_would_have_written(
+    tmp_path: Path, vectors: NDArray[np.float32], codes: Codes, num_lists: int
+) -> None:
+    work = built(tmp_path, vectors, codes, lists=num_lists)
+    index = faiss.read_index(str(work.parts / "ivf-trained.faiss"))
+    assert index.nlist == num_lists and index.ntotal == 0
+    index.add(vectors)
+    faiss.write_index(index, str(tmp_path / "by-faiss"))
+    assert (tmp_path / LISTS_FILE).read_bytes() == (tmp_path / "by-faiss").read_bytes()
+
+
+def test_lists_that_are_mostly_empty_are_written_as_faiss_does(tmp_path: Path) -> None:
+    vectors = np.repeat(np.eye(3, 8, dtype=np.float32), 400, axis=0)
+    work = built(tmp_path, vectors, "flat", lists=20)
+    index = faiss.read_index(str(work.parts / "ivf-trained.faiss"))
+    index.add(vectors)
+    faiss.write_index(index, str(tmp_path / "by-faiss"))
+    assert b"sprs" in (tmp_path / "by-faiss").read_bytes()
+    assert (tmp_path / LISTS_FILE).read_bytes() == (tmp_path / "by-faiss").read_bytes()
+
+
+@pytest.mark.parametrize("codes", ["flat", "sq8", "pq"])
+def test_broken_off_anywhere_the_next_call_ends_with_the_same_bytes(
+    tmp_path: Path, vectors: NDArray[np.float32], codes: Codes
+) -> None:
+    built(tmp_path / "whole", vectors, codes)
+    expected = (tmp_path / "whole" / LISTS_FILE).read_bytes()
+    breaks = [("training lists", 1), ("training lists", 2), ("assigning vectors", 1), ("assigning vectors", 20)]
+    for stage, report in [*breaks, ("writing lists", 1)]:
+        folder = tmp_path / f"{stage}-{report}"
+        builder = IvfBuilder(SETTINGS[codes](), codes)
+        work = work_over(folder, vectors, shard_size=130, progress=StopAt(stage, report))
+        with pytest.raises(Stopped):
+            builder.write_index(work, Parts(work))
+        stages: list[str] = []
+        again = work_over(folder, vectors, shard_size=130, progress=lambda stage, *_, seen=stages: seen.append(stage))
+        IvfBuilder(SETTINGS[codes](), codes).write_index(again, Parts(again))
+        assert (folder / LISTS_FILE).read_bytes() == expected, f"broken off at {stage}"
+        if stage == "writing lists":
+            assert set(stages) == {"writing lists"}, "what was finished must not be done again"
+
+
+def test_another_seed_gives_another_file(tmp_path: Path, vectors: NDArray[np.float32]) -> None:
+    files = []
+    for seed in (0, 0, 1):
+        folder = tmp_path / f"{len(files)}"
+        built(folder, vectors, "sq8", seed=seed, train_vectors_per_list=20)
+        files.append((folder / LISTS_FILE).read_bytes())
+    assert files[0] == files[1] != files[2]
+
+
+@pytest.mark.parametrize(("codes", "least"), [("flat", 0.99), ("sq8", 0.99), ("pq", 0.98)])
+def test_the_lists_find_what_brute_force_finds(
+    tmp_path: Path, vectors: NDArray[np.float32], queries: NDArray[np.float32], codes: Codes, least: float
+) -> None:
+    built(tmp_path, vectors, codes)
+    depth = {"flat": 0, "sq8": 64, "pq": 256}[codes]
+    expected = brute_force(vectors, queries, 10)
+    found = opened(tmp_path, codes, nprobe=30, rerank_depth=depth).nearest(queries, 10)
+    assert recall(found, expected) >= least
+    for (rows, scores), query in zip(found, queries, strict=True):
+        np.testing.assert_allclose(scores, vectors[rows] @ query, atol=1e-6)
+        assert (np.diff(scores) <= 0).all()
+    one = opened(tmp_path, codes, nprobe=1, rerank_depth=depth)
+    assert recall(one.nearest(queries, 10), expected) < recall(found, expected)
+
+
+def test_all_lists_of_whole_vectors_are_exact(
+    tmp_path: Path, vectors: NDArray[np.float32], queries: NDArray[np.float32]
+) -> None:
+    built(tmp_path, vectors, "flat")
+    found = opened(tmp_path, "flat", nprobe=10_000).nearest(queries, 10)
+    assert recall(found, brute_force(vectors, queries, 10)) == 1
+
+
+def test_product_codes_need_the_embeddings_to_rank(
+    tmp_path: Path, vectors: NDArray[np.float32], queries: NDArray[np.float32]
+) -> None:
+    built(tmp_path, vectors, "pq")
+    expected = brute_force(vectors, queries, 10)
+    rough, exact = (
+        recall(opened(tmp_path, "pq", nprobe=76, rerank_depth=depth).nearest(queries, 10), expected)
+        for depth in (0, 256)
+    )
+    assert rough < 0.7 and exact > 0.98
+
+
+@pytest.mark.parametrize("codes", ["flat", "sq8", "pq"])
+@pytest.mark.parametrize("k", [1, 200, 3000])
+def test_it_gives_k_rows_though_the_first_lists_hold_fewer(
+    tmp_path: Path, vectors: NDArray[np.float32], queries: NDArray[np.float32], codes: Codes, k: int
+) -> None:
+    built(tmp_path, vectors, codes)
+    found = opened(tmp_path, codes, nprobe=1, rerank_depth=64).nearest(queries[:5], k)
+    assert all(len(rows) == len(set(rows.tolist())) == k for rows, _ in found)
+    assert opened(tmp_path, codes).nearest(queries[:0], k) == []
+
+
+def test_how_many_lists_and_what_they_are_learned_from() -> None:
+    assert [number_of_lists(n, None) for n in (1, 38, 400, 5183, 26_647, 21_015_324)] == [1, 1, 10, 132, 653, 18_337]
+    assert number_of_lists(5183, 64) == 64 and number_of_lists(5183, 4096) == 132
+    rows = training_rows(10_000, 50, 64, 0, seed=3)
+    assert len(rows) == len(np.unique(rows)) == 3200 and (np.diff(rows) > 0).all()
+    assert (rows == training_rows(10_000, 50, 64, 0, seed=3)).all()
+    assert len(training_rows(100, 2, 64, 9984, seed=0)) == 100
+
+
+def test_the_lists_are_mapped_not_read(tmp_path: Path, vectors: NDArray[np.float32]) -> None:
+    built(tmp_path, vectors, "flat")
+    search = opened(tmp_path, "flat")
+    assert isinstance(faiss.downcast_InvertedLists(search._index.invlists), faiss.OnDiskInvertedLists)
+
+
+def test_what_cannot_be_built_is_told(tmp_path: Path, vectors: NDArray[np.float32]) -> None:
+    with pytest.raises(ValueError, match=r"code_bytes is 7, .* 24 dimensions; give one of 1, 2, 3, 4"):
+        built(tmp_path, vectors, "pq", code_bytes=7)
+    with pytest.raises(ValueError, match="ivf_pq learns 256 centres for each byte, and the corpus has 200 passages"):
+        built(tmp_path / "small", vectors[:200], "pq")
+    work = work_over(tmp_path / "ram", vectors, ram_bytes=1_000_000)
+    with pytest.raises(ValueError, match=r"--ram-gb 0.001 has no room for the training sample: about .* is needed"):
+        IvfBuilder(IvfSq8Settings(), "sq8").write_index(work, Parts(work))
+
+
+def test_a_file_that_is_cut_or_of_another_corpus_is_refused(tmp_path: Path, vectors: NDArray[np.float32]) -> None:
+    built(tmp_path, vectors, "sq8")
+    with pytest.raises(IndexCorruptError, match=r"holds 3000 vectors of 24 numbers, the embeddings are \(9, 24\)"):
+        IvfVectors(tmp_path / LISTS_FILE, vectors[:9])
+    (tmp_path / "cut").write_bytes((tmp_path / LISTS_FILE).read_bytes()[:600])
+    with pytest.raises(IndexCorruptError, match="cannot be read"):
+        IvfVectors(tmp_path / "cut", vectors)
