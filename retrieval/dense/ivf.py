@@ -218,7 +218,7 @@ class IvfVectors:
             scores, rows = self._index.search(vectors, depth, params=self._faiss.SearchParametersIVF(nprobe=nprobe))
         if self._embeddings is None or self._rerank_depth == 0:
             return [in_order(r[r >= 0], s[r >= 0], k) for r, s in zip(rows, scores, strict=True)]
-        return [ranked_exactly(v, r, self._embeddings, k) for v, r in zip(vectors, rows, strict=True)]
+        return ranked_exactly(vectors, rows, self._embeddings, k)
 
 
 def default_nprobe(num_lists: int) -> int:

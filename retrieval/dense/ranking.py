@@ -22,11 +22,30 @@ MARGIN = 16
 """Rows looked at beyond those asked for, since rounding can swap neighbours."""
 
 
-def ranked_exactly(vector: NDArray[np.float32], rows: NDArray[np.int64], embeddings: Embeddings, k: int) -> Ranked:
-    """The best `k` of `rows` (-1 is no row) by inner product with `vector`, `[dimension]`."""
-    rows = np.unique(rows[rows >= 0])
-    scores = (embeddings[rows].astype(np.float32) * vector).sum(axis=1, dtype=np.float32)
-    return in_order(rows, scores, k)
+def ranked_exactly(
+    vectors: NDArray[np.float32], rows: NDArray[np.int64], embeddings: Embeddings, k: int
+) -> list[Ranked]:
+    """The best `k` of the rows that were found for each of `vectors`, by inner product.
+
+    Args:
+        vectors: `[num_queries, dimension]`.
+        rows: `[num_queries, depth]`, each at most once for a query; -1 is no row.
+        embeddings: `[num_passages, dimension]`.
+        k: how many to give, fewer where fewer were found.
+    """
+    ranked: list[Ranked] = []
+    step = max(1, _NUMBERS_AT_ONCE // max(1, rows.shape[1] * vectors.shape[1]))
+    for first in range(0, len(vectors), step):
+        found = rows[first : first + step]
+        products = embeddings[np.maximum(found, 0)].astype(np.float32, copy=False)
+        products *= vectors[first : first + step, None, :]
+        # numpy adds the numbers of each row up by themselves: BLAS would let a row's place decide the rounding
+        scores = np.where(found >= 0, products.sum(axis=2), -np.inf)
+        order = np.lexsort((found, -scores), axis=1)[:, :k]
+        counts = np.minimum((found >= 0).sum(axis=1), k)
+        best, best_scores = np.take_along_axis(found, order, axis=1), np.take_along_axis(scores, order, axis=1)
+        ranked += [(best[i, :count], best_scores[i, :count]) for i, count in enumerate(counts.tolist())]
+    return ranked
 
 
 def in_order(rows: NDArray[np.int64], scores: NDArray[np.float32], k: int) -> Ranked:
@@ -39,8 +58,7 @@ def best_of_candidates(
     vectors: NDArray[np.float32], k: int, search: CandidateSearch, embeddings: Embeddings, depth: int
 ) -> list[Ranked]:
     """The best `k` of the `depth` rows that `search` finds for each query, `depth` at least `k`."""
-    found = search(vectors, min(depth, len(embeddings)))
-    return [ranked_exactly(vector, rows, embeddings, k) for vector, rows in zip(vectors, found, strict=True)]
+    return ranked_exactly(vectors, search(vectors, min(depth, len(embeddings))), embeddings, k)
 
 
 def best_rows(vectors: NDArray[np.float32], k: int, search: CandidateSearch, embeddings: Embeddings) -> list[Ranked]:
@@ -64,4 +82,5 @@ def best_rows(vectors: NDArray[np.float32], k: int, search: CandidateSearch, emb
     return ranked
 
 
+_NUMBERS_AT_ONCE = 1 << 22
 _NOTHING: Ranked = (np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))

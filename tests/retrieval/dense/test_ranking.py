@@ -9,10 +9,13 @@ from retrieval.dense.ranking import best_rows, ranked_exactly
 from tests.retrieval.dense.conftest import clustered
 
 
-def test_rows_that_were_not_found_or_found_twice_do_not_count() -> None:
+def test_rows_that_were_not_found_do_not_count() -> None:
     vectors = np.eye(4, dtype=np.float32)
-    rows, scores = ranked_exactly(np.array([1, 3, 2, 0], np.float32), np.array([2, -1, 1, 2, -1, 3]), vectors, 2)
+    queries = np.array([[1, 3, 2, 0], [-1, -2, -3, -4]], np.float32)
+    found = np.array([[2, -1, 1, -1, 3], [-1, 3, -1, -1, -1]])
+    [(rows, scores), (few, few_scores)] = ranked_exactly(queries, found, vectors, 2)
     assert rows.tolist() == [1, 2] and scores.tolist() == [3.0, 2.0]
+    assert few.tolist() == [3] and few_scores.tolist() == [-4.0]
 
 
 def test_a_score_does_not_depend_on_the_batch_nor_on_where_the_passage_stands() -> None:
