@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
+from retrieval.build.memory import resident_bytes
 from retrieval.build.work import BuildWork
 from retrieval.dense.embeddings import EMBEDDINGS_FILE, Parts, Precision, write_part
+from retrieval.dense.encoded_index import EncodedIndex
 from retrieval.dense.encoder import Encoder, check_model_folder
 from retrieval.dense.estimate import IndexCost, estimate_dense
 from retrieval.dense.presets import EncoderSettings
@@ -39,6 +41,11 @@ class DenseSettings(BaseModel):
     """Precision of the embeddings on disk: float16 halves the file and moves a cosine by less than .001."""
     empty_passages: Literal["refuse", "zero"] = "refuse"
     """What to do with a passage without text: end the build, or give it a vector of zeros, whose scores are all 0."""
+    embeddings_from: Path | None = Field(default=None, exclude=True)
+    """An index over the same corpus with the same encoder: its embeddings are taken, nothing is encoded again.
+
+    It is no part of what is built, nor of the manifest; `--workers` and Ray do not get it, and encode.
+    """
 
 
 class DenseBuilder:
@@ -53,6 +60,8 @@ class DenseBuilder:
     def __init__(self, settings: DenseSettings) -> None:
         check_model_folder(settings.encoder)
         self.settings = settings
+        source = settings.embeddings_from
+        self._encoded = None if source is None else EncodedIndex(source, settings)
 
     def shard_size(self) -> int:
         """2,048 passages."""
@@ -64,6 +73,9 @@ class DenseBuilder:
         Raises:
             ValueError: an empty passage where `empty_passages` refuses them, or an embedding that is not finite.
         """
+        if self._encoded is not None:
+            write_part(path, self._encoded.passages(texts), self.settings.embeddings)
+            return
         spoken = [i for i, text in enumerate(texts) if text.strip()]
         if len(spoken) < len(texts) and self.settings.empty_passages == "refuse":
             raise ValueError(_empty_passage(texts))
@@ -95,6 +107,7 @@ class DenseBuilder:
 
     def estimate(self, sample: Sequence[str], num_passages: int, ram_bytes: int | None) -> Estimate:
         """What a corpus like the sample will need: encodes some of the sample to measure it."""
+        held_before = resident_bytes()
         dimension = self.encoder.dimension
         return estimate_dense(
             self.encoder,
@@ -104,6 +117,7 @@ class DenseBuilder:
             bytes_a_number=np.dtype(self.settings.embeddings).itemsize,
             keeps_embeddings=self.keeps_embeddings,
             index=self.index_cost(num_passages, dimension),
+            held_before=held_before,
         )
 
     @functools.cached_property

@@ -6,14 +6,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from retrieval.build.memory import peak_bytes
 from retrieval.dense.encoder import Encoder
 from retrieval.searcher import Estimate
 
 _MEASURED_SECONDS = 10.0
-_MOST_MEASURED = 512
+_MOST_MEASURED = 2048
 _DISK_BYTES_A_SECOND = 300e6
 _ACTIVATION_BYTES = 40
-"""Working memory of the encoder a token and a number of its hidden size, all layers' peak together."""
+"""Working memory of the encoder, for each token of a batch and each number of its hidden size."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,17 +36,23 @@ def estimate_dense(
     bytes_a_number: int,
     keeps_embeddings: bool,
     index: IndexCost,
+    held_before: int,
 ) -> Estimate:
-    """What `num_passages` passages like the sample will need of memory, disk and time."""
+    """What `num_passages` passages like the sample will need of memory, disk and time.
+
+    `held_before` is the memory of this process before it loaded the encoder: what it has come to hold beyond that is
+    what a worker will, libraries included.
+    """
     rate = passages_a_second(encoder, sample)
     vectors = num_passages * encoder.dimension * bytes_a_number
     tokens = encoder.settings.batch_size * (encoder.settings.max_length or 512)
+    encoding = max(peak_bytes() - held_before, encoder.num_bytes + tokens * encoder.dimension * _ACTIVATION_BYTES)
     shard = min(num_passages, shard_passages)
     texts = sum(map(len, sample)) / len(sample) * shard * 2
-    worker = encoder.num_bytes + tokens * encoder.dimension * _ACTIVATION_BYTES + texts + 8 * shard * encoder.dimension
+    worker = encoding + texts + 8 * shard * encoder.dimension
     kept = vectors if keeps_embeddings else 0
     return Estimate(
-        ram_bytes=round(max(worker, encoder.num_bytes + index.ram_bytes)),
+        ram_bytes=round(max(worker, encoding + index.ram_bytes)),
         worker_ram_bytes=round(worker),
         disk_bytes=kept + index.disk_bytes,
         peak_disk_bytes=vectors + kept + index.disk_bytes + 4 * num_passages,
@@ -60,12 +67,15 @@ def estimate_dense(
 
 
 def passages_a_second(encoder: Encoder, sample: Sequence[str]) -> float:
-    """The rate of encoding, measured for up to 10 seconds on texts from all over the sample."""
+    """The rate of encoding, measured for about 10 seconds on texts from all over the sample, batched by length."""
     texts = [text for text in sample if text.strip()] or ["empty"]
     texts = [texts[i] for i in np.random.default_rng(0).permutation(len(texts))[:_MOST_MEASURED]]
-    batch = encoder.settings.batch_size
-    encoder.passages(texts[: min(8, len(texts))])  # the first call sets buffers up
-    done, started = 0, time.perf_counter()
-    while done < len(texts) and time.perf_counter() - started < _MEASURED_SECONDS:
-        done += len(encoder.passages(texts[done : done + batch]))
-    return done / max(time.perf_counter() - started, 1e-9)
+    encoder.passages(texts[:8])  # the first call sets buffers up
+    rate = _rate(encoder, texts[: encoder.settings.batch_size])
+    return _rate(encoder, texts[: max(8, round(rate * _MEASURED_SECONDS))])
+
+
+def _rate(encoder: Encoder, texts: Sequence[str]) -> float:
+    started = time.perf_counter()
+    encoder.passages(texts)
+    return len(texts) / max(time.perf_counter() - started, 1e-9)

@@ -5,12 +5,15 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from retrieval.dense.encoder import Encoder
 from retrieval.index import Index, build_index, open_index
+from retrieval.manifest import read_manifest
 from retrieval.retriever import Retriever
 from tests.retrieval.build.corpora import data_files
 from tests.retrieval.dense.merging import StopAt, Stopped
@@ -216,6 +219,52 @@ def test_half_precision_on_disk_halves_the_file(
         assert np.mean([len(set(a) & set(b)) / 10 for a, b in agree]) > 0.9
         size = (tmp_path / backend / "embeddings.npy").stat().st_size
         assert size == pytest.approx((folders["flat"] / "embeddings.npy").stat().st_size / 2, abs=128)
+
+
+@pytest.mark.parametrize("backend", ["torch_exact", "ivf_flat", "ivf_sq8"])
+def test_embeddings_of_another_index_save_encoding_them_again(
+    folders: dict[str, Path],
+    corpus: Path,
+    tiny_bert: str,
+    tmp_path: Path,
+    backend: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    encoded: list[int] = []
+    encode = Encoder.passages
+    monkeypatch.setattr(Encoder, "passages", lambda self, texts: (encoded.append(len(texts)), encode(self, texts))[1])
+    settings = {"encoder": {"model": tiny_bert, "query_prefix": "q: "}, "embeddings_from": folders["flat"]}
+    build_index(corpus, tmp_path / "out", backend=backend, settings=settings, shard_size=70)
+    assert sum(encoded) == 2, "the first and the last passage, to know the encoder"
+    assert data_files(tmp_path / "out") == data_files(folders[backend])
+    assert read_manifest(tmp_path / "out").index_hash == read_manifest(folders[backend]).index_hash
+
+
+def test_embeddings_of_an_index_that_does_not_fit_are_refused(
+    folders: dict[str, Path], corpus: Path, tiny_bert: str, tmp_path: Path
+) -> None:
+    def build(source: Path, corpus: Path = corpus, **encoder: object) -> None:
+        settings = {"encoder": {"model": tiny_bert, **encoder}, "embeddings_from": source}
+        build_index(corpus, tmp_path / "out", backend="flat", settings=settings, shard_size=SHARD)
+
+    with pytest.raises(ValueError, match="an index of backend ivf_flat, which keeps no embeddings; name one of flat"):
+        build(folders["ivf_flat"])
+    with pytest.raises(ValueError, match=r"they differ in encoder.passage_prefix \(None there, 'p: ' here\)"):
+        build(folders["flat"], passage_prefix="p: ")
+    with pytest.raises(FileNotFoundError, match="no index at"):
+        build(tmp_path / "nowhere")
+    other = tmp_path / "other.jsonl"
+    other.write_text(corpus.read_text().replace("p7", "p07").replace("mi", "mo"))
+    with pytest.raises(ValueError, match="which is not over this corpus: it lacks the 60 passages that begin with"):
+        build(folders["flat"], other)
+    with pytest.raises(ValueError, match="is not the one that encoded these passages"):
+        build(folders["flat"], model=write_tiny_bert(tmp_path / "else", seed=8))
+
+
+def test_many_threads_may_search_at_once(index: Index) -> None:
+    alone = ids(index)
+    with ThreadPoolExecutor(8) as pool:
+        assert all(found == alone for found in pool.map(lambda _: ids(index), range(24)))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

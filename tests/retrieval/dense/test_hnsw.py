@@ -60,6 +60,7 @@ def test_a_graph_over_halves(tmp_path: Path, vectors: NDArray[np.float32], queri
 
 
 def test_the_vectors_are_stored_once(folder: Path, vectors: NDArray[np.float32]) -> None:
+    assert not opened(folder)._index.hnsw.neighbors.is_owned, "the graph is mapped, not read"
     assert (folder / GRAPH_FILE).stat().st_size < len(vectors) * HnswBuilder(HnswSettings())._graph_bytes() * 1.1
 
 

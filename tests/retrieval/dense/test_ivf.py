@@ -1,5 +1,7 @@
 """Inverted lists: the bytes are FAISS's own, the same in every build, and the search finds what flat finds."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from retrieval.dense.ivf_training import number_of_lists, training_rows
 from retrieval.manifest import IndexCorruptError
 from tests.retrieval.dense.merging import StopAt, Stopped, brute_force, recall, work_over
 
+ROOT = Path(__file__).parents[3]
 SETTINGS: dict[Codes, type[IvfFlatSettings]] = {"flat": IvfFlatSettings, "sq8": IvfSq8Settings, "pq": IvfPqSettings}
 
 
@@ -153,6 +156,40 @@ def test_the_lists_are_mapped_not_read(tmp_path: Path, vectors: NDArray[np.float
     built(tmp_path, vectors, "flat")
     search = opened(tmp_path, "flat")
     assert isinstance(faiss.downcast_InvertedLists(search._index.invlists), faiss.OnDiskInvertedLists)
+
+
+MERGED = """
+import resource, sys
+from pathlib import Path
+import faiss, numpy as np
+from retrieval.build.work import BuildWork, Marks
+from retrieval.dense.embeddings import Parts, write_part
+from retrieval.dense.ivf import LISTS_FILE, IvfBuilder, IvfFlatSettings
+from retrieval.searcher import Shard
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+folder, rng = Path(sys.argv[1]), np.random.default_rng(0)
+shards = [Shard(number=number, first=number * 2048, count=2048) for number in range(200)]
+work = BuildWork(folder=folder, parts=folder / "parts", shards=shards, num_passages=200 * 2048, ram_bytes=None,
+                 progress=lambda *_: None, marks=Marks(folder / "marks"))
+work.parts.mkdir()
+for shard in shards:
+    write_part(work.part(shard), rng.standard_normal((2048, 96), dtype=np.float32), "float32")
+before = peak()
+IvfBuilder(IvfFlatSettings(lists=64, encoder={"normalize": False}), "flat").write_index(work, Parts(work))
+print(peak() - before, (folder / LISTS_FILE).stat().st_size)
+"""
+
+
+@pytest.mark.slow
+def test_memory_is_that_of_the_sample_and_a_group_of_shards_not_of_the_corpus(tmp_path: Path) -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", MERGED, str(tmp_path)], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    grown, written = map(int, run.stdout.split())
+    assert written > 160e6 and grown < 70e6
 
 
 def test_what_cannot_be_built_is_told(tmp_path: Path, vectors: NDArray[np.float32]) -> None:
