@@ -32,7 +32,7 @@ SPARSE: Mapping[str, tuple[str, dict[str, Any]]] = {
     "rank_bm25": ("rank_bm25", {}),
     "pyserini": ("pyserini", {}),
 }
-DENSE = ("flat", "hnsw", "ivf_flat", "ivf_sq8", "ivf_pq", "torch")
+DENSE = ("flat", "hnsw", "ivf_flat", "ivf_sq8", "ivf_pq", "torch_exact")
 HYBRIDS: Mapping[str, dict[str, Any]] = {"hybrid, RRF": {}, "hybrid, weighted": {"method": "weighted"}}
 HYBRID_PARTS = ("bm25s", "flat")
 MAIN = ("bm25s", "pyserini", "flat", *HYBRIDS)
@@ -40,7 +40,7 @@ MAIN = ("bm25s", "pyserini", "flat", *HYBRIDS)
 EXACT_FORM = {
     "rank_bm25": "bm25s",
     LUCENE_LIKE: "pyserini",
-    **dict.fromkeys(("hnsw", "ivf_flat", "ivf_sq8", "ivf_pq", "torch"), "flat"),
+    **dict.fromkeys(("hnsw", "ivf_flat", "ivf_sq8", "ivf_pq", "torch_exact"), "flat"),
 }
 SHARD = 512
 """Passages that a kill can cost: some 20 seconds of encoding on two cores."""

@@ -87,11 +87,13 @@ def find_java(homes: Callable[[], Iterator[Path]] = _homes) -> Java:
     )
 
 
-def java_classes() -> Callable[[str], Any]:
+def java_classes(heap_bytes: int | None = None) -> Callable[[str], Any]:
     """Start Java with pyserini's jar, if it does not run yet, and return the function that gives a class by its name.
 
+    `heap_bytes` bounds Java's own memory; None leaves Java its default, a quarter of the machine's.
+
     Raises:
-        ValueError: pyserini or Java is not installed, or Java runs already without pyserini's jar.
+        ValueError: pyserini or Java is not installed; or Java runs already without pyserini's jar, or unbounded.
     """
     with _starting:
         jar = _jar()
@@ -103,7 +105,7 @@ def java_classes() -> Callable[[str], Any]:
             java = find_java()
             os.environ["JAVA_HOME"] = str(java.home)
             jnius_config.add_classpath(str(jar))
-            jnius_config.add_options(*java.options)
+            jnius_config.add_options(*java.options, *([f"-Xmx{heap_bytes >> 20}m"] if heap_bytes else []))
         from jnius import JavaException, autoclass
 
         try:
@@ -113,10 +115,16 @@ def java_classes() -> Callable[[str], Any]:
                 f"Java was started in this process without {jar.name}; open the pyserini index before anything else "
                 f"that uses Java ({error})"
             ) from None
+        largest = autoclass("java.lang.Runtime").getRuntime().maxMemory()
+        if heap_bytes is not None and not any(option.startswith("-Xmx") for option in jnius_config.get_options()):
+            raise ValueError(
+                f"Java runs in this process already, and its memory may grow to {largest / 1e9:.1f} GB, not only the "
+                f"{heap_bytes / 1e9:.1f} that --ram-gb leaves it; build in a process of its own"
+            )
         if not getattr(java_classes, "is_quiet", False):
             _log_errors_only(autoclass)
             java_classes.is_quiet = True  # type: ignore[attr-defined]
-    _let_go_with_thread()
+    enter_thread()
     classes: Callable[[str], Any] = autoclass
     return classes
 
@@ -147,7 +155,7 @@ class _Attachment:
         detach()
 
 
-def _let_go_with_thread() -> None:
-    """To be called in every thread that calls Java."""
+def enter_thread() -> None:
+    """To be called in every thread that calls Java, before it does; `java_classes` does it too. Cheap."""
     if threading.current_thread() is not threading.main_thread() and not hasattr(_threads, "attachment"):
         _threads.attachment = _Attachment()

@@ -7,6 +7,7 @@ told apart in the sixth. Two builds rank alike but are not byte-identical: Lucen
 """
 
 import json
+import math
 import os
 import re
 import shutil
@@ -22,15 +23,18 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from retrieval.build.durable import flush
+from retrieval.build.memory import GB, resident_bytes
 from retrieval.build.work import BuildWork
 from retrieval.passage import Passage
 from retrieval.searcher import Backend, Estimate
-from retrieval.sparse.java import java_classes
+from retrieval.sparse.java import enter_thread, java_classes
 
 _SHARD_SIZE = 100_000
 _BATCH = 1000
 _BUFFER_MB = 256  # Lucene's, before it writes a segment out
-_JAVA_BYTES = 700 << 20  # of the Java machine beside that buffer, as measured by benchmarks/retrieval_quality.py
+_JAVA_BYTES = 150 << 20  # what a Java machine holds outside its heap: code, threads, mapped jar
+_HEAP_BYTES = 512 << 20  # what indexing fills of a heap that could grow: the buffer, and a merge of segments
+_LEAST_HEAP_BYTES = 192 << 20
 _LUCENE_FILE = re.compile(r"_[0-9a-z]+[._].*|segments_[0-9a-z]+")
 _MAX_CLAUSES = (1 << 31) - 1
 
@@ -69,11 +73,13 @@ class LuceneBuilder:
         """Index all parts beside them and move Lucene's files into place; begins anew after a kill.
 
         Raises:
-            ValueError: pyserini or Java is missing, or no passage has a single term.
+            ValueError: pyserini or Java is missing, `work.ram_bytes` has no room for it, or no passage has a term.
         """
+        java = java_classes(_heap_within(work.ram_bytes))
         scratch = work.parts / ".lucene"
         shutil.rmtree(scratch, ignore_errors=True)
         _index(
+            java,
             (text for shard in work.shards for text in _lines(work.part(shard))),
             scratch,
             self._settings,
@@ -96,19 +102,19 @@ class LuceneBuilder:
             self.build_part(sample, part)
             share = num_passages / len(sample)
             part_seconds, part_bytes = time.perf_counter() - started, part.stat().st_size
-            java_classes()  # starting Java is no part of the rate
+            java = java_classes(_heap_within(ram_bytes))  # starting Java is no part of the rate
             started = time.perf_counter()
-            _index(iter(sample), Path(folder) / "index", self._settings, lambda done: None)
+            _index(java, iter(sample), Path(folder) / "index", self._settings, lambda done: None)
             seconds = time.perf_counter() - started
             size = sum(file.stat().st_size for file in (Path(folder) / "index").iterdir())
         return Estimate(
-            ram_bytes=_JAVA_BYTES + (_BUFFER_MB << 20),
+            ram_bytes=_JAVA_BYTES + (_heap_within(ram_bytes) or _HEAP_BYTES),
             disk_bytes=round(size * share),
             peak_disk_bytes=round((part_bytes + 2 * size) * share),  # one segment is merged from others
             shard_seconds=part_seconds * share,
             merge_seconds=seconds * share,
             worker_ram_bytes=2 * _SHARD_SIZE * (part_bytes // len(sample)),
-            details={"Java heap": "a quarter of the memory at most; JAVA_TOOL_OPTIONS=-Xmx4g bounds it"},
+            details={"Java": "its memory grows where there is room; --ram-gb bounds it"},
         )
 
 
@@ -128,7 +134,7 @@ class LuceneRows:
 
     def top_rows(self, queries: Sequence[str], k: int) -> list[tuple[NDArray[np.int32], NDArray[np.floating]]]:
         """For each query the best rows and their scores, `[at most k]` each, best first, equal scores by row."""
-        java_classes()
+        enter_thread()
         # Java has no half surrogate pairs; such a character is no letter, and stands for a space.
         texts = [query.encode("utf-8", "replace").decode("utf-8").replace("\0", " ") for query in queries]
         if len(texts) == 1:
@@ -149,11 +155,25 @@ def _rows(hits: Any) -> tuple[NDArray[np.int32], NDArray[np.floating]]:
     return rows, np.fromiter((score for _, score in pairs), dtype=np.float32, count=len(pairs))
 
 
-def _index(texts: Iterator[str], folder: Path, settings: LuceneSettings, report: Any) -> None:
+def _heap_within(ram_bytes: int | None) -> int | None:
+    """How large Java's heap may grow within `--ram-gb`; None where there is no bound."""
+    if ram_bytes is None:
+        return None
+    held = resident_bytes() + _JAVA_BYTES
+    heap = ram_bytes - held
+    if heap < _LEAST_HEAP_BYTES:
+        raise ValueError(
+            f"--ram-gb {ram_bytes / GB:g} has no room for Java: at least "
+            f"{math.ceil((held + _LEAST_HEAP_BYTES) / GB * 10) / 10:g} is needed; call again with more"
+        )
+    return heap
+
+
+def _index(java: Any, texts: Iterator[str], folder: Path, settings: LuceneSettings, report: Any) -> None:
     """Write a Lucene index of one segment; a passage's id is its row, so that equal scores are ordered by row."""
-    java = java_classes()
     arguments = ["-input", "", "-collection", "JsonCollection", "-index", str(folder), "-threads", "1", "-optimize"]
-    arguments += ["-memoryBuffer", str(_BUFFER_MB), "-stemmer", settings.stemmer]
+    heap_mb = java("java.lang.Runtime").getRuntime().maxMemory() >> 20
+    arguments += ["-memoryBuffer", str(min(_BUFFER_MB, heap_mb // 4)), "-stemmer", settings.stemmer]
     indexer = java("io.anserini.index.SimpleIndexer")(
         [*arguments, "-keepStopwords"] if settings.keep_stopwords else arguments
     )

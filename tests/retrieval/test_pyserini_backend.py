@@ -18,6 +18,7 @@ from retrieval.index import Index, build_index, open_index
 from retrieval.manifest import IndexCorruptError
 from retrieval.retriever import Retriever
 from retrieval.sparse.java import Java, find_java, read_java
+from retrieval.sparse.pyserini_backend import LuceneBuilder, LuceneSettings
 
 pytestmark = pytest.mark.slow
 
@@ -213,6 +214,41 @@ def test_without_the_extra_or_java_the_message_says_what_to_install(
         [sys.executable, "-c", WITHOUT, str(folder), missing], env=environment, capture_output=True, text=True
     )
     assert message in done.stdout and "Traceback" not in done.stderr
+
+
+BOUNDED = """
+import sys
+from retrieval.index import build_index
+from retrieval.sparse.java import java_classes
+try:
+    build_index(sys.argv[1], sys.argv[2], backend="pyserini", ram_gb=float(sys.argv[3]))
+    print("heap", java_classes()("java.lang.Runtime").getRuntime().maxMemory() / 1e9)
+except ValueError as error:
+    print(error)
+"""
+
+
+def test_ram_gb_bounds_java(corpus: Path, tmp_path: Path) -> None:
+    def build(ram_gb: float) -> str:
+        arguments = [str(corpus), str(tmp_path / str(ram_gb)), str(ram_gb)]
+        done = subprocess.run([sys.executable, "-c", BOUNDED, *arguments], capture_output=True, text=True)
+        return done.stdout + done.stderr
+
+    bounded = build(1.0)
+    assert bounded.startswith("heap") and 0.2 < float(bounded.split()[1]) < 0.85
+    assert "--ram-gb 0.3 has no room for Java: at least" in build(0.3)
+
+
+def test_a_java_that_runs_already_may_be_too_large(corpus: Path, tmp_path: Path, index: Index) -> None:
+    assert index.search(["cats"], 1)
+    with pytest.raises(ValueError, match=r"Java runs in this process already, and its memory may grow to .* GB"):
+        build_index(corpus, tmp_path / "i", backend="pyserini", ram_gb=1.5)
+
+
+def test_a_dry_run_says_what_it_will_need(corpus: Path, index: Index) -> None:
+    needs = LuceneBuilder(LuceneSettings()).estimate([row["text"] for row in ROWS if row["text"]], 1_000_000, None)
+    assert needs.disk_bytes > 1_000_000 and needs.peak_disk_bytes > 2 * needs.disk_bytes
+    assert needs.merge_seconds > 0 and needs.ram_bytes > 500e6
 
 
 @pytest.mark.data
