@@ -76,7 +76,7 @@ def naive_app(index: str) -> Any:
     app, opened = FastAPI(), open_index(index, verify=False)
 
     def retrieve(request: QueryRequest) -> dict[str, Any]:
-        results = []
+        results: list[Any] = []
         for query in request.queries:
             [hits] = opened.search([query], request.topk or 3)
             documents = [{"id": hit.passage.id, "contents": contents_of(hit.passage)} for hit in hits]
@@ -166,12 +166,6 @@ class Client(asyncio.Protocol):
 
 def load(url: str, bodies: list[bytes], clients: int, seconds: float, results: Connection) -> None:
     """The load process: sends the latencies in seconds and the requests a second."""
-    try:
-        import uvloop
-
-        run = uvloop.run
-    except ImportError:
-        run = asyncio.run
     host, _, port = url.removeprefix("http://").partition(":")
     head = b"POST /retrieve HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
     requests = [head % len(body) + body for body in bodies]
@@ -180,13 +174,8 @@ def load(url: str, bodies: list[bytes], clients: int, seconds: float, results: C
         loop, latencies = asyncio.get_running_loop(), list[float]()
         connections = []
         for i in range(clients):
-            first = i * len(requests) // clients
-            connection = await loop.create_connection(
-                lambda first=first: Client(requests, first, latencies),
-                host,
-                int(port),  # type: ignore[misc]
-            )
-            connections.append(connection)
+            client = Client(requests, i * len(requests) // clients, latencies)
+            connections.append(await loop.create_connection(lambda made=client: made, host, int(port)))  # type: ignore
         await asyncio.sleep(seconds / 4)  # warm up
         before, started = len(latencies), time.perf_counter()
         await asyncio.sleep(seconds)
@@ -197,7 +186,7 @@ def load(url: str, bodies: list[bytes], clients: int, seconds: float, results: C
             transport.abort()
         return latencies[before:], rate
 
-    results.send(run(measure()))
+    results.send(asyncio.run(measure()))
 
 
 def loaded(url: str, queries: list[str], clients: int, per_request: int, seconds: float) -> dict[str, float]:
