@@ -207,3 +207,75 @@ def test_one_batcher_serves_one_event_loop_after_another() -> None:
 def test_settings_out_of_range_are_refused(setting: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         MicroBatcher(FakeRetriever(), **setting)
+
+
+async def test_a_call_with_many_queries_stays_whole_and_shares_its_batch() -> None:
+    retriever = FakeRetriever()
+    async with MicroBatcher(retriever) as batcher:
+        many, one, none = await asyncio.gather(
+            batcher.search_many(["a", "b", "c"], 2), batcher.search("d", 2), batcher.search_many([], 2)
+        )
+    assert ([ids(hits) for hits in many], ids(one), none) == ([["a"] * 2, ["b"] * 2, ["c"] * 2], ["d", "d"], [])
+    assert retriever.batches == [["a", "b", "c", "d"]] and batcher.stats.queries == 4
+
+
+async def test_a_call_larger_than_a_batch_is_searched_in_parts_and_answered_in_order() -> None:
+    retriever = FakeRetriever()
+    async with MicroBatcher(retriever, max_batch=4) as batcher:
+        hits = await batcher.search_many([f"q{i}" for i in range(10)], 1)
+    assert [ids(one) for one in hits] == [[f"q{i}"] for i in range(10)]
+    assert sorted(map(len, retriever.batches)) == [2, 4, 4]
+
+
+async def test_what_arrives_while_all_slots_are_busy_becomes_one_batch() -> None:
+    release = threading.Event()
+    retriever = FakeRetriever(lambda queries: "slow" in queries and release.wait(20) and None)
+    batcher = MicroBatcher(retriever, max_in_flight=1)
+    slow = asyncio.create_task(batcher.search("slow", 1))
+    await asyncio.sleep(0.02)
+    later = []
+    for i in range(5):
+        later.append(asyncio.create_task(batcher.search(f"q{i}", 1)))
+        await asyncio.sleep(0.005)
+    assert batcher.waiting == 5
+    release.set()
+    await asyncio.gather(slow, *later)
+    assert retriever.batches == [["slow"], [f"q{i}" for i in range(5)]] and batcher.waiting == 0
+
+
+async def test_a_caller_that_gives_up_before_its_search_is_never_searched() -> None:
+    release = threading.Event()
+    retriever = FakeRetriever(lambda queries: "slow" in queries and release.wait(20) and None)
+    batcher = MicroBatcher(retriever, max_in_flight=1)
+    slow = asyncio.create_task(batcher.search("slow", 1))
+    await asyncio.sleep(0.02)
+    leaving = asyncio.create_task(batcher.search_many(["left", "left too"], 1))
+    await asyncio.sleep(0.02)
+    leaving.cancel()
+    await asyncio.sleep(0)
+    assert batcher.waiting == 0
+    release.set()
+    await slow
+    await batcher.close()
+    assert retriever.batches == [["slow"]]
+
+
+async def test_a_steady_stream_does_not_hold_a_window_of_zero_open() -> None:
+    retriever = FakeRetriever()
+    batcher = MicroBatcher(retriever)
+    first = asyncio.create_task(batcher.search("first", 1))
+    others = []
+    for i in range(200):
+        others.append(asyncio.create_task(batcher.search(f"q{i}", 1)))
+        await asyncio.sleep(0)
+    assert ids(await first) == ["first"]
+    await asyncio.gather(*others)
+    assert len(retriever.batches) > 2
+
+
+async def test_search_threads_are_used_again() -> None:
+    threads: set[int] = set()
+    batcher = MicroBatcher(FakeRetriever(lambda queries: threads.add(threading.get_ident())))
+    for i in range(20):
+        await batcher.search(f"q{i}", 1)
+    assert len(threads) <= 2

@@ -1,0 +1,206 @@
+"""The client against servers that misbehave as they are told to."""
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from retrieval.client import CircuitOpen, HttpRetriever
+from retrieval.retriever import RetrievalError
+from tests.retrieval.server.fakes import FakeRetriever
+
+FAKE = FakeRetriever()
+QUICK: dict[str, Any] = {"backoff_s": 0.01, "max_backoff_s": 0.02, "timeout_s": 5}
+
+
+def http(status: str, body: bytes, *headers: str) -> bytes:
+    lines = [f"HTTP/1.1 {status}", f"content-length: {len(body)}", "connection: close", *headers, "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
+def answer(*queries: str, k: int = 1) -> bytes:
+    lists = [
+        [
+            {"document": {"id": h.passage.id, "title": h.passage.title, "text": h.passage.text}, "score": h.score}
+            for h in FAKE.expected(query, k)
+        ]
+        for query in queries
+    ]
+    return http("200 OK", json.dumps({"result": lists}).encode())
+
+
+class Scripted:
+    """A server that answers one connection after the other with the bytes it was given; the last ones go on."""
+
+    def __init__(self, *answers: bytes, pause_s: float = 0.0) -> None:
+        self._answers = list(answers)
+        self._pause_s = pause_s
+        self.asked: list[bytes] = []
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return
+            with connection:
+                request = connection.recv(65_536)
+                head, _, body = request.partition(b"\r\n\r\n")
+                length = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+                while length and len(body) < int(length[0].split(b":")[1]):
+                    body += connection.recv(65_536)
+                self.asked.append(head.split(b"\r\n")[0])
+                content = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+                try:
+                    for start in range(0, len(content), 50) if self._pause_s else [0]:
+                        connection.sendall(content[start : start + 50] if self._pause_s else content)
+                        time.sleep(self._pause_s)
+                except OSError:
+                    pass
+
+
+@pytest.fixture
+def scripted() -> Iterator[Callable[..., Scripted]]:
+    servers: list[Scripted] = []
+
+    def make(*answers: bytes, **options: float) -> Scripted:
+        servers.append(Scripted(*answers, **options))
+        return servers[-1]
+
+    yield make
+    for one in servers:
+        one.close()
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        http("503 Service Unavailable", b'{"error":"busy"}'),
+        http("502 Bad Gateway", b"<html>"),
+        http("429 Too Many Requests", b""),
+        http("200 OK", b'{"result": [[{"docu'),
+        answer("abc")[:150],
+        b"",
+        b"nonsense\r\n\r\n",
+    ],
+    ids=["503", "502", "429", "no JSON", "cut", "closed", "no HTTP"],
+)
+def test_what_may_pass_is_tried_again(scripted: Callable[..., Scripted], first: bytes) -> None:
+    other = scripted(first, first, answer("abc"))
+    with HttpRetriever(other.url, retries=2, **QUICK) as remote:
+        assert remote.search(["abc"], 1) == [FAKE.expected("abc", 1)]
+    assert len(other.asked) == 3
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "message"),
+    [
+        (
+            http("500 Internal Server Error", b"boom <html>"),
+            RetrievalError,
+            "POST http://.*: 500 Internal.*boom <html>",
+        ),
+        (http("404 Not Found", b"no such route"), RetrievalError, "404 Not Found: no such route"),
+        (http("307 Temporary Redirect", b"", "location: /x"), RetrievalError, "307"),
+        (http("422 Unprocessable", b'{"error":"k is 9"}'), ValueError, "422 .*k is 9"),
+        (http("413 Too Large", b"big"), ValueError, "413 Too Large: big"),
+        (answer("abc", "abc"), RetrievalError, "answered 1 queries with 2 lists"),
+        (answer(), RetrievalError, "answered 1 queries with 0 lists"),
+        (answer("abc", k=2), RetrievalError, "a query for 1 hits with 2"),
+        (http("200 OK", b"[]"), RetrievalError, 'no "result"'),
+        (http("200 OK", b'{"result": [7]}'), RetrievalError, 'no "result" with a list'),
+        (http("200 OK", b'{"result": [["x"]]}'), RetrievalError, "a hit has no score"),
+        (http("200 OK", b'{"result": [[{"document": {"id": 1}, "score": 1}]]}'), RetrievalError, "neither"),
+        (
+            http("200 OK", b'{"result": [[{"document": {"id": "1", "text": "t"}, "score": NaN}]]}'),
+            RetrievalError,
+            "no score",
+        ),
+    ],
+)
+def test_what_another_attempt_would_repeat_is_not_tried_again(
+    scripted: Callable[..., Scripted], content: bytes, error: type[Exception], message: str
+) -> None:
+    other = scripted(content)
+    with HttpRetriever(other.url, **QUICK) as remote, pytest.raises(error, match=message):
+        remote.search(["abc"], 1)
+    assert len(other.asked) == 1
+
+
+def test_the_error_shows_attempts_status_and_body(scripted: Callable[..., Scripted]) -> None:
+    other = scripted(http("503 Service Unavailable", b'{"error":"4096 queries wait already"}'))
+    with HttpRetriever(other.url, retries=2, **QUICK) as remote, pytest.raises(RetrievalError) as failed:
+        remote.search(["abc"], 1)
+    assert f"POST {other.url}/retrieve failed after 3 attempts" in str(failed.value)
+    assert "503 Service Unavailable" in str(failed.value) and "4096 queries wait already" in str(failed.value)
+
+
+def test_search_r1s_own_server_can_be_asked(scripted: Callable[..., Scripted]) -> None:
+    rows = [[{"document": {"id": 7, "contents": '"Ada"\nwas a mathematician'}, "score": 2}]]
+    other = scripted(http("200 OK", json.dumps({"result": rows}).encode()))
+    with HttpRetriever(other.url + "/retrieve", **QUICK) as remote:
+        [[hit]] = remote.search(["abc"], 1)
+    assert (hit.passage.id, hit.passage.title, hit.passage.text) == ("7", "Ada", "was a mathematician")
+    assert (hit.score, hit.rank) == (2.0, 1)
+    assert other.asked == [b"POST /retrieve HTTP/1.1"]
+
+
+def test_retry_after_is_kept_to_and_never_beyond_the_deadline(scripted: Callable[..., Scripted]) -> None:
+    busy = http("503 Service Unavailable", b"", "retry-after: 1")
+    other = scripted(busy, answer("abc"))
+    started = time.perf_counter()
+    with HttpRetriever(other.url, **QUICK) as remote:
+        remote.search(["abc"], 1)
+    assert 1.0 <= time.perf_counter() - started < 3
+    long = scripted(http("503 Service Unavailable", b"", "retry-after: 600"))
+    started = time.perf_counter()
+    with HttpRetriever(long.url, **QUICK) as remote, pytest.raises(RetrievalError, match="503"):
+        remote.search(["abc"], 1)
+    assert time.perf_counter() - started < 1, "a pause that ends after the deadline is not begun"
+
+
+def test_an_answer_that_drips_ends_at_the_deadline(scripted: Callable[..., Scripted]) -> None:
+    other = scripted(answer("abc"), pause_s=0.3)
+    started = time.perf_counter()
+    with (
+        HttpRetriever(other.url, timeout_s=0.8, attempt_timeout_s=0.4) as remote,
+        pytest.raises(RetrievalError, match=r"failed after 2 attempts in 0\.\d s: no whole answer"),
+    ):
+        remote.search(["abc"], 1)
+    assert time.perf_counter() - started < 1.5
+
+
+def test_a_server_that_is_not_there_opens_the_circuit() -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as free:
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    with HttpRetriever(url, retries=1, breaker_failures=2, breaker_pause_s=30, **QUICK) as remote:
+        for _ in range(2):
+            with pytest.raises(RetrievalError, match="ConnectError"):
+                remote.search(["a"], 1)
+        started = time.perf_counter()
+        with pytest.raises(CircuitOpen, match="failed 2 times in a row"):
+            remote.search(["a"], 1)
+        assert time.perf_counter() - started < 0.05
+
+
+def test_the_circuit_closes_when_the_server_is_back(scripted: Callable[..., Scripted]) -> None:
+    other = scripted(http("502 Bad Gateway", b""), http("502 Bad Gateway", b""), answer("a"))
+    with HttpRetriever(other.url, retries=0, breaker_failures=2, breaker_pause_s=0.2, **QUICK) as remote:
+        for _ in range(2):
+            with pytest.raises(RetrievalError):
+                remote.search(["a"], 1)
+        with pytest.raises(CircuitOpen):
+            remote.search(["a"], 1)
+        time.sleep(0.25)
+        assert remote.search(["a"], 1) == remote.search(["a"], 1) == [FAKE.expected("a", 1)]
