@@ -48,13 +48,13 @@ class IvfFlatSettings(DenseSettings):
     """Settings of the `ivf_flat` backend, which keeps whole vectors in its lists and no other copy of them."""
 
     lists: int | None = Field(default=None, ge=1)
-    """How many lists; None takes 4 times the root of the number of passages, and never more than a 39th of it."""
+    """How many lists; None takes 4 times the root of the number of passages, at most an 8th of it."""
     train_vectors_per_list: int = Field(default=64, ge=1)
     """Size of the sample that the lists are learned from, for each list; FAISS advises 39 to 256."""
     seed: int = Field(default=0, ge=0)
     """Decides the sample and where k-means begins."""
     nprobe: int | None = Field(default=None, ge=1)
-    """Lists that a query looks into: more is more exact and slower; None takes 1.5 times the root of their number."""
+    """Lists that a query looks into: more is more exact and slower; None takes 4 times the root of their number."""
     gpu: bool = False
     """Search on a GPU, which holds the lists; needs a faiss built for GPUs."""
 
@@ -222,8 +222,12 @@ class IvfVectors:
 
 
 def default_nprobe(num_lists: int) -> int:
-    """Lists a query looks into where nothing else is said: 1.5 times the root of their number."""
-    return max(1, math.ceil(1.5 * math.sqrt(num_lists)))
+    """Lists a query looks into where nothing else is said: 4 times the root of their number.
+
+    That is a fifth of them on 10,000 passages and a thirtieth on 20 million. Questions lie further from passages than
+    passages from each other, so that fewer lists lose more than on made-up vectors; a test on real ones holds .97.
+    """
+    return min(num_lists, math.ceil(4 * math.sqrt(num_lists)))
 
 
 def _products_a_second(dimension: int) -> float:
