@@ -175,11 +175,11 @@ def build_index(
     say = notice or _log.info
     out = Path(out)
     _refuse_existing(out, overwrite)
+    shard_size = checked_shard_size(kind.builder(values).shard_size() if shard_size is None else shard_size)
     if ram_bytes is not None:
-        crew, restriction = crew_within(crew, reader, kind, values, ram_bytes)
+        crew, restriction = crew_within(crew, reader, kind, values, shard_size=shard_size, ram_bytes=ram_bytes)
         if restriction:
             say(restriction)
-    shard_size = checked_shard_size(kind.builder(values).shard_size() if shard_size is None else shard_size)
     record = BuildRecord(
         format_version=FORMAT_VERSION,
         backend=backend,

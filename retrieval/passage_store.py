@@ -107,14 +107,14 @@ class PassageStore:
         self._offsets = _mapped(folder / OFFSETS_FILE)
         self._hashes = _mapped(folder / ID_HASHES_FILE)
         self._rows = _mapped(folder / ID_ROWS_FILE)
-        with (folder / PASSAGES_FILE).open("rb") as file:
-            self._lines = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        if len(self._lines) != int(self._offsets[-1]) or not len(self) == len(self._hashes) == len(self._rows):
-            self._lines.close()
+        size = (folder / PASSAGES_FILE).stat().st_size
+        if size == 0 or size != int(self._offsets[-1]) or not len(self) == len(self._hashes) == len(self._rows):
             raise IndexCorruptError(
                 f"the passages in {folder} are not whole: {PASSAGES_FILE} and the arrays beside it differ in length; "
                 "build the index again"
             )
+        with (folder / PASSAGES_FILE).open("rb") as file:
+            self._lines = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self.passage = lru_cache(maxsize=_CACHED_PASSAGES)(self._read)
 
     def __len__(self) -> int:
@@ -131,7 +131,8 @@ class PassageStore:
         return self._read(row)
 
     def _read(self, row: int) -> Passage:
-        return passage_of_line(self._lines[self._offsets[row] : self._offsets[row + 1]])
+        start, end = self._offsets[row : row + 2].tolist()
+        return passage_of_line(self._lines[start:end])
 
     def find(self, passage_id: str) -> Passage | None:
         """The passage with this id, or None."""

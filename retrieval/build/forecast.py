@@ -29,7 +29,10 @@ _TELLING_BYTES = 4 << 20
 _FEW_PASSAGES = 2_000
 _SAMPLE_CHARACTERS = MAX_SHARD_CHARACTERS // 4
 _PASSAGE_BYTES_IN_MEMORY = 48
-"""Offset, id hash and its row, and the ledger of ids, at their largest."""
+"""Offset, id hash and its row, and the ledger of ids, at their largest, when the arrays are written."""
+
+_READING_BYTES = 32
+"""The same while the corpus is read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +102,7 @@ def forecast(
 
 
 def crew_within(
-    crew: Crew, reader: CorpusReader, backend: Backend, settings: BaseModel, ram_bytes: int
+    crew: Crew, reader: CorpusReader, backend: Backend, settings: BaseModel, *, shard_size: int, ram_bytes: int
 ) -> tuple[Crew, str | None]:
     """The crew, or as much of it as `ram_bytes` has room for beside this process, and then a line that says so.
 
@@ -112,13 +115,18 @@ def crew_within(
             f"--ram-gb {ram_bytes / GB:g} is less than the {base / GB:.2f} that this process holds before it builds "
             "anything; give more"
         )
-    if crew.workers == 1:
-        return crew, None
     head = _measured_head(reader, _FEW_PASSAGES)
-    needs = backend.builder(settings).estimate(head.texts, head.num_passages, ram_bytes)
-    each = base + (needs.worker_ram_bytes or needs.ram_bytes)
-    room = ram_bytes - resident_bytes() - head.num_passages * _PASSAGE_BYTES_IN_MEMORY - needs.worker_ram_bytes
-    fitting = max(1, min(crew.workers, int(room // each)))
+    builder = backend.builder(settings)
+    needs = builder.estimate(head.texts, head.num_passages, ram_bytes)
+    shard_bytes = (needs.worker_ram_bytes or needs.ram_bytes) * min(1.0, shard_size / builder.shard_size())
+    reading = resident_bytes() + head.num_passages * _READING_BYTES
+    if crew.workers == 1 and reading + shard_bytes > ram_bytes:
+        raise ValueError(
+            f"--ram-gb {ram_bytes / GB:g} has no room for a shard: about {(reading + shard_bytes) / GB:.2f} is needed "
+            f"with shards of {shard_size:,} passages; give more, or a smaller --shard-size"
+        )
+    each = base + shard_bytes
+    fitting = max(1, min(crew.workers, int((ram_bytes - reading - shard_bytes) // each)))
     if fitting == crew.workers:
         return crew, None
     return replace(crew, workers=fitting), (

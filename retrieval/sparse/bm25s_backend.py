@@ -155,7 +155,7 @@ class BM25sSearcher:
         except (ValueError, KeyError, EOFError) as error:
             raise IndexCorruptError(f"the arrays in {folder} are not whole ({error}); build the index again") from None
         self._scores = np.asarray(self.bm25.scores["data"])
-        self._rows = np.asarray(self.bm25.scores["indices"])
+        self._rows = np.asarray(self.bm25.scores["indices"]).view(np.uint32)  # spares the loops a test for negatives
         self._starts = np.asarray(self.bm25.scores["indptr"])
         if not int(self._starts[-1]) == len(self._scores) == len(self._rows):
             raise IndexCorruptError(f"the arrays in {folder} differ in length; build the index again")

@@ -18,6 +18,7 @@ Array = NDArray[Any]
 # Term-frequency parts, by the number that the score loop knows them under.
 SATURATION = {"lucene": 0, "robertson": 0, "atire": 1}
 
+_BLOCK_ROWS = 64
 _DENSE_SHARE = 8  # a query with more postings than an eighth of the corpus is scored over every row
 
 
@@ -171,6 +172,49 @@ def _sift_down(scores: Array, rows: Array, root: int, size: int) -> None:
 
 
 @_compiled
+def _make_heap(scores: Array, rows: Array, size: int) -> None:
+    for root in range(size // 2 - 1, -1, -1):
+        _sift_down(scores, rows, root, size)
+
+
+@_compiled
+def _best_of_all(total: Array, k: int, heap_scores: Array, heap_rows: Array) -> int:
+    """The k best positive scores of all rows as a heap, if there are as many; returns how many there are.
+
+    Rows come in order, so an equal score later is worse. Most blocks of rows have nothing above the threshold: whether
+    one has is a question that the compiler turns into a few wide instructions.
+    """
+    size = 0
+    threshold = np.float32(0)
+    num_rows = len(total)
+    for start in range(0, num_rows, _BLOCK_ROWS):
+        end = min(start + _BLOCK_ROWS, num_rows)
+        if end - start == _BLOCK_ROWS:
+            block = total[start:end]
+            above = np.int32(0)
+            for i in range(_BLOCK_ROWS):
+                above |= np.int32(block[i] > threshold)
+            if above == 0:
+                continue
+        for row in range(start, end):
+            score = total[row]
+            if score > threshold:
+                if size < k:
+                    heap_scores[size] = score
+                    heap_rows[size] = row
+                    size += 1
+                    if size == k:
+                        _make_heap(heap_scores, heap_rows, k)
+                        threshold = heap_scores[0]
+                else:
+                    heap_scores[0] = score
+                    heap_rows[0] = row
+                    _sift_down(heap_scores, heap_rows, 0, k)
+                    threshold = heap_scores[0]
+    return size
+
+
+@_compiled
 def best_rows(
     query_terms: Array, query_ends: Array, k: int, num_rows: int, scores: Array, rows: Array, starts: Array
 ) -> tuple[Array, Array, Array]:
@@ -197,7 +241,7 @@ def best_rows(
             num_postings += starts[term + 1] - starts[term]
         # Few postings: remember which rows they touch. Many: touch blindly, and look at every row afterwards.
         dense = num_postings * _DENSE_SHARE > num_rows
-        num_candidates = num_rows if dense else 0
+        num_candidates = 0
         for term in terms:
             if dense:
                 for i in range(starts[term], starts[term + 1]):
@@ -211,29 +255,31 @@ def best_rows(
                     total[row] += scores[i]
         heap_rows, heap_scores = top_rows[q], top_scores[q]
         size = 0
-        threshold = np.float32(0)
-        for i in range(num_candidates):
-            row = i if dense else touched[i]
-            score = total[row]
-            total[row] = 0
-            if score < threshold or score == 0:
-                continue
-            if size < k:
-                heap_scores[size] = score
-                heap_rows[size] = row
-                size += 1
-                if size == k:
-                    for root in range(k // 2 - 1, -1, -1):
-                        _sift_down(heap_scores, heap_rows, root, k)
+        if dense:
+            size = _best_of_all(total, k, heap_scores, heap_rows)
+            total[:] = 0
+        else:
+            threshold = np.float32(0)
+            for i in range(num_candidates):
+                row = touched[i]
+                score = total[row]
+                total[row] = 0
+                if score < threshold or score == 0:
+                    continue
+                if size < k:
+                    heap_scores[size] = score
+                    heap_rows[size] = row
+                    size += 1
+                    if size == k:
+                        _make_heap(heap_scores, heap_rows, k)
+                        threshold = heap_scores[0]
+                elif _is_worse(heap_scores[0], heap_rows[0], score, row):
+                    heap_scores[0] = score
+                    heap_rows[0] = row
+                    _sift_down(heap_scores, heap_rows, 0, k)
                     threshold = heap_scores[0]
-            elif _is_worse(heap_scores[0], heap_rows[0], score, row):
-                heap_scores[0] = score
-                heap_rows[0] = row
-                _sift_down(heap_scores, heap_rows, 0, k)
-                threshold = heap_scores[0]
         if size < k:
-            for root in range(size // 2 - 1, -1, -1):
-                _sift_down(heap_scores, heap_rows, root, size)
+            _make_heap(heap_scores, heap_rows, size)
         for last in range(size - 1, 0, -1):
             heap_scores[0], heap_scores[last] = heap_scores[last], heap_scores[0]
             heap_rows[0], heap_rows[last] = heap_rows[last], heap_rows[0]

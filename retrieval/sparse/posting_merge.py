@@ -58,6 +58,8 @@ def join_vocabularies(work: BuildWork, vocabulary_file: Path) -> CorpusCounts:
     Raises:
         ValueError: the vocabulary does not fit into `work.ram_bytes`.
     """
+    if work.ram_bytes is not None:
+        release_freed()
     numbers: dict[str, int] = {}
     frequencies = np.zeros(1 << 16, dtype=np.int64)
     num_words = 0

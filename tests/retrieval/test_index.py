@@ -144,6 +144,39 @@ def test_an_altered_manifest_does_not_open(corpus: Path, tmp_path: Path) -> None
         open_index(tmp_path / "index")
 
 
+def test_an_index_of_another_version_is_told_as_one_whatever_its_manifest_holds(corpus: Path, tmp_path: Path) -> None:
+    build_index(corpus, tmp_path / "index")
+    path = tmp_path / "index" / "manifest.json"
+    fields = json.loads(path.read_text())
+    del fields["files"]
+    path.write_text(json.dumps(fields | {"format_version": 2, "segments": []}))
+    with pytest.raises(IndexCorruptError, match="format version 2, this code reads 1; build the index again"):
+        open_index(tmp_path / "index")
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/passwd"])
+def test_a_manifest_cannot_name_a_file_outside_its_folder(corpus: Path, tmp_path: Path, name: str) -> None:
+    manifest = build_index(corpus, tmp_path / "index")
+    manifest.model_copy(update={"files": manifest.files | {name: "0"}}).sealed().write(tmp_path / "index")
+    with pytest.raises(IndexCorruptError, match="names a file outside the index"):
+        open_index(tmp_path / "index")
+
+
+@pytest.mark.parametrize("verify", [True, False])
+@pytest.mark.parametrize("left", [0.0, 0.5, 0.99])
+def test_a_file_that_is_cut_off_is_told_at_opening_though_no_checksum_is_compared(
+    corpus: Path, tmp_path: Path, verify: bool, left: float
+) -> None:
+    folder = tmp_path / "index"
+    for name in build_index(corpus, folder).files:
+        content = (folder / name).read_bytes()
+        (folder / name).write_bytes(content[: int(len(content) * left)])
+        with pytest.raises(IndexCorruptError, match="build the index again"):
+            open_index(folder, verify=verify)
+        (folder / name).write_bytes(content)
+    open_index(folder, verify=verify).close()
+
+
 def test_what_is_no_index_says_how_to_build_one(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no index at .*waymark build-index CORPUS --out"):
         open_index(tmp_path / "none")

@@ -69,10 +69,42 @@ def test_several_indexes_are_compared_from_the_command_line(tmp_path: Path, caps
     assert "n = 2 questions" in shown.out and "1 of 3 supports are not in the corpus" in shown.err
 
 
+def test_a_dry_run_prints_what_a_build_will_need_and_builds_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    corpus, figures = jsonl(tmp_path / "c.jsonl", ROWS), tmp_path / "needs.json"
+    out = tmp_path / "index"
+    assert waymark("build-index", corpus, "--out", str(out), "--dry-run", "--json", str(figures)) == 0
+    printed = capsys.readouterr().out
+    for label in ("passages", "memory", "disk", "time", "postings"):
+        assert f"\n{label}" in f"\n{printed}"
+    assert "2 (counted; measured on the first 2)" in printed and not out.exists()
+    needs = json.loads(figures.read_text())
+    assert needs["num_passages"] == 2 and needs["fits_the_disk"] is True
+    assert {"ram_bytes", "disk_bytes", "peak_disk_bytes", "seconds", "details"} <= needs.keys()
+
+
+def test_a_build_that_goes_on_says_so(tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch) -> None:
+    corpus, out = jsonl(tmp_path / "c.jsonl", ROWS), str(tmp_path / "index")
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("retrieval.index._checksums", interrupted)
+        assert waymark("build-index", corpus, "--out", out) == 130
+    capsys.readouterr()
+    assert waymark("build-index", corpus, "--out", out) == 0
+    assert "going on with the unfinished build in" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["build-index", "none.jsonl", "--out", "i"], "no corpus at none.jsonl"),
+        (["build-index", "c.jsonl", "--out", "i", "--ram-gb", "0.001"], "--ram-gb 0.001 is less than the"),
+        (["build-index", "c.jsonl", "--out", "i", "--workers", "0"], "--workers is 0; give at least 1"),
+        (["build-index", "c.jsonl", "--out", "index", "--dry-run"], "add --overwrite"),
         (["build-index", "broken.jsonl", "--out", "i"], "broken.jsonl, line 2: not JSON"),
         (["build-index", "twice.jsonl", "--out", "i"], "line 2: id 'a' was already used in line 1"),
         (["build-index", "empty.jsonl", "--out", "i"], "the corpus is empty"),

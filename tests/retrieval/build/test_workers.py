@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from retrieval.backends import BACKENDS
 from retrieval.build.parts import PartFolder, ShardTexts
 from retrieval.build.processes import WorkerDiedError, build_in_processes
 from retrieval.build.work import Marks
@@ -86,3 +87,15 @@ def test_a_crew_or_a_limit_that_cannot_be_is_refused_before_anything_is_written(
     with pytest.raises(ValueError, match=message):
         build_index(corpus, tmp_path / "index", **options)
     assert [path.name for path in tmp_path.iterdir()] == ["c.jsonl"]
+
+
+def test_a_bound_without_room_for_a_shard_is_refused_before_anything_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(BACKENDS, "fake", "tests.retrieval.build.fake_backend:FAKE")
+    monkeypatch.setattr("retrieval.build.forecast.resident_bytes", lambda: 1_000_000_000)
+    corpus = write_corpus(tmp_path / "c.jsonl", 900)
+    with pytest.raises(ValueError, match=r"no room for a shard: about 1\.00 is needed with shards of 1,000 passages"):
+        build_index(corpus, tmp_path / "index", backend="fake", ram_gb=1.000_02)
+    assert [path.name for path in tmp_path.iterdir()] == ["c.jsonl"]
+    build_index(corpus, tmp_path / "index", backend="fake", ram_gb=1.000_04)
