@@ -5,6 +5,7 @@
 (1, 768)
 """
 
+import re
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.dense.presets import EncoderSettings
+
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 Vectors = NDArray[np.float32]
 """`[num_texts, dimension]`, float32."""
@@ -80,6 +83,8 @@ class Encoder:
         for i, text in enumerate(texts):
             if not text.strip():
                 raise ValueError(f"{kind} {i} of {len(texts)} is an empty text, which has no direction to search in")
+            if _HALF_PAIR.search(text):
+                raise ValueError(f"{kind} {i} of {len(texts)} holds half a surrogate pair, which is no character")
         if not texts:
             return np.empty((0, self.dimension), dtype=np.float32)
         with self._lock:  # fast tokenizers refuse to be used by two threads at once

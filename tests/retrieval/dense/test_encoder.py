@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from transformers import BertModel, BertTokenizerFast
 
 from retrieval.dense.encoder import Encoder
+from retrieval.dense.flat import FlatVectors
 from retrieval.dense.presets import EncoderSettings, Pooling
 from tests.retrieval.dense.tiny_encoder import write_tiny_bert
 
@@ -94,6 +96,23 @@ def test_an_empty_text_is_refused_by_its_place(tiny_bert: str) -> None:
         encoder.passages(["cat", " \n"])
     with pytest.raises(ValueError, match="query 0 of 1 is an empty text"):
         encoder.queries([""])
+
+
+def test_any_other_text_has_a_vector(tiny_bert: str) -> None:
+    encoder = Encoder(EncoderSettings(model=tiny_bert))
+    assert np.isfinite(encoder.queries(["\x00\x01", "中文", "😀" * 500, "a" * 100_000, "?"])).all()
+    with pytest.raises(ValueError, match="query 1 of 2 holds half a surrogate pair, which is no character"):
+        encoder.queries(["cat", "cat \ud83d"])
+
+
+def test_a_missing_library_names_the_extra(tiny_bert: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, use in (
+        ("sentence_transformers", lambda: Encoder(EncoderSettings(model=tiny_bert))),
+        ("faiss", lambda: FlatVectors(np.eye(3, dtype=np.float32))),
+    ):
+        monkeypatch.setitem(sys.modules, module, None)
+        with pytest.raises(ValueError, match=r"needs .*; pip install 'waymark\[dense\]'"):
+            use()
 
 
 def test_a_missing_or_broken_folder_is_told_before_anything_is_read(tiny_bert: str, tmp_path: Path) -> None:
