@@ -39,7 +39,7 @@ class TimeLeftColumn(ProgressColumn):
 
 def _rate(task: Task) -> float:
     elapsed = task.finished_time if task.finished else task.elapsed
-    return task.completed / elapsed if elapsed else 0.0
+    return task.completed / elapsed if elapsed and elapsed > 0.01 else 0.0
 
 
 class StageBar:

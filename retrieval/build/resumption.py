@@ -1,6 +1,8 @@
 """Whether an unfinished build is gone on with, and what a person is told about it."""
 
 import errno
+import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +11,7 @@ from retrieval.build.record import BuildRecord, read_record
 from retrieval.build.work import WORK_FOLDER, Marks
 from retrieval.staging import staging_path
 
+_NUMPY_SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -44,16 +47,25 @@ class Resumption:
 
 @contextmanager
 def told_where_it_broke_off(out: Path) -> Iterator[None]:
-    """Turn a full disk into an error that names the build and says that it can go on."""
+    """Turn a full disk into an error that names the build and says that it can go on, whoever met it first."""
     try:
         yield
-    except OSError as error:
-        if error.errno not in _DISK_FULL:
+    except Exception as error:
+        number = _disk_error(error)
+        if number is None:
             raise
         staging = staging_path(out)
-        kept = (
-            f"what is finished is kept in {staging}, and the same call goes on"
-            if staging.exists()
-            else "nothing is left of it"
-        )
-        raise OSError(error.errno, f"no room on the disk while building {out} ({error.strerror}); {kept}") from error
+        kept = "nothing is left of it"
+        if staging.exists():
+            kept = f"what is finished is kept in {staging}, and the same call goes on"
+        raise OSError(number, f"no room on the disk while building {out} ({os.strerror(number)}); {kept}") from error
+
+
+def _disk_error(error: Exception) -> int | None:
+    """The number of the error if a disk took no more. numpy, faiss and Lucene tell it in their own words."""
+    if isinstance(error, OSError) and error.errno in _DISK_FULL:
+        return error.errno
+    text = str(error)
+    if os.strerror(errno.ENOSPC) in text or (isinstance(error, OSError) and _NUMPY_SHORT_WRITE.fullmatch(text)):
+        return errno.ENOSPC
+    return None

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from retrieval.build.durable import write_array, write_values, write_whole
+from retrieval.build.resumption import told_where_it_broke_off
 from retrieval.index import build_index, open_index
 from tests.retrieval.build.corpora import data_files, write_corpus
 
@@ -105,3 +106,23 @@ def test_a_mark_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(OSError):
         write_whole(tmp_path / "mark", b"new")
     assert (tmp_path / "mark").read_bytes() == b"old"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError("1048576 requested and 4096 written"),  # numpy's tofile
+        RuntimeError("Error in FileIOWriter: write error in index.faiss: No space left on device"),  # faiss
+        OSError(errno.EDQUOT, os.strerror(errno.EDQUOT)),
+    ],
+)
+def test_a_full_disk_is_told_alike_whoever_met_it(tmp_path: Path, error: Exception) -> None:
+    told = r"no room on the disk while building .*; nothing is left of it"
+    with pytest.raises(OSError, match=told) as caught, told_where_it_broke_off(tmp_path / "index"):
+        raise error
+    assert caught.value.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def test_another_error_stays_what_it_is(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match=r"^no luck$"), told_where_it_broke_off(tmp_path / "index"):
+        raise RuntimeError("no luck")
