@@ -33,9 +33,13 @@ SPARSE: Mapping[str, tuple[str, dict[str, Any]]] = {
     "pyserini": ("pyserini", {}),
 }
 DENSE = ("flat", "hnsw", "ivf_flat", "ivf_sq8", "ivf_pq", "torch_exact")
-HYBRIDS: Mapping[str, dict[str, Any]] = {"hybrid, RRF": {}, "hybrid, weighted": {"method": "weighted"}}
+HYBRIDS: Mapping[str, dict[str, Any]] = {
+    "hybrid, RRF": {},
+    "hybrid, RRF with k 10": {"rrf_k": 10},
+    "hybrid, weighted": {"method": "weighted"},
+}
 HYBRID_PARTS = ("bm25s", "flat")
-MAIN = ("bm25s", "pyserini", "flat", *HYBRIDS)
+MAIN = ("bm25s", "pyserini", "flat", "hybrid, RRF", "hybrid, weighted")
 """Every pair of these is tested; the others against the exact form of the same thing."""
 EXACT_FORM = {
     "rank_bm25": "bm25s",
