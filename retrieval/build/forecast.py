@@ -26,7 +26,6 @@ SAMPLE_PASSAGES = 20_000
 
 _TELLING_BYTES = 4 << 20
 """Packed files are read ahead in large pieces: a smaller share of one would not tell how many passages it holds."""
-_FEW_PASSAGES = 2_000
 _SAMPLE_CHARACTERS = MAX_SHARD_CHARACTERS // 4
 _PASSAGE_BYTES_IN_MEMORY = 48
 """Offset, id hash and its row, and the ledger of ids, at their largest, when the arrays are written."""
@@ -104,10 +103,10 @@ def forecast(
 def crew_within(
     crew: Crew, reader: CorpusReader, backend: Backend, settings: BaseModel, *, shard_size: int, ram_bytes: int
 ) -> tuple[Crew, str | None]:
-    """The crew, or as much of it as `ram_bytes` has room for beside this process, and then a line that says so.
+    """The crew, or as much of it as `ram_bytes` has room for beside this process; with a line on what is short, if any.
 
     Raises:
-        ValueError: not even this process fits.
+        ValueError: this process holds more already.
     """
     base = resident_bytes()
     if base >= ram_bytes:
@@ -115,15 +114,16 @@ def crew_within(
             f"--ram-gb {ram_bytes / GB:g} is less than the {base / GB:.2f} that this process holds before it builds "
             "anything; give more"
         )
-    head = _measured_head(reader, _FEW_PASSAGES)
+    head = _measured_head(reader, SAMPLE_PASSAGES)
     builder = backend.builder(settings)
     needs = builder.estimate(head.texts, head.num_passages, ram_bytes)
     shard_bytes = (needs.worker_ram_bytes or needs.ram_bytes) * min(1.0, shard_size / builder.shard_size())
-    reading = resident_bytes() + head.num_passages * _READING_BYTES
-    if crew.workers == 1 and reading + shard_bytes > ram_bytes:
-        raise ValueError(
-            f"--ram-gb {ram_bytes / GB:g} has no room for a shard: about {(reading + shard_bytes) / GB:.2f} is needed "
-            f"with shards of {shard_size:,} passages; give more, or a smaller --shard-size"
+    reading = base + head.num_passages * _READING_BYTES
+    if crew.workers == 1:
+        needed = reading + shard_bytes
+        return crew, None if needed <= ram_bytes else (
+            f"--ram-gb {ram_bytes / GB:g} may not be enough: about {needed / GB:.2f} is held with shards of "
+            f"{shard_size:,} passages; a smaller --shard-size takes less"
         )
     each = base + shard_bytes
     fitting = max(1, min(crew.workers, int((ram_bytes - reading - shard_bytes) // each)))

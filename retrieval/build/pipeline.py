@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from retrieval.build.durable import flush_tree
+from retrieval.build.memory import GB, peak_bytes, resident_bytes
 from retrieval.build.parts import PartFolder, ShardTexts, remove
 from retrieval.build.processes import build_in_processes
 from retrieval.build.ray_shards import build_on_ray
@@ -68,7 +69,7 @@ def run_stages(
         if corpus.was_read_before and marks.get(_MERGED):
             return corpus.found
         builder = backend.builder(settings)
-        _build_parts(corpus, parts, builder, backend, settings, crew=crew, progress=progress)
+        _build_parts(corpus, parts, builder, backend, settings, crew=crew, ram_bytes=ram_bytes, progress=progress)
     if corpus.shards_kept:
         notice(f"{corpus.shards_kept} of {len(corpus.found.shards)} shards were there already")
     work = BuildWork(
@@ -97,6 +98,7 @@ def _build_parts(
     settings: BaseModel,
     *,
     crew: Crew,
+    ram_bytes: int | None,
     progress: Progress,
 ) -> None:
     values = settings.model_dump(mode="json")
@@ -113,7 +115,7 @@ def _build_parts(
         elif crew.workers > 1:
             done = build_in_processes(shards, parts, backend=backend.name, settings=values, workers=crew.workers)
         else:
-            done = _build_here(shards, parts, builder)
+            done = _build_here(shards, parts, builder, ram_bytes)
         closed_first.enter_context(closing(done))
         for shard in done:
             passages += shard.count
@@ -123,9 +125,23 @@ def _build_parts(
         progress("indexing passages", corpus.passages_kept + passages, corpus.found.num_passages)
 
 
-def _build_here(shards: Iterator[ShardTexts], parts: PartFolder, builder: IndexBuilder) -> Generator[Shard]:
+def _peak_since(before: int) -> int:
+    peak = peak_bytes()
+    return peak if peak > before else 0
+
+
+def _build_here(
+    shards: Iterator[ShardTexts], parts: PartFolder, builder: IndexBuilder, ram_bytes: int | None
+) -> Generator[Shard]:
+    before = peak_bytes()
     for work in shards:
         path = parts.begin(work.shard)
         builder.build_part(work.texts, path)
         parts.adopt(work, path)
+        # What this process held before the build began is not the build's: then only what it holds now counts.
+        if ram_bytes is not None and (held := max(resident_bytes(), _peak_since(before))) > ram_bytes:
+            raise ValueError(
+                f"--ram-gb {ram_bytes / GB:g} is too little: {held / GB:.2f} is held at shard {work.shard.number} of "
+                f"{work.shard.count:,} passages; call again with more and it goes on, or with a smaller --shard-size"
+            )
         yield work.shard

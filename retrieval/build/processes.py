@@ -116,9 +116,11 @@ def _died(worker: _Worker) -> WorkerDiedError:
     code = worker.process.exitcode
     how = f"was killed by {signal.Signals(-code).name}" if code is not None and code < 0 else f"ended with code {code}"
     where = f" at shard {worker.shard.number}" if worker.shard else ""
+    advice = "if memory ran out, use fewer --workers"
+    if code == 1:  # what Python ends with when the caller's module cannot be imported in the worker
+        advice = 'a script that calls build_index with workers needs `if __name__ == "__main__":` around the call'
     return WorkerDiedError(
-        f"a worker of the build {how}{where}; if memory ran out, use fewer --workers. What is finished is kept: "
-        "the same call goes on"
+        f"a worker of the build {how}{where}; {advice}. What is finished is kept: the same call goes on"
     )
 
 

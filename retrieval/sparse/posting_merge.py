@@ -27,6 +27,9 @@ DEFAULT_BUFFERED_POSTINGS = 32 << 20
 
 LEAST_BUFFERED_POSTINGS = 1 << 20
 
+_USABLE_SHARE = 0.95
+"""Share of a bound that buffers are sized for; the rest is for what allocators keep."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scoring:
@@ -151,7 +154,7 @@ def buffered_postings(work: BuildWork, num_postings: int, default: int) -> int:
     release_freed()
     largest_part = max(work.part(shard).stat().st_size for shard in work.shards)
     least = min(num_postings, LEAST_BUFFERED_POSTINGS)
-    room = work.ram_bytes - resident_bytes() - 2 * largest_part
+    room = round(_USABLE_SHARE * work.ram_bytes) - resident_bytes() - 4 * largest_part
     if room < least * POSTING_BYTES:
         needed = work.ram_bytes - room + least * POSTING_BYTES
         raise ValueError(_too_little(work, "a buffer for scored postings", needed))

@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -89,13 +91,41 @@ def test_a_crew_or_a_limit_that_cannot_be_is_refused_before_anything_is_written(
     assert [path.name for path in tmp_path.iterdir()] == ["c.jsonl"]
 
 
-def test_a_bound_without_room_for_a_shard_is_refused_before_anything_is_read(
+def test_a_bound_that_a_shard_breaks_stops_the_build_and_more_memory_goes_on_with_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(BACKENDS, "fake", "tests.retrieval.build.fake_backend:FAKE")
+    monkeypatch.setattr("retrieval.build.forecast.resident_bytes", lambda: 900_000_000)
+    monkeypatch.setattr("retrieval.build.pipeline.resident_bytes", lambda: 1_100_000_000)
+    corpus, notices = write_corpus(tmp_path / "c.jsonl", 45), []
+    options = {"backend": "fake", "shard_size": 10, "notice": notices.append}
+    with pytest.raises(ValueError, match=r"--ram-gb 1 is too little: 1\.10 is held at shard 0 of 10 passages"):
+        build_index(corpus, tmp_path / "index", ram_gb=1, **options)
+    assert notices == []
+    build_index(corpus, tmp_path / "index", ram_gb=1.2, **options)
+    assert "1 of 5 shards were there already" in notices
+
+
+def test_a_bound_that_may_be_too_little_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BACKENDS, "fake", "tests.retrieval.build.fake_backend:FAKE")
     monkeypatch.setattr("retrieval.build.forecast.resident_bytes", lambda: 1_000_000_000)
-    corpus = write_corpus(tmp_path / "c.jsonl", 900)
-    with pytest.raises(ValueError, match=r"no room for a shard: about 1\.00 is needed with shards of 1,000 passages"):
-        build_index(corpus, tmp_path / "index", backend="fake", ram_gb=1.000_02)
-    assert [path.name for path in tmp_path.iterdir()] == ["c.jsonl"]
-    build_index(corpus, tmp_path / "index", backend="fake", ram_gb=1.000_04)
+    corpus, notices = write_corpus(tmp_path / "c.jsonl", 900), []
+    build_index(corpus, tmp_path / "index", backend="fake", ram_gb=1.000_02, notice=notices.append)
+    assert len(notices) == 1 and "may not be enough: about 1.00 is held with shards of 1,000 passages" in notices[0]
+
+
+@pytest.mark.slow
+def test_a_script_without_a_main_guard_is_told_what_it_lacks(tmp_path: Path) -> None:
+    corpus, script = write_corpus(tmp_path / "c.jsonl", 100), tmp_path / "script.py"
+    script.write_text(
+        "from retrieval.index import build_index\n"
+        f"build_index({str(corpus)!r}, {str(tmp_path / 'index')!r}, workers=2, shard_size=50)\n"
+    )
+    run = subprocess.run(
+        [sys.executable, str(script)],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 1 and 'needs `if __name__ == "__main__":` around the call' in run.stderr
