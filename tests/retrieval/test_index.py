@@ -57,6 +57,27 @@ def test_k_of_the_whole_corpus_gives_the_passages_that_match(index: Index) -> No
     assert [hit.passage.id for hit in index.search(["cats"], 5)[0]] == ["cat", "cat-2", "dog"]
 
 
+@pytest.mark.parametrize("backend", sorted(BACKENDS))
+def test_equal_scores_come_by_row_at_every_depth_whatever_the_passages_are_called(tmp_path: Path, backend: str) -> None:
+    texts = ["river stone", "castle", "stone river", "valley", "river", "river stone river"] * 20
+    sorted_ids = [f"p{row:03d}" for row in range(len(texts))]
+    found = {}
+    for name, ids in (("ascending", sorted_ids), ("descending", sorted_ids[::-1])):
+        rows = [{"id": ids[row], "text": text} for row, text in enumerate(texts)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        build_index(tmp_path / f"{name}.jsonl", tmp_path / name, backend=backend)
+        index = open_index(tmp_path / name)
+        every = index.search(["river stone"], len(texts))[0]
+        assert len({hit.score for hit in every}) < 5 < len(every)
+        found[name] = [(-hit.score, ids.index(hit.passage.id)) for hit in every]
+        assert found[name] == sorted(found[name])
+        for k in range(1, len(every)):
+            assert index.search(["river stone"], k)[0] == every[:k]
+        if name == "ascending":
+            assert every == sorted(every, key=lambda hit: (-hit.score, hit.passage.id))
+    assert found["ascending"] == found["descending"]
+
+
 @pytest.mark.parametrize(
     ("queries", "k", "message"),
     [
