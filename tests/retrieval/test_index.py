@@ -1,5 +1,6 @@
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -282,3 +283,45 @@ def test_a_killed_build_leaves_nothing_that_opens(corpus: Path, tmp_path: Path, 
     build_index(corpus, out)
     assert open_index(out).search(["dogs"], 1)[0][0].passage.id == "dog"
     assert [path for path in tmp_path.iterdir() if path.is_dir()] == [out]
+
+
+MEASURED_BUILD = """
+import resource, sys
+from dataclasses import replace
+from functools import partial
+from retrieval import index
+from retrieval.sparse.bm25s_backend import BM25S, BM25sBuilder
+
+index.BACKENDS["bm25s"] = replace(BM25S, builder=partial(BM25sBuilder, buffered_postings=int(sys.argv[3])))
+index.build_index(sys.argv[1], sys.argv[2])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+def test_a_build_holds_forty_bytes_a_passage_and_neither_texts_nor_postings(tmp_path: Path) -> None:
+    """The bound that build_index states; a build that kept postings, term numbers or texts would pass it by far."""
+    words = [f"{first}{second}{third}" for first in "bcdfghjk" for second in "lmnpqrst" for third in "vwxzaeiou"]
+
+    mib = 1 << 20
+    buffered_postings = 1_000_000
+
+    def build(num_passages: int) -> tuple[int, int]:
+        """Peak memory of the process, and bytes of postings that it wrote."""
+        rng = random.Random(0)
+        corpus, out = tmp_path / f"{num_passages}.jsonl", tmp_path / f"index-{num_passages}"
+        with corpus.open("w") as file:
+            file.writelines(
+                json.dumps({"id": f"p{i}", "text": " ".join(rng.choices(words, k=12))}) + "\n"
+                for i in range(num_passages)
+            )
+        command = [sys.executable, "-c", MEASURED_BUILD, str(corpus), str(out), str(buffered_postings)]
+        root = Path(__file__).parents[2]
+        done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=root)
+        postings = (out / "data.csc.index.npy").stat().st_size + (out / "indices.csc.index.npy").stat().st_size
+        return int(done.stdout) * 1024, postings
+
+    few, many = 70_000, 700_000
+    (low, few_postings), (high, many_postings) = build(few), build(many)
+    assert high - low < 40 * (many - few) + 4 * mib
+    assert many_postings - few_postings > 55 * mib, "there must be more postings than may be held"
