@@ -266,9 +266,11 @@ def _mean_em(row: dict[str, Any], points: list[int]) -> list[float]:
 
 def write_page(study: Any, arms: list[str], seeds: list[int], figures: dict[str, Any], out: Path) -> None:
     """The same as a page, with all seeds as thin lines."""
+    from agent.protocols.registry import load_protocol
     from evaluation.comparability import comparability_block
     from evaluation.report import write_report
     from evaluation.report_parts import Arm, CurvePoint, Measure, Report, SeedRun, Table
+    from retrieval.manifest import read_manifest
 
     shown = []
     for arm in arms:
@@ -304,14 +306,8 @@ def write_page(study: Any, arms: list[str], seeds: list[int], figures: dict[str,
     table = Table(
         title=f"Trajectories to EM {THRESHOLD}",
         columns=[
-            "arm",
-            "seeds that reached it",
-            "restricted mean",
-            f"ratio to {arms[0]}",
-            "final EM",
-            "retriever calls",
-            "searches at the end",
-            "share at the turn limit",
+            *("arm", "seeds that reached it", "restricted mean", f"ratio to {arms[0]}", "final EM"),
+            *("retriever calls", "searches at the end", "share at the turn limit"),
         ],
         rows=rows,
         note="Restricted mean: min(trajectories to the threshold, budget) mean over all seeds; intervals over seeds.",
@@ -333,6 +329,9 @@ def write_page(study: Any, arms: list[str], seeds: list[int], figures: dict[str,
             threshold=THRESHOLD,
             comparability=comparability_block(
                 model=study.cold_start,
+                index=read_manifest(study.testbed.index),
+                protocol=load_protocol(config.protocol.name, **config.protocol.overrides),
+                questions=study.testbed.questions("dev"),
                 limits=config.limits,
                 decoding={"temperature": 0.0},
                 seeds=seeds,

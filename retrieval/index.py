@@ -77,7 +77,7 @@ class Index:
         }
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
-        """The best `k` hits of every query, best first, equal scores in corpus order.
+        """The best `k` hits of every query, best first, equal scores by id: the row in the corpus.
 
         Fewer than `k` hits come back only where the backend is a sparse one and fewer passages have a positive score.
 

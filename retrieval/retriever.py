@@ -17,7 +17,11 @@ class Retriever(Protocol):
         ...
 
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
-        """The best `k` hits of every query, best first, ties by corpus order.
+        """The best `k` hits of every query, best first, equal scores by id.
+
+        The id that breaks ties is that of bm25s and FAISS: the row in the corpus. So the first `k` of a deeper search
+        are the search with `k`, and a passage keeps its place whatever it is called. In a corpus sorted by passage id
+        the two orders are one.
 
         A query without a single known term gets an empty list. Fewer than `k` hits come back only where fewer
         passages have a positive score.

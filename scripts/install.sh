@@ -5,7 +5,7 @@
 # is installed. A marker, written first, says that an installation is under way: where it is found without its owner, the
 # installation was interrupted, and .venv is built again (a half-copied package can look whole to pip).
 
-DOWNLOAD_CPU="410 MB"
+DOWNLOAD_CPU="450 MB"
 DOWNLOAD_CUDA="3.1 GB"
 DISK_MB=2500
 DISK_CUDA_MB=7500

@@ -99,7 +99,7 @@ class Study:
         Raises:
             ConfigError: a config that cannot be run, or a folder whose parts were made with other settings.
         """
-        base = check_config(self._base_data(str(self.testbed.policy)), source="train")
+        base = self.base_config()
         for arm in self.config.arms:
             self._check_finished(arm, self.config.seeds[0])
         self._check_cold_start(base)
@@ -113,6 +113,10 @@ class Study:
     def cold_start(self) -> Path:
         """The cold-started policy that all arms and seeds start from."""
         return self.folder / "cold_start"
+
+    def base_config(self) -> TrainConfig:
+        """The resolved config that the cold start is made with, from the testbed's untrained policy."""
+        return check_config(self._base_data(str(self.testbed.policy)), source="train")
 
     def arm_config(self, arm: str, seed: int) -> TrainConfig:
         """The resolved config of an arm with a seed."""

@@ -1,5 +1,6 @@
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -58,6 +59,27 @@ def test_no_queries_give_no_answers(index: Index) -> None:
 
 def test_k_of_the_whole_corpus_gives_the_passages_that_match(index: Index) -> None:
     assert [hit.passage.id for hit in index.search(["cats"], 5)[0]] == ["cat", "cat-2", "dog"]
+
+
+@pytest.mark.parametrize("backend", sorted(BACKENDS))
+def test_equal_scores_come_by_row_at_every_depth_whatever_the_passages_are_called(tmp_path: Path, backend: str) -> None:
+    texts = ["river stone", "castle", "stone river", "valley", "river", "river stone river"] * 20
+    sorted_ids = [f"p{row:03d}" for row in range(len(texts))]
+    found = {}
+    for name, ids in (("ascending", sorted_ids), ("descending", sorted_ids[::-1])):
+        rows = [{"id": ids[row], "text": text} for row, text in enumerate(texts)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        build_index(tmp_path / f"{name}.jsonl", tmp_path / name, backend=backend)
+        index = open_index(tmp_path / name)
+        every = index.search(["river stone"], len(texts))[0]
+        assert len({hit.score for hit in every}) < 5 < len(every)
+        found[name] = [(-hit.score, ids.index(hit.passage.id)) for hit in every]
+        assert found[name] == sorted(found[name])
+        for k in range(1, len(every)):
+            assert index.search(["river stone"], k)[0] == every[:k]
+        if name == "ascending":
+            assert every == sorted(every, key=lambda hit: (-hit.score, hit.passage.id))
+    assert found["ascending"] == found["descending"]
 
 
 @pytest.mark.parametrize(
@@ -297,3 +319,45 @@ def test_a_killed_build_leaves_nothing_that_opens(corpus: Path, tmp_path: Path, 
     build_index(corpus, out)
     assert open_index(out).search(["dogs"], 1)[0][0].passage.id == "dog"
     assert [path for path in tmp_path.iterdir() if path.is_dir()] == [out]
+
+
+MEASURED_BUILD = """
+import resource, sys
+from dataclasses import replace
+from functools import partial
+from retrieval import index
+from retrieval.sparse.bm25s_backend import BM25S, BM25sBuilder
+
+index.BACKENDS["bm25s"] = replace(BM25S, builder=partial(BM25sBuilder, buffered_postings=int(sys.argv[3])))
+index.build_index(sys.argv[1], sys.argv[2])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+def test_a_build_holds_forty_bytes_a_passage_and_neither_texts_nor_postings(tmp_path: Path) -> None:
+    """The bound that build_index states; a build that kept postings, term numbers or texts would pass it by far."""
+    words = [f"{first}{second}{third}" for first in "bcdfghjk" for second in "lmnpqrst" for third in "vwxzaeiou"]
+
+    mib = 1 << 20
+    buffered_postings = 1_000_000
+
+    def build(num_passages: int) -> tuple[int, int]:
+        """Peak memory of the process, and bytes of postings that it wrote."""
+        rng = random.Random(0)
+        corpus, out = tmp_path / f"{num_passages}.jsonl", tmp_path / f"index-{num_passages}"
+        with corpus.open("w") as file:
+            file.writelines(
+                json.dumps({"id": f"p{i}", "text": " ".join(rng.choices(words, k=12))}) + "\n"
+                for i in range(num_passages)
+            )
+        command = [sys.executable, "-c", MEASURED_BUILD, str(corpus), str(out), str(buffered_postings)]
+        root = Path(__file__).parents[2]
+        done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=root)
+        postings = (out / "data.csc.index.npy").stat().st_size + (out / "indices.csc.index.npy").stat().st_size
+        return int(done.stdout) * 1024, postings
+
+    few, many = 70_000, 700_000
+    (low, few_postings), (high, many_postings) = build(few), build(many)
+    assert high - low < 40 * (many - few) + 4 * mib
+    assert many_postings - few_postings > 55 * mib, "there must be more postings than may be held"

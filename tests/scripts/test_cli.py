@@ -178,7 +178,14 @@ def test_ctrl_c_ends_with_exit_code_130() -> None:
         "def wait():\n    print('ready', flush=True)\n    time.sleep(60)\nrun(wait)"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", program], cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", program],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # ignored where the tests run in the background
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"

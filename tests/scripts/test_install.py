@@ -62,7 +62,7 @@ def one_line_of_failure(project: Path, env: dict[str, str]) -> str:
 
 def test_the_first_run_says_how_much_it_downloads_before_it_does(installed: tuple[Path, str]) -> None:
     _, output = installed
-    assert output.index("download: about 410 MB") < output.index("Step 1 of 2: torch") < output.index("torch-2.13.0")
+    assert output.index("download: about 450 MB") < output.index("Step 1 of 2: torch") < output.index("torch-2.13.0")
 
 
 def test_the_first_run_ends_in_the_quickstart_with_its_arguments(installed: tuple[Path, str]) -> None:

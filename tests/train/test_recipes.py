@@ -1,0 +1,143 @@
+"""The shipped recipes are opened as the verbs open them, and the quickstart's world is the one that it promises to be.
+
+A recipe's own testbed would take minutes for some, so every arm is assembled on the quickstart's, which takes seconds.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.engines.loading import load_tokenizer
+from agent.protocol import encode_prompt
+from agent.protocols.registry import load_protocol
+from envs.datasets import read_questions
+from envs.question import Question
+from envs.world_measures import WorldMeasures, measure_world
+from retrieval.corpus import read_corpus
+from retrieval.passage import Passage
+from tests.conftest import REPOSITORY
+from train.assembly import assemble
+from train.config import TrainConfig, load_config, read_mapping
+from train.quickstart import EASY_ABOVE, EM_THRESHOLD, default_study_path
+from train.study import Study, load_study
+from train.testbed import Testbed, prepare_testbed
+
+CONFIGS = REPOSITORY / "configs"
+RECIPES = {str(path.relative_to(CONFIGS)): path for path in sorted(CONFIGS.rglob("*.yaml"))}
+STUDIES = [name for name, path in RECIPES.items() if "testbed" in read_mapping(path)]
+RUNS = [name for name in RECIPES if name not in STUDIES]
+SPLITS = ("train", "dev", "test")
+
+
+@pytest.fixture(scope="module")
+def quickstart_testbed(tmp_path_factory: pytest.TempPathFactory) -> Testbed:
+    """World, index and untrained policy of the quickstart, without a byte of training."""
+    return prepare_testbed(load_study(default_study_path()).testbed, tmp_path_factory.mktemp("quickstart") / "testbed")
+
+
+@pytest.fixture(scope="module")
+def passages(quickstart_testbed: Testbed) -> list[Passage]:
+    return list(read_corpus(quickstart_testbed.corpus))
+
+
+@pytest.fixture(scope="module")
+def questions(quickstart_testbed: Testbed) -> dict[str, list[Question]]:
+    return {split: read_questions(quickstart_testbed.questions(split)) for split in SPLITS}
+
+
+def on(testbed: Testbed, config: TrainConfig) -> TrainConfig:
+    """The config with another testbed's files, of which the small splits are enough to check the rest."""
+    data = config.data.model_copy(
+        update={
+            "index": testbed.index,
+            "train_questions": testbed.questions("dev"),
+            "dev_questions": testbed.questions("test"),
+        }
+    )
+    policy = config.policy.model_copy(update={"model": str(testbed.policy)})
+    return config.model_copy(update={"data": data, "policy": policy})
+
+
+def test_the_recipes_are_the_ones_that_are_checked_here() -> None:
+    assert {"quickstart.yaml", "claims/credit_2hops.yaml", "claims/credit_3hops.yaml"} <= set(STUDIES)
+    assert RUNS == ["laptop.yaml"]
+    assert default_study_path().read_bytes() == RECIPES["quickstart.yaml"].read_bytes()
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_arm_of_a_study_is_a_run_that_can_start(name: str, quickstart_testbed: Testbed, tmp_path: Path) -> None:
+    config = load_study(RECIPES[name])
+    assert config.testbed.world_settings().num_questions("test") >= config.test_limit
+    study = Study(config, tmp_path / "study")
+    base = study.base_config()
+    assert base.cold_start is not None, "the arms of a study share a cold start"
+    arms = {(arm, seed): study.arm_config(arm, seed) for arm in config.arms for seed in config.seeds}
+    assert {arm.cold_start for arm in arms.values()} == {None}
+    assert len({arm.trajectories_per_step * arm.steps for arm in arms.values()}) == 1, "equal numbers of trajectories"
+    firsts = [arm for (_, seed), arm in arms.items() if seed == config.seeds[0]]
+    for run in (base, *firsts):
+        parts = assemble(on(quickstart_testbed, run))
+        assert parts.warnings == () and set(parts.rewards.weights) == set(run.rewards)
+        parts.index.close()
+    assert not (tmp_path / "study").exists(), "nothing was made"
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_needs_what_the_quickstart_leaves_and_can_start(name: str, quickstart_testbed: Testbed) -> None:
+    config = load_config(RECIPES[name])
+    left = Testbed(folder=Path("runs/quickstart/testbed"))
+    named: tuple[Any, ...] = (config.policy.model, config.data.index, config.data.train_questions)
+    assert named == (str(left.policy), left.index, left.questions("train"))
+    assert config.data.dev_questions == left.questions("dev")
+    moved = {"policy.model": left.policy, "data.index": left.index}
+    moved |= {f"data.{split}_questions": left.questions(split) for split in ("train", "dev")}
+    here = [f"{field}={quickstart_testbed.folder / path.relative_to(left.folder)}" for field, path in moved.items()]
+    parts = assemble(load_config(RECIPES[name], here))
+    assert len(parts.train_questions) == 2500 and parts.warnings == ()
+    parts.index.close()
+
+
+def test_the_quickstart_has_the_promised_arms_and_depth(tmp_path: Path) -> None:
+    study = Study(load_study(default_study_path()), tmp_path / "study")
+    arms = {arm: study.arm_config(arm, 0) for arm in study.config.arms}
+    assert {name: arm.credit.estimator for name, arm in arms.items()} == {"outcome": "outcome", "turn": "turn"}
+    assert set(arms["outcome"].rewards) == {"exact_match"}
+    assert set(arms["turn"].rewards) == {"exact_match", "hop_relevance"}
+    assert {(arm.limits.top_k, arm.protocol.name) for arm in arms.values()} == {(2, "waymark")}
+
+
+def test_the_quickstart_fails_where_its_world_is_too_easy() -> None:
+    assert EASY_ABOVE == {"cold_start": 0.10, "closed_book": 0.05, "random_retriever": 0.05, "single_search": 0.25}
+    assert EM_THRESHOLD == 0.8
+
+
+def test_the_quickstarts_observations_and_prompts_are_short(
+    quickstart_testbed: Testbed, passages: list[Passage], questions: dict[str, list[Question]]
+) -> None:
+    tokenizer, protocol = load_tokenizer(str(quickstart_testbed.policy)), load_protocol("waymark")
+    lengths = [len(tokenizer.encode(passage.contents, add_special_tokens=False)) for passage in passages]
+    assert len(passages) == 2000 and max(lengths) < 60, "title and text"
+    texts = [text for of in questions.values() for question in of for text in (question.text, *question.paraphrases)]
+    assert max(len(encode_prompt(protocol, text, tokenizer)) for text in texts) < 40
+
+
+def test_the_quickstarts_world_is_broad(quickstart_testbed: Testbed, passages: list[Passage]) -> None:
+    world = json.loads((quickstart_testbed.corpus.parent / "world.json").read_text(encoding="utf-8"))
+    made = {passage.id.rsplit("-", 1)[0] for passage in passages if not passage.id.startswith("record-")}
+    assert made == set(world["counts"]["entities"]) and len(made) >= 8
+    assert len(world["relations"]) >= 14
+    assert min(len(relation["statements"]) for relation in world["relations"].values()) >= 4
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_the_quickstarts_paraphrases_differ_and_find_alike_but_not_the_same(
+    split: str, passages: list[Passage], questions: dict[str, list[Question]]
+) -> None:
+    measures: WorldMeasures = measure_world(passages, questions[split])
+    assert min(len(set(question.paraphrases)) for question in questions[split]) >= 4
+    assert measures.paraphrase_word_jaccard <= 0.5
+    assert 0.3 <= measures.paraphrase_top5_overlap <= 0.8
+    assert 0.3 <= measures.paraphrase_top5_jaccard <= 0.8
+    assert measures.single_search_recall_at_2 <= 0.05 and measures.hop_recall_at_2 >= 0.95, "one search is not enough"
