@@ -185,7 +185,7 @@ def summarise(study: Any, arms: list[str], seeds: list[int]) -> dict[str, Any]:
         runs = [study.run_arm(arm, seed) for seed in seeds]
         budget = runs[0].metrics[-1]["trajectories"]
         reached = [run.trajectories_to(THRESHOLD) for run in runs]
-        restricted = restricted_trajectories({"budget": budget, "trajectories_to_threshold": reached})
+        restricted = np.array([budget if r is None else r for r in reached], dtype=np.float64)
         finals = np.array([run.curve[-1][2] for run in runs])
         last = [run.metrics[-1] for run in runs]
         interval, em = bootstrap_interval(restricted), bootstrap_interval(finals)
@@ -194,6 +194,7 @@ def summarise(study: Any, arms: list[str], seeds: list[int]) -> dict[str, Any]:
             "budget": budget,
             "trajectories_to_threshold": reached,
             "share_reached": float(np.mean([r is not None for r in reached])),
+            "restricted_trajectories": restricted.tolist(),
             "restricted_mean": float(restricted.mean()),
             "restricted_mean_low": interval.low,
             "restricted_mean_high": interval.high,
@@ -208,16 +209,11 @@ def summarise(study: Any, arms: list[str], seeds: list[int]) -> dict[str, Any]:
             "curves": [[(t, em) for _, t, em, _, _ in run.curve] for run in runs],
             "seconds": [run.seconds for run in runs],
         }
-    first = restricted_trajectories(result["arms"][arms[0]])
+    first = np.array(result["arms"][arms[0]]["restricted_trajectories"])
     for row in result["arms"].values():
-        row["ratio"], row["ratio_low"], row["ratio_high"] = ratio_of_means(restricted_trajectories(row), first)
+        ratio = ratio_of_means(np.array(row["restricted_trajectories"]), first)
+        row["ratio"], row["ratio_low"], row["ratio_high"] = ratio
     return result
-
-
-def restricted_trajectories(row: dict[str, Any]) -> NDArray[np.float64]:
-    """min(trajectories to the threshold, budget) for each seed: `[num_seeds]`."""
-    reached = row["trajectories_to_threshold"]
-    return np.array([row["budget"] if r is None else r for r in reached], dtype=np.float64)
 
 
 def ratio_of_means(
