@@ -1,14 +1,19 @@
 # shellcheck shell=bash
-# Makes .venv ready; sourced by the scripts beside it, which call `install_waymark`.
+# Makes .venv ready; sourced by the scripts beside it, which call `install_waymark` (the core, for the quickstart) or
+# `install_waymark dev` (what the tests need as well).
 #
-# A stamp, written last, holds what was installed (pyproject.toml, constraints.txt, the Python): while it matches, nothing
-# is installed. A marker, written first, says that an installation is under way: where it is found without its owner, the
+# A stamp, written last, holds what was installed (pyproject.toml, constraints.txt, the Python, the extra): while it matches,
+# nothing is installed. A marker, written first, says that an installation is under way: where it is found without its owner, the
 # installation was interrupted, and .venv is built again (a half-copied package can look whole to pip).
 
-DOWNLOAD_CPU="450 MB"
-DOWNLOAD_CUDA="3.1 GB"
-DISK_MB=2500
-DISK_CUDA_MB=7500
+# Sets what a first installation of the core, or of it with the extra dev, downloads and takes: with the CPU build of torch,
+# and with the CUDA build.
+set_sizes() {
+  case "$1" in
+    dev) DOWNLOAD_CPU="1.0 GB" DOWNLOAD_CUDA="3.7 GB" DISK_MB=4000 DISK_CUDA_MB=9000 ;;
+    *) DOWNLOAD_CPU="450 MB" DOWNLOAD_CUDA="3.1 GB" DISK_MB=2500 DISK_CUDA_MB=7500 ;;
+  esac
+}
 
 waymark_fail() {
   printf 'waymark: %s\n' "$1" >&2
@@ -74,11 +79,15 @@ pip_install() {
 
 install_waymark() {
   local venv="$WAYMARK_ROOT/.venv" stamp="$WAYMARK_ROOT/.venv/waymark-installed" marker="$WAYMARK_ROOT/.venv/waymark-installing"
+  local extra="${1:-}" installed_extra
   command -v git >/dev/null 2>&1 || waymark_fail "git is missing; install it (reports name the commit that made them)"
-  if [ -f "$stamp" ] && [ "$(installed_key)" = "$(cat "$stamp")" ]; then
+  installed_extra="$(sed -n 3p "$stamp" 2>/dev/null || true)"
+  extra="${extra:-$installed_extra}" # what the tests need is not taken away by the quickstart
+  if [ -f "$stamp" ] && [ "$extra" = "$installed_extra" ] && [ "$(installed_key)" = "$(head -n 2 "$stamp")" ]; then
     return
   fi
 
+  set_sizes "$extra"
   find_python
   require_disk
   take_install_lock
@@ -88,13 +97,13 @@ install_waymark() {
   elif [ -d "$venv" ] && ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
     echo "The Python in .venv does not run: starting again with an empty .venv"
     rm -rf "$venv"
-  elif [ -f "$stamp" ] && [ "$(installed_key | tail -n 1)" != "$(tail -n 1 "$stamp")" ]; then
+  elif [ -f "$stamp" ] && [ "$(installed_key | sed -n 2p)" != "$(sed -n 2p "$stamp")" ]; then
     echo "The repository has moved: starting again with an empty .venv"
     rm -rf "$venv"
   fi
 
   if [ -x "$venv/bin/python" ]; then
-    echo "Waymark: updating $venv (pyproject.toml, constraints.txt or Python changed)"
+    echo "Waymark: updating $venv (${extra:+what the tests need is missing, or }pyproject.toml, constraints.txt or Python changed)"
   else
     echo "Waymark: installing into $venv with Python $PYTHON_VERSION ($PYTHON_FOUND)"
     echo "  download: about $DOWNLOAD_CPU with the CPU build of torch; about $DOWNLOAD_CUDA where the package index serves the CUDA build, as PyPI does on Linux"
@@ -115,8 +124,8 @@ install_waymark() {
   pip_install "$(grep '^torch==' "$WAYMARK_ROOT/constraints.txt")" --constraint "$WAYMARK_ROOT/constraints.txt" \
     ${WAYMARK_TORCH_INDEX:+--extra-index-url "$WAYMARK_TORCH_INDEX"}
   echo "Step 2 of 2: everything else"
-  pip_install --constraint "$WAYMARK_ROOT/constraints.txt" --editable "${WAYMARK_ROOT}[dev]"
-  installed_key >"$stamp"
+  pip_install --constraint "$WAYMARK_ROOT/constraints.txt" --editable "${WAYMARK_ROOT}${extra:+[$extra]}"
+  { installed_key && printf '%s\n' "$extra"; } >"$stamp"
   rm -f "$marker" "$WAYMARK_ROOT/.venv.lock"
   trap - EXIT
   echo "Installed."

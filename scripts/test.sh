@@ -34,7 +34,7 @@ for argument in "$@"; do
   esac
 done
 
-install_waymark
+install_waymark dev
 cd "$WAYMARK_ROOT"
 bin="$WAYMARK_ROOT/.venv/bin"
 failed=""

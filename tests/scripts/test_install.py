@@ -11,7 +11,7 @@ import pytest
 
 from tests.scripts.small_project import environment, make_small_project, run_script
 
-TOOLS = ("bash", "env", "awk", "cat", "df", "dirname", "grep", "ln", "mkdir", "readlink", "rm", "tail", "git")
+TOOLS = ("bash", "env", "awk", "cat", "df", "dirname", "grep", "head", "ln", "mkdir", "readlink", "rm", "sed", "git")
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +86,20 @@ def test_tests_get_their_arguments_and_paths_as_the_caller_means_them(
     assert f"pytest -rfE -m not slow and not data {root}/tests -k name" in result.stdout
     result = run_script(script, "--all", "-x", cwd=root.parent, env=environment(wheels))
     assert "pytest -rfEs --durations=15 -x" in result.stdout
+
+
+def test_the_tests_add_what_they_need_once_and_the_quickstart_leaves_it_there(project: Path, wheels: Path) -> None:
+    quickstart, tests, env = project / "scripts" / "quickstart.sh", project / "scripts" / "test.sh", environment(wheels)
+    python = project / ".venv" / "bin" / "python"
+    assert "450 MB" in run_script(quickstart, cwd=project, env=env).stdout
+    assert subprocess.run([python, "-c", "import pytest"], capture_output=True, check=False).returncode == 1
+
+    (project / "tests").mkdir()
+    first = run_script(tests, "tests", cwd=project, env=env).stdout
+    assert "updating" in first and "what the tests need is missing" in first and "pytest -rfE" in first
+    assert "updating" not in run_script(tests, "tests", cwd=project, env=env).stdout
+    assert run_script(quickstart, cwd=project, env=env).stdout == "waymark quickstart\n"
+    assert "updating" not in run_script(tests, "tests", cwd=project, env=env).stdout
 
 
 def test_a_changed_constraint_updates_without_starting_again(project: Path, wheels: Path) -> None:
