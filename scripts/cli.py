@@ -42,7 +42,7 @@ HELP_OPTIONS: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
 STYLE: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": None}
 """Plain help: the boxes of rich cut the names of long options short."""
 
-ORDER = ("quickstart", "make-world", "build-index", "evaluate-index", "serve-index", "train", "evaluate")
+ORDER = ("quickstart", "make-world", "build-index", "evaluate-index", "serve-index", "serve-mcp", "train", "evaluate")
 """The order of the road through the house; verbs that are not in it follow by name."""
 
 

@@ -89,12 +89,12 @@ def create_app(retriever: Retriever, settings: ServerSettings | None = None) -> 
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _crashed)
     if settings.token is not None:
-        app.add_middleware(_TokenGate, token=settings.token.get_secret_value())
+        app.add_middleware(TokenGate, token=settings.token.get_secret_value())
     app.add_middleware(MeasuredApp, metrics=metrics)
     return app
 
 
-class _TokenGate:
+class TokenGate:
     """ASGI middleware: 401 without the bearer token, before anything of the request is read."""
 
     def __init__(self, app: ASGIApp, token: str) -> None:
@@ -102,6 +102,7 @@ class _TokenGate:
         self._expected = f"Bearer {token}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or refuse it."""
         if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
             given = dict(scope["headers"]).get(b"authorization", b"")
             if not hmac.compare_digest(given, self._expected):

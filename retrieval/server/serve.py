@@ -42,11 +42,7 @@ def serve(
         raise ValueError("there is nothing to serve; name an index")
     settings = settings or ServerSettings()
     spec = specs[0] if len(specs) == 1 else {"hybrid": list(specs)}
-    if settings.token is None and not _is_loopback(settings.host):
-        print(
-            f"waymark: {settings.host} can be reached from other machines and there is no token; see --token",
-            file=sys.stderr,
-        )
+    warn_if_open(settings)
     if settings.replicas > 1:
         _serve_replicas(spec, settings, announce, opener)
     else:
@@ -89,7 +85,7 @@ def verified(spec: RetrieverSpec) -> dict[str, Any]:
             manifest = read_manifest(spec.index)
             if spec.verify:
                 verify_files(spec.index, manifest)
-            return {"index": str(spec.index.resolve()), "verify": False}
+            return rest | {"index": str(spec.index.resolve()), "verify": False}
         case HybridSpec():
             return rest | {"hybrid": [verified(part) for part in spec.hybrid]}
         case RerankSpec():
@@ -99,7 +95,17 @@ def verified(spec: RetrieverSpec) -> dict[str, Any]:
     raise TypeError(f"a {type(spec).__name__} is no retriever spec")
 
 
-def _is_loopback(host: str) -> bool:
+def warn_if_open(settings: ServerSettings) -> None:
+    """Say on standard error that other machines can ask without a token, where they can."""
+    if settings.token is None and not is_loopback(settings.host):
+        print(
+            f"waymark: {settings.host} can be reached from other machines and there is no token; see --token-file",
+            file=sys.stderr,
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """True if a host, by name or address, is this machine alone."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
