@@ -18,8 +18,9 @@ from retrieval.circuit import CircuitBreaker
 from retrieval.passage import Hit, Passage
 from retrieval.query_cache import CacheStats, QueryCache, query_key
 from retrieval.retriever import RetrievalError
-from retrieval.server_answer import GarbledAnswer, decoded, hits_of, passages_of
+from retrieval.server_answer import GarbledAnswer, decoded, hits_of, passages_of, titled_passages_of
 from retrieval.server_request import check_search, checked_url, is_loopback, is_text, retry_after_s
+from retrieval.title import MAX_PASSAGES_PER_TITLE, check_limit, fold_title
 
 RETRYABLE_STATUS = frozenset({408, 429, 502, 503, 504})
 BAD_REQUEST_STATUS = frozenset({400, 413, 422})
@@ -147,6 +148,19 @@ class AsyncHttpRetriever:
         if passage is None:
             raise KeyError(f"the corpus at {self.url} has no passage {passage_id!r}")
         return passage
+
+    async def titled(self, title: str, *, limit: int = MAX_PASSAGES_PER_TITLE) -> list[Passage]:
+        """The first `limit` passages of this title in corpus order, as `Index.titled` finds them.
+
+        Raises:
+            ValueError: `limit` < 1, or a title or limit that the server refuses.
+            RetrievalError: as `search`.
+        """
+        check_limit(limit)
+        if not fold_title(title) or not is_text(title):
+            return []
+        body = {"titles": [title]} | ({} if limit == MAX_PASSAGES_PER_TITLE else {"limit": limit})
+        return await self._call("POST", "/access", body, lambda answer: titled_passages_of(answer, limit))
 
     async def health(self) -> dict[str, Any]:
         """What the server says about itself now.

@@ -17,6 +17,7 @@ from retrieval.async_client import AsyncHttpRetriever
 from retrieval.circuit import CircuitOpen
 from retrieval.passage import Hit, Passage
 from retrieval.query_cache import CacheStats, DiskCache, MemoryCache, QueryCache
+from retrieval.title import MAX_PASSAGES_PER_TITLE
 
 __all__ = ["AsyncHttpRetriever", "CircuitOpen", "HttpRetriever", "query_cache"]
 
@@ -130,6 +131,15 @@ class HttpRetriever:
         except KeyError:
             return False
         return True
+
+    def titled(self, title: str, *, limit: int = MAX_PASSAGES_PER_TITLE) -> list[Passage]:
+        """The first `limit` passages of this title in corpus order, as `Index.titled` finds them.
+
+        Raises:
+            ValueError: `limit` < 1, or a title or limit that the server refuses.
+            RetrievalError: as `search`.
+        """
+        return self._run(self._client.titled(title, limit=limit))
 
     def close(self) -> None:
         """Close the connections and the cache."""

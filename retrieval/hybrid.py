@@ -17,6 +17,7 @@ from typing import Any, Literal, Self, TypeVar
 from retrieval.passage import Hit, Passage
 from retrieval.request import check_request
 from retrieval.retriever import OpenRetriever, corpus_of
+from retrieval.title import MAX_PASSAGES_PER_TITLE
 
 Method = Literal["rrf", "weighted"]
 Name = TypeVar("Name", bound=Hashable)
@@ -163,6 +164,10 @@ class HybridRetriever:
     def __contains__(self, passage_id: object) -> bool:
         """True if the corpus has a passage with this id."""
         return passage_id in self.parts[0]
+
+    def titled(self, title: str, *, limit: int = MAX_PASSAGES_PER_TITLE) -> list[Passage]:
+        """The first `limit` passages of this title, as `Index.titled` gives them."""
+        return self.parts[0].titled(title, limit=limit)
 
     @property
     def corpus(self) -> Sequence[Passage]:

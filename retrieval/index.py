@@ -40,6 +40,7 @@ from retrieval.passage_store import PASSAGES_FILE, PassageStore
 from retrieval.request import check_request
 from retrieval.searcher import Progress, RowSearcher
 from retrieval.staging import staged_folder
+from retrieval.title import MAX_PASSAGES_PER_TITLE
 
 __all__ = ["BACKENDS", "Index", "backend_named", "build_index", "forecast_index", "open_index"]
 
@@ -108,6 +109,15 @@ class Index:
     def __contains__(self, passage_id: object) -> bool:
         """True if the corpus has a passage with this id."""
         return isinstance(passage_id, str) and self._passages.find(passage_id) is not None
+
+    def titled(self, title: str, *, limit: int = MAX_PASSAGES_PER_TITLE) -> list[Passage]:
+        """The first `limit` passages of this title in corpus order: those that have it as it is written; where there
+        are none, those that have it but for case, whitespace and underscores (`retrieval.title`).
+
+        Raises:
+            ValueError: `limit` < 1.
+        """
+        return self._passages.titled(title, limit=limit)
 
     def passages(self) -> Iterator[Passage]:
         """All passages in corpus order, streamed."""

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from retrieval.staging import is_unfinished
 
 MANIFEST_FILE = "manifest.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 _HASHED = {"format_version", "backend", "num_passages", "corpus_hash", "settings", "files"}
 _AGAIN = "build the index again"
@@ -26,7 +26,7 @@ class Manifest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format_version: int
-    """Version of the folder's layout; this code reads version 1."""
+    """Version of the folder's layout; this code reads version 2."""
     backend: str
     """Name of the backend that built the index and searches it."""
     num_passages: int
@@ -101,7 +101,10 @@ def _check_version(path: Path, content: bytes) -> None:
         return
     found = fields.get("format_version", FORMAT_VERSION) if isinstance(fields, dict) else FORMAT_VERSION
     if found != FORMAT_VERSION:
-        raise IndexCorruptError(f"{path} is of format version {found}, this code reads {FORMAT_VERSION}; {_AGAIN}")
+        raise IndexCorruptError(
+            f"{path.parent} was built by another version: it has format version {found}, this code reads "
+            f"{FORMAT_VERSION}; {_AGAIN}"
+        )
 
 
 def verify_files(folder: Path, manifest: Manifest) -> None:

@@ -16,6 +16,7 @@ from retrieval.hybrid import identity_hash
 from retrieval.passage import Hit, Passage
 from retrieval.request import check_request
 from retrieval.retriever import OpenRetriever, corpus_of
+from retrieval.title import MAX_PASSAGES_PER_TITLE
 
 Scorer = Callable[[Sequence[tuple[str, str]]], Sequence[float]]
 """Takes `(query, passage text)` pairs, gives one number a pair, higher is better. Must be thread-safe."""
@@ -91,6 +92,10 @@ class RerankingRetriever:
     def __contains__(self, passage_id: object) -> bool:
         """True if the corpus has a passage with this id."""
         return passage_id in self.first
+
+    def titled(self, title: str, *, limit: int = MAX_PASSAGES_PER_TITLE) -> list[Passage]:
+        """The first `limit` passages of this title, as `Index.titled` gives them."""
+        return self.first.titled(title, limit=limit)
 
     @property
     def corpus(self) -> Sequence[Passage]:

@@ -5,6 +5,7 @@ from contextlib import suppress
 from typing import Any, Protocol, Self, runtime_checkable
 
 from retrieval.passage import Hit, Passage
+from retrieval.title import MAX_PASSAGES_PER_TITLE
 
 
 @runtime_checkable
@@ -52,6 +53,10 @@ class OpenRetriever(Retriever, Protocol):
 
     def __contains__(self, passage_id: object) -> bool:
         """True if the corpus has a passage with this id."""
+        ...
+
+    def titled(self, title: str, *, limit: int = MAX_PASSAGES_PER_TITLE) -> list[Passage]:
+        """The first `limit` passages of this title in corpus order; see `Index.titled`."""
         ...
 
     def close(self) -> None:

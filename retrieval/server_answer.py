@@ -54,6 +54,21 @@ def passages_of(answer: Any, num_ids: int) -> list[Passage | None]:
     return [None if row is None else _passage(row) for row in rows]
 
 
+def titled_passages_of(answer: Any, limit: int) -> list[Passage]:
+    """The documents of an `/access` answer to one title.
+
+    Raises:
+        GarbledAnswer: no list of one list, more than `limit` documents, or something that is no document.
+    """
+    lists = answer.get("result") if isinstance(answer, dict) else None
+    if not isinstance(lists, list) or len(lists) != 1 or not isinstance(lists[0], list):
+        raise GarbledAnswer(f"the answer does not hold the documents of one title: {_start(answer)}")
+    [rows] = lists
+    if len(rows) > limit:
+        raise GarbledAnswer(f"the server answered a title for {limit} documents with {len(rows)}")
+    return [_passage(row) for row in rows]
+
+
 def _hit(row: Any, rank: int) -> Hit:
     score = row.get("score") if isinstance(row, dict) else None
     if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):

@@ -82,14 +82,15 @@ def access_operation(settings: ServerSettings) -> Schema:
     words = _words(settings)
     keys = ("id", "title", "url")
     everything = [*keys, *(f"{key}s" for key in keys)]
+    limit = {"type": ["integer", "null"], "minimum": 1, "maximum": settings.max_k}
     forms = []
     for key in everything:
         value = {"type": "array", "items": words, "maxItems": settings.max_queries} if key.endswith("s") else words
         others = {other: {"type": "null"} for other in everything if other != key}
-        forms.append({"type": "object", "properties": {**others, key: value}, "required": [key]})
+        forms.append({"type": "object", "properties": {**others, "limit": limit, key: value}, "required": [key]})
     examples = {
         "by id": {"value": {"id": "p1"}},
-        "by title": {"value": {"title": "Ada Lovelace"}},
+        "by title": {"value": {"title": "Ada Lovelace", "limit": 5}},
         "asearcher": {"value": {"urls": ["https://en.wikipedia.org/wiki/Ada_Lovelace"]}},
     }
     document_or_null = {"anyOf": [_DOCUMENT, {"type": "null"}]}

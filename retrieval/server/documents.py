@@ -13,6 +13,7 @@ from retrieval.search_threads import SearchThreads
 from retrieval.server.dialects import check_texts, contents_of, shown
 from retrieval.server.refusal import Refusal, bad_request
 from retrieval.server.settings import ServerSettings
+from retrieval.title import MAX_PASSAGES_PER_TITLE
 
 KEYS = ("id", "ids", "title", "titles", "url", "urls")
 """What a body may ask by; a plural takes an array and is answered with one."""
@@ -25,6 +26,8 @@ class AccessRequest:
     by: str
     names: Sequence[str]
     is_list: bool
+    limit: int
+    """Most passages of one title."""
 
 
 def parse_access(body: Any, settings: ServerSettings) -> AccessRequest:
@@ -46,18 +49,32 @@ def parse_access(body: Any, settings: ServerSettings) -> AccessRequest:
         raise bad_request(f"{key} is {shown(value)}; it must be {'an array of strings' if is_list else 'a string'}")
     names = value if is_list else [value]
     check_texts(names, key.removesuffix("s"), settings)
-    return AccessRequest(by=key.removesuffix("s"), names=names, is_list=is_list)
+    limit = _limit(body.get("limit"), len(names), settings)
+    return AccessRequest(by=key.removesuffix("s"), names=names, is_list=is_list, limit=limit)
+
+
+def _limit(value: Any, num_names: int, settings: ServerSettings) -> int:
+    if value is None:
+        return min(MAX_PASSAGES_PER_TITLE, settings.max_k, max(1, settings.max_hits // max(num_names, 1)))
+    if type(value) is not int or not 1 <= value <= settings.max_k:
+        raise bad_request(f"limit is {shown(value)}; ask for 1 to {settings.max_k} passages of a title")
+    if value * num_names > settings.max_hits:
+        raise bad_request(
+            f"{num_names} names with up to {value} passages each may make {num_names * value} passages; at most "
+            f"{settings.max_hits} are given in one answer: send fewer, or a lower limit"
+        )
+    return value
 
 
 class Documents:
-    """Opens documents in threads: they are read from disk, and the first title asks for a pass over the corpus."""
+    """Opens documents in threads: they are read from disk, or asked for where what is served is a server itself."""
 
     def __init__(self, retriever: Retriever, timeout_s: float) -> None:
         self._retriever = retriever
         self._timeout_s = timeout_s
         self._threads = SearchThreads()
-        corpus = _corpus_of(retriever)
-        self._access = PassageAccess(corpus) if corpus is not None else None
+        source: Any = retriever if hasattr(retriever, "titled") else getattr(retriever, "corpus", None)
+        self._access = PassageAccess(source) if source is not None else None
 
     async def open(self, request: AccessRequest) -> Any:
         """What `result` holds: a document, a list of them with null for what is not there; for titles the passages
@@ -81,7 +98,7 @@ class Documents:
         def read() -> None:
             found, error = None, None
             try:
-                found = [self._find(request.by, name) for name in request.names]
+                found = [self._find(request.by, name, request.limit) for name in request.names]
             except Exception as raised:
                 error = raised
             if not loop.is_closed():
@@ -99,14 +116,14 @@ class Documents:
             raise Refusal(404, f"no document has the {request.by} {request.names[0][:200]!r}")
         return found[0]
 
-    def _find(self, by: str, name: str) -> Any:
+    def _find(self, by: str, name: str, limit: int) -> Any:
         match by:
             case "id":
                 return _document(self._by_id(name))
             case "title":
-                return [_document(passage) for passage in self._by_title(name)]
+                return [_document(passage) for passage in self._by_title(name, limit)]
             case _:
-                return self._by_url(name)
+                return self._by_url(name, limit)
 
     def _by_id(self, name: str) -> Passage | None:
         try:
@@ -114,19 +131,19 @@ class Documents:
         except KeyError:
             return None
 
-    def _by_title(self, title: str) -> list[Passage]:
+    def _by_title(self, title: str, limit: int) -> list[Passage]:
         if self._access is None:
             raise ValueError("this retriever opens documents by id only; ask by `id` or `ids`")
-        return self._access.by_title(title)
+        return self._access.by_title(title, limit=limit)
 
-    def _by_url(self, url: str) -> dict[str, Any] | None:
+    def _by_url(self, url: str, limit: int) -> dict[str, Any] | None:
         """By id; else by title; else by the title at the end of a Wikipedia address, all its passages as one page."""
         passage = self._by_id(url)
         if passage is not None:
             return _document(passage)
         if self._access is None:
             return None
-        passages = self._by_title(url) or self._by_title(title_in_url(url))
+        passages = self._by_title(url, limit) or self._by_title(title_in_url(url), limit)
         if len(passages) < 2:
             return _document(passages[0]) if passages else None
         text = "\n".join(passage.text for passage in passages)
@@ -150,13 +167,3 @@ def _document(passage: Passage | None) -> dict[str, Any] | None:
     if passage is None:
         return None
     return {"id": passage.id, "title": passage.title, "text": passage.text, "contents": contents_of(passage)}
-
-
-def _corpus_of(retriever: Any) -> Sequence[Passage] | None:
-    """The passages by row, of this retriever or of one that it is made of (they are over one corpus)."""
-    corpus: Sequence[Passage] | None = getattr(retriever, "corpus", None)
-    parts = [*getattr(retriever, "parts", ()), getattr(retriever, "first", None)]
-    for part in parts:
-        if corpus is None and part is not None:
-            corpus = _corpus_of(part)
-    return corpus

@@ -158,22 +158,29 @@ def test_an_altered_manifest_does_not_open(corpus: Path, tmp_path: Path) -> None
     path.write_text(text.replace('"k1": 1.5', '"k1": 1.2'))
     with pytest.raises(IndexCorruptError, match="its index_hash does not match"):
         open_index(tmp_path / "index")
-    path.write_text(text.replace('"format_version": 1', '"format_version": 9'))
-    with pytest.raises(IndexCorruptError, match="format version 9, this code reads 1"):
+    path.write_text(text.replace('"format_version": 2', '"format_version": 9'))
+    with pytest.raises(IndexCorruptError, match="format version 9, this code reads 2"):
         open_index(tmp_path / "index")
     path.write_text("{}")
     with pytest.raises(IndexCorruptError, match="not an index manifest"):
         open_index(tmp_path / "index")
 
 
-def test_an_index_of_another_version_is_told_as_one_whatever_its_manifest_holds(corpus: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [1, 3])
+@pytest.mark.parametrize("verify", [True, False])
+def test_an_index_of_another_version_is_told_as_one_whatever_its_manifest_holds(
+    corpus: Path, tmp_path: Path, version: int, verify: bool
+) -> None:
     build_index(corpus, tmp_path / "index")
     path = tmp_path / "index" / "manifest.json"
     fields = json.loads(path.read_text())
     del fields["files"]
-    path.write_text(json.dumps(fields | {"format_version": 2, "segments": []}))
-    with pytest.raises(IndexCorruptError, match="format version 2, this code reads 1; build the index again"):
-        open_index(tmp_path / "index")
+    path.write_text(json.dumps(fields | {"format_version": version, "segments": []}))
+    told = rf"built by another version: it has format version {version}, this code reads 2; build the index again"
+    with pytest.raises(IndexCorruptError, match=told):
+        open_index(tmp_path / "index", verify=verify)
+    build_index(corpus, tmp_path / "index", overwrite=True)
+    assert open_index(tmp_path / "index").num_passages == 5
 
 
 @pytest.mark.parametrize("name", ["../secret", "/etc/passwd"])
