@@ -1,4 +1,4 @@
-"""How well every backend finds the supports of real multi-hop questions: the tables in docs/retrieval.md.
+"""How well every backend finds the supports of real multi-hop questions: the tables in docs/retrieval_quality.md.
 
     python -m benchmarks.retrieval_quality --data ../shared/data --cache indexes     # an hour on two cores: encoding
     python -m benchmarks.retrieval_quality --data ../shared/data --cache indexes --limit-datasets scifact musique
