@@ -14,6 +14,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+REPLACED = 3
+"""The exit code of a replica that found another index than the server was started on."""
+
 
 def main() -> None:
     """Open the retriever, say so, serve until SIGTERM or the end of standard input."""
@@ -24,6 +27,7 @@ def main() -> None:
 
     from retrieval.server.app import create_app
     from retrieval.server.fair_share import FairShare
+    from retrieval.server.pinned import IndexReplacedError, check_unchanged
     from retrieval.server.process import ServingProcess
     from retrieval.server.settings import ServerSettings
 
@@ -31,6 +35,10 @@ def main() -> None:
     module, _, name = wanted["opener"].partition(":")
     try:
         retriever: Any = getattr(import_module(module), name)(wanted["spec"])
+        check_unchanged(wanted["index_hashes"])
+    except IndexReplacedError as error:
+        print(f"waymark: replica {os.getpid()}: {error}", file=sys.stderr)
+        sys.exit(REPLACED)
     except (ValueError, OSError) as error:
         print(f"waymark: replica {os.getpid()}: {error}", file=sys.stderr)
         sys.exit(2)

@@ -1,11 +1,13 @@
 """Several processes behind one port: they accept from one socket and map the same index files, which the kernel holds
 in memory once.
 
-A replica that dies is started again, and the others go on meanwhile. On SIGTERM and Ctrl-C all of them finish what they
+A replica that dies is started again, and the others go on meanwhile; where the index was replaced since the start, it
+stays away, for all replicas must answer alike. On SIGTERM and Ctrl-C all of them finish what they
 have taken. A pipe ties each to this process: if this one is killed, they stop too.
 """
 
 import json
+import math
 import os
 import signal
 import socket
@@ -14,13 +16,15 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from retrieval.server.fair_share import FairShare, create_counts
+from retrieval.server.pinned import IndexReplacedError
+from retrieval.server.replica import REPLACED
 from retrieval.server.settings import ServerSettings
 
 _COUNTS_FILE = "connections.bin"
@@ -46,14 +50,24 @@ class ReplicaSet:
         settings: of every replica.
         listener: the listening socket, which stays the caller's to close.
         opener: `module:function` from a spec to a retriever.
+        index_hashes: of `pinned.index_hashes`: what a replica must find when it opens the spec.
     """
 
-    def __init__(self, spec: Any, settings: ServerSettings, listener: socket.socket, *, opener: str) -> None:
+    def __init__(
+        self,
+        spec: Any,
+        settings: ServerSettings,
+        listener: socket.socket,
+        *,
+        opener: str,
+        index_hashes: Mapping[str, str] | None = None,
+    ) -> None:
         self._settings = settings
         self._listener = listener
         visible = settings.model_dump(mode="json")
         visible["token"] = settings.token.get_secret_value() if settings.token else None  # by pipe: argv is public
         self._order = {"spec": spec, "settings": visible, "opener": opener}
+        self._order["index_hashes"] = dict(index_hashes or {})
         self._replicas: list[_Replica | None] = [None] * settings.replicas
         self._deaths = [0] * settings.replicas
         self._not_before = [0.0] * settings.replicas
@@ -65,6 +79,7 @@ class ReplicaSet:
 
         Raises:
             RuntimeError: a replica ended before it was ready; its standard error has said why.
+            IndexReplacedError: the last replica is gone, and the index is another one now.
             KeyboardInterrupt: it was stopped by Ctrl-C, after every replica had ended.
         """
         before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -156,11 +171,25 @@ class ReplicaSet:
             raise RuntimeError(f"a replica ended with code {code} before it was ready; what it said stands above")
         FairShare(shared / _COUNTS_FILE, place).leave()
         mark_process_dead(replica.process.pid, str(shared))
+        if code == REPLACED:
+            self._retire(place)
+            return
         steady = time.monotonic() - replica.started > _STEADY_S
         self._deaths[place] = 0 if steady else self._deaths[place] + 1
         pause = 0.0 if self._deaths[place] <= 1 else min(_LONGEST_PAUSE_S, 0.5 * 2 ** self._deaths[place])
         self._not_before[place] = time.monotonic() + pause
         print(f"waymark: replica {replica.process.pid} ended with code {code}; starting another", file=sys.stderr)
+
+    def _retire(self, place: int) -> None:
+        """Start no more replicas in this place: the replica has said that the index was replaced."""
+        self._not_before[place] = math.inf
+        left = len(self.process_ids)
+        if left == 0 and all(map(math.isinf, self._not_before)):
+            raise IndexReplacedError(
+                "the index was replaced while it was served, and no replica is left that has the old one; start the "
+                "server again to serve the new one"
+            )
+        print(f"waymark: {left} of {self._settings.replicas} replicas go on with the old index", file=sys.stderr)
 
     def _forget(self, place: int) -> None:
         replica = self._replicas[place]

@@ -62,13 +62,19 @@ def _serve_here(spec: Any, settings: ServerSettings, announce: Callable[[str], N
 
 
 def _serve_replicas(spec: Any, settings: ServerSettings, announce: Callable[[str], None], opener: str) -> None:
+    from retrieval.server.pinned import index_hashes
     from retrieval.server.process import address_of, listening_socket
     from retrieval.server.replicas import ReplicaSet
 
     with closing(listening_socket(settings)) as listener:
         line = f"{settings.replicas} replicas at {address_of(listener)}"
-        plain = verified(retriever_spec(spec)) if opener == OPENER else spec
-        ReplicaSet(plain, settings, listener, opener=opener).run(on_started=lambda: announce(line))
+        hashes: dict[str, str] = {}
+        if opener == OPENER:
+            checked = retriever_spec(spec)
+            hashes = index_hashes(checked)
+            spec = verified(checked)
+        replicas = ReplicaSet(spec, settings, listener, opener=opener, index_hashes=hashes)
+        replicas.run(on_started=lambda: announce(line))
 
 
 def verified(spec: RetrieverSpec) -> dict[str, Any]:

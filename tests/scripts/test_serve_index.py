@@ -1,10 +1,12 @@
 """`waymark serve-index` on real indexes: the same answers as in process, and errors before anything is served."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -94,3 +96,42 @@ def test_an_altered_index_is_found_out_at_the_start(index: Path, tmp_path: Path,
         (broken / file.name).write_bytes(content[:-5] if file.name == "data.csc.index.npy" else content)
     result = run(str(broken), "--port", "0", *options)
     assert result.returncode == 2 and "checksum" in result.stderr and "Traceback" not in result.stderr
+
+
+@pytest.mark.slow
+def test_a_replica_that_dies_after_the_index_was_replaced_does_not_serve_the_new_one(
+    index: Path, tmp_path: Path
+) -> None:
+    served_index = tmp_path / "index"
+    corpus = index.with_name("corpus.jsonl")
+    old = build_index(corpus, served_index)
+    with served("-m", "scripts.serve_index", str(served_index), "--port", "0", "--replicas", "2") as server:
+        new = build_index(corpus, served_index, settings={"k1": 0.9, "b": 0.4}, overwrite=True)
+        assert old.index_hash != new.index_hash
+        first, second = sorted(server.process_ids())
+        os.kill(first, signal.SIGKILL)
+        assert server.process.stderr is not None
+        said = "".join(server.process.stderr.readline() for _ in range(3))
+        assert "was replaced while it was served" in said and "1 of 2 replicas go on with the old index" in said
+        answers = [server.get("/health").json() for _ in range(40)]
+        assert {answer["pid"] for answer in answers} == {second}
+        assert {answer["index_hash"] for answer in answers} == {old.index_hash}
+        os.kill(second, signal.SIGKILL)
+        assert server.process.wait(30) == 2, "nobody is left who has the old index"
+        assert "start the server again" in server.process.stderr.read()
+
+
+@pytest.mark.slow
+def test_a_replica_that_dies_is_started_again_on_an_index_built_anew_with_the_same_content(
+    index: Path, tmp_path: Path
+) -> None:
+    served_index = tmp_path / "index"
+    corpus = index.with_name("corpus.jsonl")
+    build_index(corpus, served_index)
+    with served("-m", "scripts.serve_index", str(served_index), "--port", "0", "--replicas", "2") as server:
+        build_index(corpus, served_index, overwrite=True)
+        before = server.process_ids()
+        os.kill(min(before), signal.SIGKILL)
+        until = time.monotonic() + 30
+        while len(server.process_ids() - {min(before)}) < 2:
+            assert time.monotonic() < until

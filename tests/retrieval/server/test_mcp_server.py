@@ -48,9 +48,11 @@ def over_stdio(*arguments: str) -> StdioServerParameters:
 @asynccontextmanager
 async def over_http(server: Served, token: str | None = None, **options: Any) -> AsyncIterator[Client]:
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    async with httpx2.AsyncClient(headers=headers, trust_env=False, timeout=20) as http:
-        async with Client(streamable_http_client(server.url, http_client=http), **options) as client:
-            yield client
+    async with (
+        httpx2.AsyncClient(headers=headers, trust_env=False, timeout=20) as http,
+        Client(streamable_http_client(server.url, http_client=http), **options) as client,
+    ):
+        yield client
 
 
 def text_of(result: Any) -> str:
