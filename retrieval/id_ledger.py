@@ -44,5 +44,7 @@ class IdLedger:
         self._runs.append(newest)
         while len(self._runs) > 1 and len(self._runs[-2]) <= len(self._runs[-1]):
             younger, older = self._runs.pop(), self._runs.pop()
-            self._runs.append(np.sort(np.concatenate([older, younger]), kind="stable"))
+            merged = np.concatenate([older, younger])
+            merged.sort(kind="stable")  # in place: a sorted copy would be a third of the memory again
+            self._runs.append(merged)
         return repeated

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from retrieval.build.lookup_writer import lookup_ram_bytes, lookup_spill_bytes
 from retrieval.build.memory import GB, resident_bytes
 from retrieval.build.pipeline import Crew
 from retrieval.build.reading import MAX_SHARD_CHARACTERS
@@ -27,11 +28,8 @@ SAMPLE_PASSAGES = 20_000
 _TELLING_BYTES = 4 << 20
 """Packed files are read ahead in large pieces: a smaller share of one would not tell how many passages it holds."""
 _SAMPLE_CHARACTERS = MAX_SHARD_CHARACTERS // 4
-_PASSAGE_BYTES_IN_MEMORY = 48
-"""Offset, id hash and its row, and the ledger of ids, at their largest, when the arrays are written."""
-
-_READING_BYTES = 32
-"""The same while the corpus is read."""
+_PASSAGE_BYTES_IN_MEMORY = 32
+"""Its offset, and its id's hash in the ledger while the ledger's two largest runs are merged."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,13 +83,15 @@ def forecast(
     helpers = crew.workers if crew.workers > 1 else 0
     shards = needs.shard_seconds / crew.workers
     disk = head.passages_bytes + needs.disk_bytes
+    parts = max(0, needs.peak_disk_bytes - needs.disk_bytes)
+    spilled = 2 * lookup_spill_bytes(head.num_passages)
     return BuildForecast(
         num_passages=head.num_passages,
         counted=head.counted,
         sampled=len(head.texts),
-        ram_bytes=base + head.num_passages * _PASSAGE_BYTES_IN_MEMORY + needs.ram_bytes + helpers * (base + worker_ram),
+        ram_bytes=base + _reading_ram_bytes(head.num_passages) + needs.ram_bytes + helpers * (base + worker_ram),
         disk_bytes=disk,
-        peak_disk_bytes=head.passages_bytes + max(needs.peak_disk_bytes, needs.disk_bytes),
+        peak_disk_bytes=head.passages_bytes + max(needs.peak_disk_bytes, needs.disk_bytes, parts + spilled),
         free_disk_bytes=_free_bytes(out),
         seconds=(max(head.reading_seconds, shards) if helpers else head.reading_seconds + shards)
         + needs.merge_seconds
@@ -118,7 +118,7 @@ def crew_within(
     builder = backend.builder(settings)
     needs = builder.estimate(head.texts, head.num_passages, ram_bytes)
     shard_bytes = (needs.worker_ram_bytes or needs.ram_bytes) * min(1.0, shard_size / builder.shard_size())
-    reading = base + head.num_passages * _READING_BYTES
+    reading = base + _reading_ram_bytes(head.num_passages)
     if crew.workers == 1:
         needed = reading + shard_bytes
         return crew, None if needed <= ram_bytes else (
@@ -132,6 +132,11 @@ def crew_within(
     return replace(crew, workers=fitting), (
         f"--ram-gb {ram_bytes / GB:g} has room for {fitting} of {crew.workers} workers, about {each / GB:.2f} each"
     )
+
+
+def _reading_ram_bytes(num_passages: int) -> int:
+    """What the pass over the corpus holds beside the shards: the lookups are of ids and of titles."""
+    return num_passages * _PASSAGE_BYTES_IN_MEMORY + 2 * lookup_ram_bytes(num_passages)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

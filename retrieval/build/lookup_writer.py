@@ -1,6 +1,6 @@
 """Writes a lookup from 64-bit keys to rows (`retrieval.row_lookup`) in one pass and bounded memory: an external sort.
 
-Every 262,144 pairs are sorted and put on the disk as a run; the runs are merged block by block at the end. A smaller
+Every 131,072 pairs are sorted and put on the disk as a run; the runs are merged block by block at the end. A smaller
 corpus is sorted in memory and nothing is put aside. The files depend on the pairs alone.
 """
 
@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 from retrieval.build.durable import write_values
 from retrieval.row_lookup import lookup_files
 
-RUN_PAIRS = 1 << 18
+RUN_PAIRS = 1 << 17
 """Pairs of a run."""
 
 _PAIR_BYTES = 16
 _PAIR_BYTES_IN_MEMORY = 64
 """A pair of a run, its place in the order, and its sorted copy."""
 
-_MERGE_SHARE = 4
-"""The blocks of all runs together are a quarter of a run: the last run and merged pairs are in memory beside them."""
+_MERGE_SHARE = 2
+"""The blocks of all runs together are half a run: the last run and merged pairs are in memory beside them."""
 
 Pairs = tuple[NDArray[np.uint64], NDArray[np.int64]]
 

@@ -329,15 +329,17 @@ def test_a_killed_build_leaves_nothing_that_opens(corpus: Path, tmp_path: Path, 
 
 
 MEASURED_BUILD = """
-import resource, sys
+import sys
 from dataclasses import replace
 from functools import partial
-from retrieval import index
-from retrieval.sparse.bm25s_backend import BM25S, BM25sBuilder
+from retrieval.build.memory import peak_bytes
+from retrieval.index import build_index
+from retrieval.sparse import bm25s_backend
 
-index.BACKENDS["bm25s"] = replace(BM25S, builder=partial(BM25sBuilder, buffered_postings=int(sys.argv[3])))
-index.build_index(sys.argv[1], sys.argv[2])
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+builder = partial(bm25s_backend.BM25sBuilder, buffered_postings=int(sys.argv[3]))
+bm25s_backend.BM25S = replace(bm25s_backend.BM25S, builder=builder)
+build_index(sys.argv[1], sys.argv[2])
+print(peak_bytes())
 """
 
 
@@ -355,14 +357,14 @@ def test_a_build_holds_forty_bytes_a_passage_and_neither_texts_nor_postings(tmp_
         corpus, out = tmp_path / f"{num_passages}.jsonl", tmp_path / f"index-{num_passages}"
         with corpus.open("w") as file:
             file.writelines(
-                json.dumps({"id": f"p{i}", "text": " ".join(rng.choices(words, k=12))}) + "\n"
-                for i in range(num_passages)
+                json.dumps({"id": f"p{i}", "title": " ".join(drawn[:3]), "text": " ".join(drawn[3:])}) + "\n"
+                for i, drawn in enumerate(rng.choices(words, k=15) for _ in range(num_passages))
             )
         command = [sys.executable, "-c", MEASURED_BUILD, str(corpus), str(out), str(buffered_postings)]
         root = Path(__file__).parents[2]
         done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=root)
         postings = (out / "data.csc.index.npy").stat().st_size + (out / "indices.csc.index.npy").stat().st_size
-        return int(done.stdout) * 1024, postings
+        return int(done.stdout), postings
 
     few, many = 70_000, 700_000
     (low, few_postings), (high, many_postings) = build(few), build(many)

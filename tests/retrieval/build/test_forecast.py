@@ -77,3 +77,20 @@ def test_fewer_workers_are_taken_where_memory_is_short(tmp_path: Path) -> None:
     ram_gb = resident_bytes() * 1.5 / GB + 0.1
     build_index(corpus, tmp_path / "index", workers=64, ram_gb=ram_gb, notice=notices.append)
     assert len(notices) == 1 and "has room for 1 of 64 workers" in notices[0]
+
+
+def test_a_forecast_counts_what_the_lookups_of_ids_and_titles_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(BACKENDS, "fake", "tests.retrieval.build.fake_backend:FAKE")
+    corpus = write_corpus(tmp_path / "c.jsonl", 200)
+    monkeypatch.setattr("retrieval.build.forecast.resident_bytes", lambda: 0)
+    sorted_at_once = forecast_index(corpus, tmp_path / "index", backend="fake")
+    monkeypatch.setattr("retrieval.build.lookup_writer.RUN_PAIRS", 50)
+    in_runs = forecast_index(corpus, tmp_path / "index", backend="fake")
+    assert sorted_at_once.ram_bytes - in_runs.ram_bytes == 2 * 150 * 64
+    assert sorted_at_once.disk_bytes == in_runs.disk_bytes
+    assert in_runs.peak_disk_bytes - in_runs.disk_bytes == 2 * 16 * 200, "more than the parts and the merged files"
+    build_index(corpus, tmp_path / "index", backend="fake")
+    lookups = sum(path.stat().st_size for path in (tmp_path / "index").glob("passages.*_*.npy"))
+    assert in_runs.disk_bytes > lookups == 2 * 12 * 200 + 4 * 128
