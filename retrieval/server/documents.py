@@ -49,21 +49,24 @@ def parse_access(body: Any, settings: ServerSettings) -> AccessRequest:
         raise bad_request(f"{key} is {shown(value)}; it must be {'an array of strings' if is_list else 'a string'}")
     names = value if is_list else [value]
     check_texts(names, key.removesuffix("s"), settings)
-    limit = _limit(body.get("limit"), len(names), settings)
+    limit = _limit(body.get("limit"), 1 if key in ("id", "ids") else len(names), settings)
     return AccessRequest(by=key.removesuffix("s"), names=names, is_list=is_list, limit=limit)
 
 
 def _limit(value: Any, num_names: int, settings: ServerSettings) -> int:
     if value is None:
         return min(MAX_PASSAGES_PER_TITLE, settings.max_k, max(1, settings.max_hits // max(num_names, 1)))
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # JSON has one kind of number: 3.0 is 3
     if type(value) is not int or not 1 <= value <= settings.max_k:
         raise bad_request(f"limit is {shown(value)}; ask for 1 to {settings.max_k} passages of a title")
-    if value * num_names > settings.max_hits:
+    limit: int = value
+    if limit * num_names > settings.max_hits:
         raise bad_request(
-            f"{num_names} names with up to {value} passages each may make {num_names * value} passages; at most "
+            f"{num_names} names with up to {limit} passages each may make {num_names * limit} passages; at most "
             f"{settings.max_hits} are given in one answer: send fewer, or a lower limit"
         )
-    return value
+    return limit
 
 
 class Documents:

@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
-from tests.retrieval.server.running import Running
+from retrieval.client import HttpRetriever
+from tests.retrieval.server.fakes import FakeRetriever
+from tests.retrieval.server.running import Running, Start
 
 
 def test_a_document_by_id(server: Running) -> None:
@@ -26,6 +28,34 @@ def test_the_passages_of_a_title_however_it_is_written(server: Running) -> None:
     lists = server.post("/access", json={"titles": ["Title 2", "no such"]}).json()["result"]
     assert [len(rows) for rows in lists] == [3, 0]
     assert server.post("/access", json={"title": "no such"}).status_code == 404
+
+
+def test_the_passages_of_a_title_up_to_a_limit(start: Start) -> None:
+    server = start(FakeRetriever(200), max_k=50, max_hits=100)
+    ids = [f"p{i}" for i in range(2, 200, 7) if i % 5]
+    for limit, found in ((None, 20), (2, 2), (3.0, 3), (50, len(ids))):
+        body = {"title": "Title 2"} | ({} if limit is None else {"limit": limit})
+        rows = server.post("/access", json=body).json()["result"]
+        assert [row["id"] for row in rows] == ids[:found]
+    for limit in (0, 51, "2", True, 1.5, -1):
+        answer = server.post("/access", json={"title": "Title 2", "limit": limit})
+        assert answer.status_code == 422 and "ask for 1 to 50 passages of a title" in answer.json()["error"]
+    answer = server.post("/access", json={"titles": ["Title 2"] * 3, "limit": 40})
+    assert answer.status_code == 422 and "3 names with up to 40 passages each" in answer.json()["error"]
+    lists = server.post("/access", json={"titles": ["Title 2"] * 10}).json()["result"]
+    assert [len(rows) for rows in lists] == [10] * 10, "unasked, the answer keeps to the server's limit"
+
+
+def test_a_server_of_a_server_opens_titles_too(start: Start) -> None:
+    first = start()
+    with HttpRetriever(first.url) as remote:
+        second = start(remote)
+        with HttpRetriever(second.url) as client:
+            assert [passage.id for passage in client.titled("title_2")] == ["p2", "p9", "p16"]
+            assert client.titled("title 2", limit=1) == [FakeRetriever().get("p2")]
+            assert client.titled("no such") == client.titled(" ") == client.titled("\ud800") == []
+            with pytest.raises(ValueError, match="limit is 0"):
+                client.titled("Title 2", limit=0)
 
 
 def test_urls_as_asearcher_sends_them(server: Running) -> None:
