@@ -4,7 +4,7 @@ An index folder can be replaced while it is served (`build-index --overwrite`). 
 files they have mapped; one that opened the new index beside them would make answers depend on who gives them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from retrieval.manifest import read_manifest
@@ -15,6 +15,18 @@ class IndexReplacedError(ValueError):
     """The index at a path is not the one that the server was started on."""
 
 
+def index_specs(spec: RetrieverSpec) -> Iterator[IndexSpec]:
+    """Every index folder in a spec, in its order."""
+    match spec:
+        case IndexSpec():
+            yield spec
+        case HybridSpec():
+            for part in spec.hybrid:
+                yield from index_specs(part)
+        case RerankSpec():
+            yield from index_specs(spec.rerank)
+
+
 def index_hashes(spec: RetrieverSpec) -> dict[str, str]:
     """The `index_hash` of every index folder in a spec, by its path.
 
@@ -22,15 +34,8 @@ def index_hashes(spec: RetrieverSpec) -> dict[str, str]:
         FileNotFoundError: there is no index at a path.
         IndexCorruptError: a manifest that is broken.
     """
-    match spec:
-        case IndexSpec():
-            folder = spec.index.resolve()
-            return {str(folder): read_manifest(folder).index_hash}
-        case HybridSpec():
-            return {path: found for part in spec.hybrid for path, found in index_hashes(part).items()}
-        case RerankSpec():
-            return index_hashes(spec.rerank)
-    return {}
+    folders = [part.index.resolve() for part in index_specs(spec)]
+    return {str(folder): read_manifest(folder).index_hash for folder in folders}
 
 
 def check_unchanged(expected: Mapping[str, str]) -> None:

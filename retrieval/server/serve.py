@@ -10,6 +10,7 @@ from typing import Any
 
 from retrieval.manifest import read_manifest, verify_files
 from retrieval.opening import HybridSpec, IndexSpec, RerankSpec, RetrieverSpec, UrlSpec, retriever_spec
+from retrieval.server.pinned import index_hashes, index_specs
 from retrieval.server.settings import ServerSettings
 
 OPENER = "retrieval.opening:open_retriever"
@@ -62,7 +63,6 @@ def _serve_here(spec: Any, settings: ServerSettings, announce: Callable[[str], N
 
 
 def _serve_replicas(spec: Any, settings: ServerSettings, announce: Callable[[str], None], opener: str) -> None:
-    from retrieval.server.pinned import index_hashes
     from retrieval.server.process import address_of, listening_socket
     from retrieval.server.replicas import ReplicaSet
 
@@ -85,17 +85,23 @@ def verified(spec: RetrieverSpec) -> dict[str, Any]:
         FileNotFoundError: there is no index at a path.
         IndexCorruptError: an index that is not whole.
     """
+    for part in index_specs(spec):
+        manifest = read_manifest(part.index)
+        if part.verify:
+            verify_files(part.index, manifest)
+    return portable(spec, verify=False)
+
+
+def portable(spec: RetrieverSpec, **changes: Any) -> dict[str, Any]:
+    """A spec as JSON that means the same in another working directory; `changes` go to every index in it."""
     rest = spec.model_dump(mode="json", exclude_none=True, exclude={"index", "hybrid", "rerank", "token"})
     match spec:
         case IndexSpec():
-            manifest = read_manifest(spec.index)
-            if spec.verify:
-                verify_files(spec.index, manifest)
-            return rest | {"index": str(spec.index.resolve()), "verify": False}
+            return rest | {"index": str(spec.index.resolve())} | changes
         case HybridSpec():
-            return rest | {"hybrid": [verified(part) for part in spec.hybrid]}
+            return rest | {"hybrid": [portable(part, **changes) for part in spec.hybrid]}
         case RerankSpec():
-            return rest | {"rerank": verified(spec.rerank)}
+            return rest | {"rerank": portable(spec.rerank, **changes)}
         case UrlSpec():
             return rest | ({"token": spec.token.get_secret_value()} if spec.token else {})
     raise TypeError(f"a {type(spec).__name__} is no retriever spec")
