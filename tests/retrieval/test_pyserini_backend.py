@@ -19,6 +19,7 @@ from retrieval.manifest import IndexCorruptError
 from retrieval.retriever import Retriever
 from retrieval.sparse.java import Java, find_java, read_java
 from retrieval.sparse.pyserini_backend import LuceneBuilder, LuceneSettings
+from tests.ctrl_c import heed_ctrl_c
 
 pytestmark = pytest.mark.slow
 
@@ -156,7 +157,14 @@ def test_ctrl_c_stays_with_python(corpus: Path, folder: Path) -> None:
         "try:\n    os.kill(os.getpid(), signal.SIGINT)\n    index.search(['cats'], 1)\n"
         "except KeyboardInterrupt:\n    print('caught')\n"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        preexec_fn=heed_ctrl_c,
+    )
     assert done.stdout == "caught\n" and done.stderr == "", "nor does Java write to the terminal"
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from retrieval.index import build_index, open_index
+from tests.ctrl_c import heed_ctrl_c
 from tests.retrieval.build.corpora import data_files, write_corpus
 
 ROOT = Path(__file__).parents[3]
@@ -55,6 +56,7 @@ def stalled_build(folder: Path, corpus: Path, out: Path, stage: str, workers: in
         stdout=subprocess.PIPE,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         text=True,
+        preexec_fn=heed_ctrl_c,
     )
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import httpx
 
+from tests.ctrl_c import heed_ctrl_c
+
 REPOSITORY = Path(__file__).resolve().parents[3]
 FAKE_OPENER = "tests.retrieval.server.fakes:open_fake"
 
@@ -41,7 +43,12 @@ class Served:
 def served(*command: str) -> Iterator[Served]:
     """Run a command that prints a line with a URL when it serves; whatever is left of it is killed at the end."""
     process = subprocess.Popen(
-        [sys.executable, *command], cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, *command],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_ctrl_c,
     )
     try:
         assert process.stdout is not None and process.stderr is not None
