@@ -59,6 +59,21 @@ def test_several_stand_in_one_table_and_one_json() -> None:
     assert all(text in shown for text in ("good - late", "1.000", "p (Holm)", "every support", "n = 30 questions"))
 
 
+def test_a_name_with_brackets_is_shown_as_it_is() -> None:
+    hybrid = "{hybrid: [/indexes/a, /indexes/b]}"
+    both = {hybrid: ScriptedRetriever(GOOD), "[bold]late": ScriptedRetriever(LATE)}
+    shown = printed(measure_retrievers(both, QUESTIONS, ks=(2,)))
+    assert hybrid in shown and "[bold]late" in shown, "rich takes brackets for markup"
+
+
+def test_long_names_leave_room_for_the_figures() -> None:
+    named = {f"/indexes/of/a/long/path/{letter * 40}": ScriptedRetriever(GOOD) for letter in "ab"}
+    console = Console(file=io.StringIO(), width=80)
+    measure_retrievers(named, QUESTIONS, ks=(2,)).print(console)
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "0.000" in shown.split("Paired", 1)[1] and "1.000" in shown.split("Paired", 1)[0]
+
+
 def test_progress_runs_over_all_retrievers() -> None:
     seen: list[tuple[int, int]] = []
     compare_retrievers(retrievers(), QUESTIONS, ks=(2,), progress=lambda done, total: seen.append((done, total)))
