@@ -36,6 +36,9 @@ PACKAGES: tuple[str, ...] = (
 """Packages that can change a figure."""
 
 
+_INDEX_FIELDS = ("backend", "index_hash", "corpus_hash", "num_passages", "settings", "url")
+
+
 def comparability_block(
     *,
     model: str | Path | None = None,
@@ -52,7 +55,7 @@ def comparability_block(
 
     Args:
         model: a Hugging Face folder (its weights are hashed), a hub id, or a scripted policy's name.
-        index: an opened index or its manifest; `index_hash`, `corpus_hash`, `num_passages`, `backend` are kept.
+        index: an opened retriever, or an index's manifest; see `describe_index`.
         protocol: the protocol's table (a dataclass with a `name`); its fields are hashed.
         limits: the episode limits (a pydantic model, a dataclass or a mapping).
         decoding: sampling settings, such as `{"temperature": 0.0}`.
@@ -100,12 +103,22 @@ def describe_model(model: str | Path | None) -> dict[str, Any] | None:
 
 
 def describe_index(index: Any) -> dict[str, Any] | None:
-    """Name, hashes and size of an index, from its manifest; None without one."""
+    """What decides the answers of a retriever, from its `identity` or an index's manifest; None without one.
+
+    `backend`, `index_hash`, `corpus_hash`, `num_passages` and `settings`; of a combination also its `parts` in the same
+    form. The same index in this process and behind a server has one description: where it lies is no part of it. A
+    server that does not say what it serves is described by its `url`.
+    """
     if index is None:
         return None
     manifest = getattr(index, "manifest", index)
-    names = ("backend", "index_hash", "corpus_hash", "num_passages", "settings")
-    return {name: _fields(getattr(manifest, name)) for name in names if hasattr(manifest, name)}
+    found = index if isinstance(index, Mapping) else getattr(index, "identity", None)
+    if found is None:
+        found = {name: getattr(manifest, name) for name in _INDEX_FIELDS if hasattr(manifest, name)}
+    described = {name: _fields(found[name]) for name in _INDEX_FIELDS if name in found}
+    if "parts" in found:
+        described["parts"] = [describe_index(part) for part in found["parts"]]
+    return described
 
 
 def describe_protocol(protocol: Any) -> dict[str, Any] | None:

@@ -11,7 +11,7 @@ import hashlib
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from agent.trajectory import Trajectory
 from envs.question import Question
@@ -21,18 +21,10 @@ from evaluation.retrieval_quality import Progress, evaluate_index
 from evaluation.run import evaluate_policy
 from retrieval.passage import Hit, Passage
 from retrieval.request import check_request
-from retrieval.retriever import Retriever
+from retrieval.retriever import CorpusElsewhere, Retriever, corpus_of
 
 MAX_RANDOM_POOL = 100_000
 """Passages from which random ones are drawn; of a larger corpus a uniform sample of this size is kept."""
-
-
-class Corpus(Retriever, Protocol):
-    """A retriever whose passages can be gone through: every opened index."""
-
-    def passages(self) -> Iterator[Passage]:
-        """All passages in the order of the corpus."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -58,14 +50,18 @@ class EmptyRetriever:
 
 @dataclass(frozen=True)
 class RandomRetriever:
-    """Finds passages drawn at random, the same for the same query and seed."""
+    """Finds passages drawn at random, the same for the same query and seed.
 
-    inner: Corpus
+    Raises:
+        CorpusElsewhere: the passages of `inner` are not on this machine.
+    """
+
+    inner: Retriever
     seed: int = 0
     pool: tuple[str, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        ids = _uniform_sample((passage.id for passage in self.inner.passages()), MAX_RANDOM_POOL, self.seed)
+        ids = _uniform_sample((passage.id for passage in corpus_of([self.inner])), MAX_RANDOM_POOL, self.seed)
         object.__setattr__(self, "pool", ids)
 
     @property
@@ -96,8 +92,9 @@ class Control:
     """One thing changed: `retriever` wraps the index, `limits` are fields of `EpisodeLimits` replaced."""
 
     description: str
-    retriever: Callable[[Corpus, int], Retriever] = lambda index, seed: index
+    retriever: Callable[[Retriever, int], Retriever] = lambda index, seed: index
     limits: Mapping[str, Any] = field(default_factory=dict)
+    reads_corpus: bool = False
 
     def limits_of(self, limits: EpisodeLimits) -> EpisodeLimits:
         """The limits of the evaluation with this control's replaced."""
@@ -109,7 +106,9 @@ CONTROLS: dict[str, Control] = {
         description="every search finds nothing", retriever=lambda index, seed: EmptyRetriever(index)
     ),
     "random_retriever": Control(
-        description="every search finds random passages", retriever=lambda index, seed: RandomRetriever(index, seed)
+        description="every search finds random passages",
+        retriever=lambda index, seed: RandomRetriever(index, seed),
+        reads_corpus=True,
     ),
     "single_search": Control(description="searches after the first find nothing", limits={"max_searches": 1}),
 }
@@ -118,7 +117,7 @@ CONTROLS: dict[str, Control] = {
 async def evaluate_controls(
     questions: Sequence[Question],
     *,
-    index: Corpus,
+    index: Retriever,
     limits: EpisodeLimits,
     names: Sequence[str] = tuple(CONTROLS),
     seed: int = 0,
@@ -128,11 +127,9 @@ async def evaluate_controls(
     """Evaluate a policy under each named control; `settings` are those of `evaluation.run.evaluate_policy`.
 
     Raises:
-        ValueError: an unknown control.
+        ValueError: as `check_controls`, before anything is played.
     """
-    unknown = sorted(set(names) - set(CONTROLS))
-    if unknown:
-        raise ValueError(f"unknown control {', '.join(unknown)}; there are {', '.join(CONTROLS)}")
+    check_controls(index, names)
     results = {}
     for name in names:
         if on_control is not None:
@@ -143,6 +140,26 @@ async def evaluate_controls(
             questions, retriever=retriever, limits=control.limits_of(limits), seed=seed, **settings
         )
     return results
+
+
+def check_controls(index: Retriever, names: Sequence[str] = tuple(CONTROLS)) -> None:
+    """See that these controls can be run over this retriever.
+
+    Raises:
+        ValueError: an unknown control, or one that draws passages from a corpus that is on a server.
+    """
+    unknown = sorted(set(names) - set(CONTROLS))
+    if unknown:
+        raise ValueError(f"unknown control {', '.join(unknown)}; there are {', '.join(CONTROLS)}")
+    for name in names:
+        try:
+            if CONTROLS[name].reads_corpus:
+                corpus_of([index])
+        except CorpusElsewhere as error:
+            raise CorpusElsewhere(
+                f"the control {name} draws passages from the corpus, which is on a server that gives single ones only: "
+                "name an index folder over the same corpus too (--corpus-index), or do without controls"
+            ) from error
 
 
 def oracle_decomposition(

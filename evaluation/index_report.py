@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from envs.datasets import SupportCheck, check_supports
+from envs.datasets import SupportCheck, check_supports_in
 from envs.question import Question
 from evaluation.console import terminal_table
 from evaluation.coverage import corpus_coverage
@@ -79,7 +79,7 @@ def measure_retrievers(
         if coverage and corpora[name] not in covered:
             covered[corpora[name]] = corpus_coverage(questions, corpus_of([retriever])).summary
         if corpora[name] not in checks:
-            checks[corpora[name]] = check_supports(questions, retriever.__contains__)
+            checks[corpora[name]] = check_supports_in(retriever, questions)
     comparison = compare_retrievers(retrievers, questions, ks=ks, stepwise=stepwise, progress=progress)
     entries = {
         name: {

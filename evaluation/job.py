@@ -11,26 +11,25 @@ import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any, get_args
 
-from transformers import PreTrainedTokenizerBase
-
-from agent.engine import Engine
-from agent.engines.transformers import Precision, Schedule, load_engine, load_tokenizer
+from agent.engines.transformers import Precision
 from agent.protocol import AgentProtocol
 from agent.protocols.registry import load_protocol
-from agent.tiny import build_tokenizer
 from agent.trajectory import Trajectory
-from envs.actor import ScriptedPolicy
-from envs.datasets import check_supports, read_questions
-from envs.policies.closed_book import answers_of
-from envs.policies.registry import load_policy
+from envs.datasets import check_supports_in, read_questions
 from envs.question import Question
 from envs.search_env import EpisodeLimits
 from evaluation.comparability import comparability_block
-from evaluation.controls import CONTROLS, evaluate_controls, oracle_decomposition
+from evaluation.controls import CONTROLS, check_controls, evaluate_controls, oracle_decomposition
+from evaluation.evaluated_policy import (
+    SCHEDULE,
+    SCRIPTED,
+    EvaluatedPolicy,
+    load_model_policy,
+    load_scripted_policy,
+)
 from evaluation.examples import pick_examples
 from evaluation.metrics import Evaluation
 from evaluation.report import retrieval_table, write_report
@@ -38,17 +37,14 @@ from evaluation.report_parts import Arm, Report
 from evaluation.run import evaluate_policy
 from evaluation.trajectory_record import plain
 from evaluation.trajectory_store import TrajectoryWriter
-from retrieval.index import Index, open_index
-
-SCRIPTED = "scripted:"
-SCHEDULE: Schedule = "deterministic"
-"""Batches that depend on question ids alone, so that an evaluation gives the same figures again."""
+from retrieval.opening import retriever_spec
+from retrieval.ready import ready_retriever
+from retrieval.retriever import OpenRetriever, RetrievalError
 
 WRITTEN = frozenset({"evaluation.json", "trajectories", "report.html", "report.json"})
 """What an evaluation leaves in its folder."""
 
 READS_GOLD: frozenset[str] = frozenset({f"{SCRIPTED}expert", f"{SCRIPTED}noisy"})
-_TOKENIZER_PASSAGES = 2000
 
 Progress = Callable[[str, int, int], None]
 """Called as `(stage, done, total)`."""
@@ -60,7 +56,9 @@ class EvaluationJob:
 
     Attributes:
         policy: a Hugging Face folder or id, or `scripted:NAME` (a name of `envs.policies`, or `module:object`).
-        index: folder of the index.
+        index: what is searched: an index folder, `http://host:port` of a server, a mapping or a file of one; see
+            `retrieval.opening`.
+        corpus_index: an index folder over the same corpus, for what reads passages where `index` is a server.
         questions: file of questions; the first `limit` of them are asked (None: all), `samples` times each.
         out: folder to write; refused where it holds an evaluation, unless `overwrite`.
         protocol: name of the protocol, or `module:object`.
@@ -72,9 +70,10 @@ class EvaluationJob:
     """
 
     policy: str
-    index: Path
+    index: Any
     questions: Path
     out: Path
+    corpus_index: Path | None = None
     protocol: str = "waymark"
     question_format: str | None = None
     limits: EpisodeLimits = field(default_factory=EpisodeLimits)
@@ -111,14 +110,6 @@ class JobResult:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Policy:
-    tokenizer: PreTrainedTokenizerBase
-    engine: Engine | None = None
-    scripted: ScriptedPolicy | None = None
-    context_window: int | None = None
-
-
 def run_job(job: EvaluationJob, *, progress: Progress = lambda stage, done, total: None) -> JobResult:
     """Evaluate and write everything.
 
@@ -128,18 +119,27 @@ def run_job(job: EvaluationJob, *, progress: Progress = lambda stage, done, tota
     _check(job)
     protocol = load_protocol(job.protocol)
     questions = read_questions(job.questions, job.question_format)[: job.limit]
-    with open_index(job.index) as index:
-        if job.limits.top_k > index.num_passages:
-            raise ValueError(
-                f"top_k is {job.limits.top_k}, but the index {job.index} holds {index.num_passages} passages; lower it"
-            )
-        supports = check_supports(questions, index.__contains__)
-        policy = _open_policy(job, protocol, questions, index)
+    example = questions[0].text if questions else None
+    warnings: list[str] = []
+    with ready_retriever(job.index, top_k=job.limits.top_k, example=example, corpus_index=job.corpus_index) as index:
+        if job.controls:
+            check_controls(index)
+        try:
+            supports = check_supports_in(index, questions)
+            policy = _open_policy(job, protocol, questions, index)
+        except RetrievalError as error:
+            raise ValueError(f"the retriever {retriever_spec(job.index)} stopped answering: {error}") from error
+        block = _comparability(job, protocol, index, policy)
         _prepare_folder(job)
         evaluation, trajectories, controls = asyncio.run(_play(job, protocol, questions, index, policy, progress))
-        retrieval = oracle_decomposition(index, questions, seed=job.seed) if job.controls else {}
-        block = _comparability(job, protocol, index, policy)
-    warnings = [] if supports.ok else [supports.message()]
+        warnings.extend(_outages(evaluation, index, job.limits.top_k, example))
+        try:
+            retrieval = oracle_decomposition(index, questions, seed=job.seed) if job.controls else {}
+        except RetrievalError as error:
+            retrieval = {}
+            warnings.append(f"the oracle decomposition is missing, because a search was not answered: {error}")
+    if not supports.ok:
+        warnings.insert(0, supports.message())
     if job.policy in READS_GOLD:
         warnings.append(f"{job.policy} reads the gold annotations: its exact match is no skill; see its support recall")
     if job.policy == f"{SCRIPTED}closed_book" and job.answers_from is None:
@@ -158,7 +158,42 @@ def run_job(job: EvaluationJob, *, progress: Progress = lambda stage, done, tota
     return result
 
 
+def _open_policy(
+    job: EvaluationJob, protocol: AgentProtocol, questions: Sequence[Question], index: OpenRetriever
+) -> EvaluatedPolicy:
+    if not job.policy.startswith(SCRIPTED):
+        return load_model_policy(
+            job.policy, max_batch=job.max_batch, dtype=job.dtype, trust_remote_code=job.trust_remote_code
+        )
+    return load_scripted_policy(
+        job.policy.removeprefix(SCRIPTED),
+        protocol,
+        questions,
+        index,
+        top_k=job.limits.top_k,
+        answers_from=job.answers_from,
+    )
+
+
+def _outages(evaluation: Evaluation, index: OpenRetriever, k: int, example: str | None) -> list[str]:
+    """A warning where searches were not answered, with what the retriever says now."""
+    reasons = evaluation.summary["finish_reasons"]
+    lost = reasons.get("retrieval_outage", 0)
+    if not lost or example is None:
+        return []
+    try:
+        index.search([example], k)
+        now = "it answers again now"
+    except RetrievalError as error:
+        now = f"now it says: {error}"
+    return [
+        f"{lost} of {sum(reasons.values())} episodes ended because the retriever did not answer ({now}); they count as "
+        "wrong: evaluate again"
+    ]
+
+
 def _check(job: EvaluationJob) -> None:
+    retriever_spec(job.index)
     for name, value in (("limit", job.limit), ("samples", job.samples), ("max_batch", job.max_batch)):
         if value is not None and value < 1:
             raise ValueError(f"{name} is {value}; it must be at least 1")
@@ -180,28 +215,6 @@ def _check(job: EvaluationJob) -> None:
         raise ValueError(f"{job.out} holds other files ({', '.join(others[:3])}); give --out a folder of its own")
 
 
-def _open_policy(job: EvaluationJob, protocol: AgentProtocol, questions: Sequence[Question], index: Index) -> _Policy:
-    if not job.policy.startswith(SCRIPTED):
-        tokenizer = load_tokenizer(job.policy, trust_remote_code=job.trust_remote_code)
-        engine = load_engine(
-            job.policy,
-            schedule=SCHEDULE,
-            max_batch=job.max_batch,
-            dtype=job.dtype,
-            trust_remote_code=job.trust_remote_code,
-        )
-        return _Policy(tokenizer=tokenizer, engine=engine, context_window=engine.context_window)
-    name = job.policy.removeprefix(SCRIPTED)
-    params: dict[str, Any] = {}
-    if name == "closed_book":
-        guessed_from = questions if job.answers_from is None else read_questions(job.answers_from)
-        params["answers"] = answers_of(guessed_from)
-    texts = [passage.contents for passage in islice(index.passages(), _TOKENIZER_PASSAGES)]
-    texts += [question.text for question in questions]
-    tokenizer = build_tokenizer(texts, tags=protocol.tags, vocab_size=8192)
-    return _Policy(tokenizer=tokenizer, scripted=load_policy(name, protocol, **params))
-
-
 def _prepare_folder(job: EvaluationJob) -> None:
     job.out.mkdir(parents=True, exist_ok=True)
     with suppress(FileNotFoundError):
@@ -214,8 +227,8 @@ async def _play(
     job: EvaluationJob,
     protocol: AgentProtocol,
     questions: Sequence[Question],
-    index: Index,
-    policy: _Policy,
+    index: OpenRetriever,
+    policy: EvaluatedPolicy,
     progress: Progress,
 ) -> tuple[Evaluation, list[Trajectory], dict[str, dict[str, Any]]]:
     total = len(questions) * job.samples
@@ -259,7 +272,9 @@ async def _play(
     return evaluation, trajectories, controls
 
 
-def _comparability(job: EvaluationJob, protocol: AgentProtocol, index: Index, policy: _Policy) -> dict[str, Any]:
+def _comparability(
+    job: EvaluationJob, protocol: AgentProtocol, index: OpenRetriever, policy: EvaluatedPolicy
+) -> dict[str, Any]:
     return comparability_block(
         model=job.policy,
         index=index,

@@ -9,7 +9,7 @@ whole and wrong.
 import asyncio
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import httpx
@@ -17,15 +17,18 @@ import httpx
 from retrieval.circuit import CircuitBreaker
 from retrieval.passage import Hit, Passage
 from retrieval.query_cache import CacheStats, QueryCache, query_key
+from retrieval.request_parts import in_parts
 from retrieval.retriever import RetrievalError
 from retrieval.server_answer import GarbledAnswer, decoded, hits_of, passages_of, titled_passages_of
-from retrieval.server_request import check_search, checked_url, is_loopback, is_text, retry_after_s
+from retrieval.server_request import check_search, checked_url, is_loopback, is_text, may_be_an_id, retry_after_s
 from retrieval.title import MAX_PASSAGES_PER_TITLE, check_limit, fold_title
 
 RETRYABLE_STATUS = frozenset({408, 429, 502, 503, 504})
 BAD_REQUEST_STATUS = frozenset({400, 413, 422})
 
 _HITS_PER_REQUEST = 20_000
+_ID_REQUESTS = 8
+"""Requests for documents under way at once: their answers are large."""
 
 Parsed = TypeVar("Parsed")
 
@@ -141,13 +144,29 @@ class AsyncHttpRetriever:
             KeyError: no such passage.
             RetrievalError: as `search`.
         """
-        if not isinstance(passage_id, str) or not passage_id.strip() or not is_text(passage_id):
+        if not may_be_an_id(passage_id):
             raise KeyError(passage_id)
-        body = {"ids": [passage_id]}
-        [passage] = await self._call("POST", "/access", body, lambda answer: passages_of(answer, 1))
+        [passage] = await self._open([passage_id])
         if passage is None:
             raise KeyError(f"the corpus at {self.url} has no passage {passage_id!r}")
         return passage
+
+    async def known_ids(self, passage_ids: Iterable[str]) -> set[str]:
+        """Those of the ids that the corpus has, `max_queries` of them to a request.
+
+        Raises:
+            RetrievalError: as `search`.
+        """
+        asked = [passage_id for passage_id in dict.fromkeys(passage_ids) if may_be_an_id(passage_id)]
+        limits = (await self._known_health()).get("limits")
+        allowed = limits.get("max_queries") if isinstance(limits, dict) else None
+        size = min(self._max_queries, allowed) if isinstance(allowed, int) else self._max_queries
+        known: set[str] = set()
+        for start in range(0, len(asked), size * _ID_REQUESTS):
+            some = asked[start : start + size * _ID_REQUESTS]
+            found = await in_parts(self._open, some, size)
+            known.update(id_ for id_, passage in zip(some, found, strict=True) if passage is not None)
+        return known
 
     async def titled(self, title: str, *, limit: int = MAX_PASSAGES_PER_TITLE) -> list[Passage]:
         """The first `limit` passages of this title in corpus order, as `Index.titled` finds them.
@@ -217,25 +236,11 @@ class AsyncHttpRetriever:
 
     async def _ask_all(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         size = max(1, min(self._max_queries, _HITS_PER_REQUEST // k))
-        parts = [queries[start : start + size] for start in range(0, len(queries), size)]
-        if len(parts) == 1:
-            return await self._ask(parts[0], k)
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._ask_quietly(part, k)) for part in parts]
-        answers: list[list[Hit]] = []
-        for task in tasks:
-            result = task.result()
-            if isinstance(result, Exception):
-                raise result
-            answers.extend(result)
-        return answers
+        return await in_parts(lambda part: self._ask(part, k), queries, size)
 
-    async def _ask_quietly(self, queries: Sequence[str], k: int) -> list[list[Hit]] | Exception:
-        """An error as a value, so that it reaches the caller as itself and not in a group."""
-        try:
-            return await self._ask(queries, k)
-        except (RetrievalError, ValueError) as error:
-            return error
+    async def _open(self, passage_ids: Sequence[str]) -> list[Passage | None]:
+        body = {"ids": list(passage_ids)}
+        return await self._call("POST", "/access", body, lambda answer: passages_of(answer, len(passage_ids)))
 
     async def _ask(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         body = {"queries": list(queries), "topk": int(k), "return_scores": True, "dialect": "waymark"}

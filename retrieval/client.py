@@ -9,7 +9,7 @@ one through a `MicroBatcher`, which makes one request of the queries that wait.
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -126,11 +126,15 @@ class HttpRetriever:
     def __contains__(self, passage_id: object) -> bool:
         if not isinstance(passage_id, str):
             return False
-        try:
-            self.get(passage_id)
-        except KeyError:
-            return False
-        return True
+        return bool(self.known_ids([passage_id]))
+
+    def known_ids(self, passage_ids: Iterable[str]) -> set[str]:
+        """Those of the ids that the corpus has, many to a request.
+
+        Raises:
+            RetrievalError: as `search`.
+        """
+        return self._run(self._client.known_ids(passage_ids))
 
     def titled(self, title: str, *, limit: int = MAX_PASSAGES_PER_TITLE) -> list[Passage]:
         """The first `limit` passages of this title in corpus order, as `Index.titled` finds them.

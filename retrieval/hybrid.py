@@ -11,7 +11,7 @@ cosine) are first brought to the range 0 to 1, query by query.
 import hashlib
 import json
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, Literal, Self, TypeVar
 
 from retrieval.passage import Hit, Passage
@@ -165,13 +165,17 @@ class HybridRetriever:
         """True if the corpus has a passage with this id."""
         return passage_id in self.parts[0]
 
+    def known_ids(self, passage_ids: Iterable[str]) -> set[str]:
+        """Those of the ids that the corpus has."""
+        return self.parts[0].known_ids(passage_ids)
+
     def titled(self, title: str, *, limit: int = MAX_PASSAGES_PER_TITLE) -> list[Passage]:
         """The first `limit` passages of this title, as `Index.titled` gives them."""
         return self.parts[0].titled(title, limit=limit)
 
     @property
     def corpus(self) -> Sequence[Passage]:
-        """The passages by row, where an index of the corpus is on this machine; else ValueError."""
+        """The passages by row, where an index of the corpus is on this machine; else CorpusElsewhere."""
         return corpus_of(self.parts)
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ import logging
 import platform
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -109,6 +109,10 @@ class Index:
     def __contains__(self, passage_id: object) -> bool:
         """True if the corpus has a passage with this id."""
         return isinstance(passage_id, str) and self._passages.find(passage_id) is not None
+
+    def known_ids(self, passage_ids: Iterable[str]) -> set[str]:
+        """Those of the ids that the corpus has."""
+        return {passage_id for passage_id in passage_ids if passage_id in self}
 
     def titled(self, title: str, *, limit: int = MAX_PASSAGES_PER_TITLE) -> list[Passage]:
         """The first `limit` passages of this title in corpus order: those that have it as it is written; where there

@@ -8,8 +8,9 @@
     {hybrid: [indexes/bm25, indexes/dense], method: rrf, weights: [1, 2], rrf_k: 60, depth: 100}
     {rerank: indexes/bm25, model: my/cross-encoder, depth: 50}
 
-Parts are specs again, so a hybrid may be reranked and a reranked one fused. Everything is checked before anything is
-opened; what is open is closed again where a later part fails.
+Parts are specs again, so a hybrid may be reranked and a reranked one fused. A mapping may be written as text,
+`'{hybrid: [a, b]}'`, which is how a command line gives one. Relative paths are from the working directory, those inside
+a file too. Everything is checked before anything is opened; what is open is closed again where a later part fails.
 """
 
 import json
@@ -25,6 +26,8 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    PlainSerializer,
+    PlainValidator,
     SecretStr,
     Tag,
     TypeAdapter,
@@ -47,6 +50,11 @@ _FORMS = (
 
 class _Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def __str__(self) -> str:
+        """As a person would write it: a path or URL, else the mapping."""
+        short = short_form(self)  # type: ignore[arg-type]  # every spec is one of the four
+        return short if isinstance(short, str) else json.dumps(short, ensure_ascii=False)
 
 
 class IndexSpec(_Spec):
@@ -75,8 +83,8 @@ class UrlSpec(_Spec):
     """How many queries' hits to keep in memory; None keeps none."""
     cache_folder: Path | None = None
     """A folder to keep them in instead, shared by runs."""
-    token: SecretStr | None = None
-    """Bearer token, where the server wants one."""
+    token: SecretStr | None = Field(default=None, exclude=True)
+    """Bearer token, where the server wants one; it is never written back, so no run folder holds it."""
 
 
 class HybridSpec(_Spec):
@@ -133,22 +141,33 @@ def _expanded(value: Any) -> Any:
         return value
     if isinstance(value, str) and value.startswith(("http://", "https://")):
         return {"url": value}
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        return _mapping_of(value, "yaml", f"the retriever {value!r:.200}")
     if isinstance(value, str | Path):
         path = Path(value)
-        if path.suffix in _CONFIG_SUFFIXES and path.is_file():
+        if path.suffix in _CONFIG_SUFFIXES and not path.is_dir():
             return _read_mapping(path)
         return {"index": path}
     return value
 
 
 def _read_mapping(path: Path) -> Mapping[str, Any]:
-    text = path.read_text(encoding="utf-8")
     try:
-        value = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ValueError(f"there is no retriever file {path}; write one that holds a mapping: {_FORMS}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} cannot be read ({error}); a retriever file is a text in UTF-8") from None
+    return _mapping_of(text, path.suffix[1:], str(path))
+
+
+def _mapping_of(text: str, kind: str, source: str) -> Mapping[str, Any]:
+    try:
+        value = json.loads(text) if kind == "json" else yaml.safe_load(text)
     except (yaml.YAMLError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} cannot be read as {path.suffix[1:]}: {error}") from None
+        raise ValueError(f"{source} cannot be read as {kind}: {error}") from None
     if not isinstance(value, Mapping):
-        raise ValueError(f"{path} holds a {type(value).__name__}; a retriever file holds a mapping: {_FORMS}")
+        raise ValueError(f"{source} holds a {type(value).__name__}; a retriever file holds a mapping: {_FORMS}")
     return value
 
 
@@ -184,7 +203,33 @@ def retriever_spec(spec: Any) -> IndexSpec | UrlSpec | HybridSpec | RerankSpec:
         checked: IndexSpec | UrlSpec | HybridSpec | RerankSpec = _SPEC.validate_python(spec)
     except ValidationError as error:
         raise ValueError("\n  ".join(map(_described, error.errors(include_url=False)))) from None
+    except RecursionError:
+        raise ValueError(f"the retriever {spec!s:.200} never ends: a file of it names itself; name an index") from None
     return checked
+
+
+def short_form(spec: IndexSpec | UrlSpec | HybridSpec | RerankSpec) -> str | dict[str, Any]:
+    """A spec as JSON types that `retriever_spec` reads as the same spec, but for a token, which is left out.
+
+    An index or a URL with nothing else set is the text that it was given as; a mapping has every field.
+    """
+    match spec:
+        case IndexSpec() if spec == IndexSpec(index=spec.index):
+            return str(spec.index)
+        case UrlSpec() if spec.model_copy(update={"token": None}) == UrlSpec(url=spec.url):
+            return spec.url
+        case HybridSpec():
+            return {**spec.model_dump(mode="json"), "hybrid": [short_form(part) for part in spec.hybrid]}
+        case RerankSpec():
+            return {**spec.model_dump(mode="json"), "rerank": short_form(spec.rerank)}
+        case _:
+            return spec.model_dump(mode="json")
+
+
+RetrieverSetting = Annotated[
+    IndexSpec | UrlSpec | HybridSpec | RerankSpec, PlainValidator(retriever_spec), PlainSerializer(short_form)
+]
+"""A field of another config that takes any of the forms: what is wrong is told in words; it is written back short."""
 
 
 def open_retriever(spec: Any) -> OpenRetriever:
@@ -246,7 +291,7 @@ def _open_url(spec: UrlSpec) -> OpenRetriever:
         from retrieval.client import HttpRetriever
     except ImportError as error:
         raise ValueError(f"searching {spec.url} needs `pip install 'waymark[serve]'` ({error})") from error
-    given: dict[str, Any] = spec.model_dump(exclude={"url", "token"})
+    given: dict[str, Any] = spec.model_dump(exclude={"url"})
     if spec.token is not None:
         given["token"] = spec.token.get_secret_value()
     return HttpRetriever(spec.url, **{name: value for name, value in given.items() if value is not None})

@@ -9,7 +9,7 @@ CrossEncoder (Nogueira and Cho, 2019, arXiv:1901.04085).
 
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Self
 
 from retrieval.hybrid import identity_hash
@@ -93,13 +93,17 @@ class RerankingRetriever:
         """True if the corpus has a passage with this id."""
         return passage_id in self.first
 
+    def known_ids(self, passage_ids: Iterable[str]) -> set[str]:
+        """Those of the ids that the corpus has."""
+        return self.first.known_ids(passage_ids)
+
     def titled(self, title: str, *, limit: int = MAX_PASSAGES_PER_TITLE) -> list[Passage]:
         """The first `limit` passages of this title, as `Index.titled` gives them."""
         return self.first.titled(title, limit=limit)
 
     @property
     def corpus(self) -> Sequence[Passage]:
-        """The passages by row, where an index of the corpus is on this machine; else ValueError."""
+        """The passages by row, where an index of the corpus is on this machine; else CorpusElsewhere."""
         return corpus_of([self.first])
 
     def close(self) -> None:

@@ -1,6 +1,6 @@
 """The one interface every retrieval backend implements."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Protocol, Self, runtime_checkable
 
@@ -55,6 +55,10 @@ class OpenRetriever(Retriever, Protocol):
         """True if the corpus has a passage with this id."""
         ...
 
+    def known_ids(self, passage_ids: Iterable[str]) -> set[str]:
+        """Those of the ids that the corpus has; over HTTP many go into one request."""
+        ...
+
     def titled(self, title: str, *, limit: int = MAX_PASSAGES_PER_TITLE) -> list[Passage]:
         """The first `limit` passages of this title in corpus order; see `Index.titled`."""
         ...
@@ -68,17 +72,21 @@ class OpenRetriever(Retriever, Protocol):
     def __exit__(self, *_: object) -> None: ...
 
 
+class CorpusElsewhere(ValueError):
+    """The passages are not on this machine, so they cannot be gone through."""
+
+
 def corpus_of(retrievers: Sequence[Retriever]) -> Sequence[Passage]:
     """The passages by row, read from disk as they are asked for, of the first retriever that has them on this machine.
 
     Raises:
-        ValueError: none of them has; a server gives single passages only.
+        CorpusElsewhere: none of them has; a server gives single passages only.
     """
     for retriever in retrievers:
-        with suppress(AttributeError, ValueError):  # a combination raises ValueError where none of its parts has it
+        with suppress(AttributeError, CorpusElsewhere):  # a combination raises it where none of its parts has it
             corpus: Sequence[Passage] = retriever.corpus  # type: ignore[attr-defined]
             return corpus
-    raise ValueError("the corpus is on a server, which gives single passages only; name an index folder for this")
+    raise CorpusElsewhere("the corpus is on a server, which gives single passages only; name an index folder for this")
 
 
 class RetrievalError(RuntimeError):

@@ -59,6 +59,11 @@ def is_text(text: str) -> bool:
     return True
 
 
+def may_be_an_id(passage_id: object) -> bool:
+    """False for what no corpus has and no request can carry."""
+    return isinstance(passage_id, str) and bool(passage_id.strip()) and is_text(passage_id)
+
+
 def retry_after_s(text: str | None) -> float:
     """The seconds of a Retry-After; 0 for a date or nonsense."""
     try:

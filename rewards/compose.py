@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from agent.trajectory import Unit
 from envs.question import Question
+from retrieval.retriever import CorpusElsewhere
 from rewards.annotation import QUESTION_FIELDS, MissingAnnotation, find_lacks, is_scorable, missing_fields, question_of
 from rewards.registry import load_reward
 from rewards.reward import Questions, Reward, RewardContext, StatefulReward
@@ -152,7 +153,10 @@ def _build(name: str, term: RewardTerm, context: RewardContext) -> Reward:
         raise ValueError(
             f"rewards.{name}.params: {error}; {reference} takes {', '.join(takes) or 'no parameters'}"
         ) from None
-    reward = factory(context, **term.params)
+    try:
+        reward = factory(context, **term.params)
+    except CorpusElsewhere as error:
+        raise CorpusElsewhere(f"rewards.{name} reads the whole corpus. {error}") from error
     if not callable(reward) or not isinstance(getattr(reward, "needs", None), frozenset | set):
         raise ValueError(f"rewards.{name}: {reference} made a {type(reward).__name__}, which is no reward; {_FACTORY}")
     unknown = sorted(reward.needs - QUESTION_FIELDS)

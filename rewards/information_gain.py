@@ -38,6 +38,7 @@ class InformationGainReward(TurnReward):
         max_fit_passages: int = 200_000,
         max_cached_passages: int = 100_000,
     ) -> None:
+        context.corpus()  # refused now, not in the middle of a run, where it is on a server
         self.redundancy = finite_parameter(self.name, "redundancy", redundancy)
         self.similarity = PassageSimilarity(
             context.passage,

@@ -28,7 +28,11 @@ class PassageRows(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RewardContext:
-    """What rewards may look up: a passage by id (KeyError if unknown), and the corpus to fit statistics on."""
+    """What rewards may look up: a passage by id (KeyError if unknown), and the corpus to fit statistics on.
+
+    `corpus()` raises `retrieval.retriever.CorpusElsewhere` where the passages are on a server. A reward that needs them
+    calls it when it is made, so that such a run is refused before it begins.
+    """
 
     passage: Callable[[str], Passage]
     corpus: Callable[[], PassageRows]

@@ -11,7 +11,12 @@ def evaluate(
     policy: Annotated[
         str, typer.Argument(help="Hugging Face folder or id, or scripted:expert, scripted:noisy, scripted:closed_book.")
     ],
-    index: Annotated[Path, typer.Option(help="Folder that build-index wrote.")],
+    index: Annotated[
+        str,
+        typer.Option(
+            help="Index folder, server (http://...), '{hybrid: [A, B]}', or .yaml/.json file of such a mapping."
+        ),
+    ],
     questions: Annotated[Path, typer.Option(help="Questions (jsonl, plain or packed).")],
     out: Annotated[Path, typer.Option(help="Folder for evaluation.json, trajectories and report.html.")],
     protocol: Annotated[str, typer.Option(help="waymark, search_r1, or module:object of your own.")] = "waymark",
@@ -35,6 +40,9 @@ def evaluate(
     ] = None,
     format: Annotated[str | None, typer.Option(help="Question format, or module:object of your own.")] = None,
     trust_remote_code: Annotated[bool, typer.Option(help="Run code that comes with the model.")] = False,
+    corpus_index: Annotated[
+        Path | None, typer.Option(help="Index folder over the same corpus: for --controls where --index is a server.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace an evaluation in --out.")] = False,
     json_file: Annotated[
         Path | None, typer.Option("--json", dir_okay=False, help="Write the figures to this file too.")
@@ -64,6 +72,7 @@ def evaluate(
     job = EvaluationJob(
         policy=policy,
         index=index,
+        corpus_index=corpus_index,
         questions=questions,
         out=out,
         protocol=protocol,

@@ -28,7 +28,8 @@ def train(
 
     checked = load_config(config, overrides or [])
     if dry_run:
-        typer.echo(plan_of(checked, assemble(checked)))
+        with assemble(checked) as parts:
+            typer.echo(plan_of(checked, parts))
         return
     if out is None:
         raise ConfigError("--out is missing: name the run folder to write, for example --out runs/first")

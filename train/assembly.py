@@ -2,20 +2,23 @@
 
 import heapq
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from transformers import PreTrainedTokenizerBase
 
 from agent.engines.loading import load_model_config, load_tokenizer, model_window
 from agent.protocol import AgentProtocol
 from agent.protocols.registry import load_protocol
-from envs.datasets import check_supports, read_questions
+from envs.datasets import check_supports_in, read_questions
 from envs.question import Question
 from envs.search_env import SearchEnv
-from retrieval.index import Index, open_index
+from retrieval.ready import ready_retriever
+from retrieval.retriever import CorpusElsewhere, OpenRetriever, RetrievalError, corpus_of
 from rewards.compose import Composition, build_rewards
-from rewards.reward import RewardContext
+from rewards.reward import PassageRows, RewardContext
 from train.config import ConfigError, TrainConfig
 from train.credit import load_estimator
 from train.credit.row import CreditEstimator
@@ -27,9 +30,12 @@ ENCODED_AT_MOST = 20_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """Everything of a run but its model: opened index, questions, protocol, tokenizer, rewards, credit."""
+    """Everything of a run but its model: opened index, questions, protocol, tokenizer, rewards, credit.
 
-    index: Index
+    `index` is any retriever that `data.index` names. A context manager, which closes it.
+    """
+
+    index: OpenRetriever
     train_questions: list[Question]
     dev_questions: list[Question]
     protocol: AgentProtocol
@@ -42,6 +48,16 @@ class Parts:
     def questions_by_id(self) -> dict[str, Question]:
         """Training questions by id, as rewards want them."""
         return {q.id: q for q in self.train_questions}
+
+    def close(self) -> None:
+        """Give files and connections back."""
+        self.index.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def assemble(config: TrainConfig) -> Parts:
@@ -61,20 +77,20 @@ def assemble(config: TrainConfig) -> Parts:
         else []
     )
     _refuse_overlap(train_questions, dev_questions)
-    index = open_index(config.data.index)
-    if config.limits.top_k > index.num_passages:
-        raise ConfigError(
-            f"limits.top_k is {config.limits.top_k}, but the index {config.data.index} holds only "
-            f"{index.num_passages} passages: lower it"
+    with ExitStack() as opened:
+        index = opened.enter_context(
+            ready_retriever(
+                config.data.index,
+                top_k=config.limits.top_k,
+                example=train_questions[0].text if train_questions else None,
+                corpus_index=config.data.corpus_index,
+            )
         )
-    context = RewardContext(passage=index.get, corpus=lambda: index.corpus)
-    rewards = build_rewards(config.rewards, context)
-    rewards.check(train_questions)
-    tokenizer = load_tokenizer(config.policy.model, trust_remote_code=config.policy.trust_remote_code)
-    model_config = load_model_config(config.policy.model, trust_remote_code=config.policy.trust_remote_code)
-    environment = SearchEnv(protocol, tokenizer, config.limits)
-    for question in heapq.nlargest(ENCODED_AT_MOST, [*train_questions, *dev_questions], key=lambda q: len(q.text)):
-        environment.encode_prompt(question.text, context_window=model_window(model_config))
+        rewards = build_rewards(config.rewards, RewardContext(passage=index.get, corpus=lambda: _corpus(config, index)))
+        rewards.check(train_questions)
+        tokenizer = _checked_tokenizer(config, protocol, [*train_questions, *dev_questions])
+        warnings = _missing_supports({"train": train_questions, "dev": dev_questions}, index)
+        opened.pop_all()
     return Parts(
         index=index,
         train_questions=train_questions,
@@ -83,13 +99,39 @@ def assemble(config: TrainConfig) -> Parts:
         tokenizer=tokenizer,
         rewards=rewards,
         estimator=estimator,
-        warnings=_missing_supports({"train": train_questions, "dev": dev_questions}, index),
+        warnings=warnings,
     )
 
 
-def _missing_supports(questions_of: Mapping[str, Sequence[Question]], index: Index) -> tuple[str, ...]:
+def _corpus(config: TrainConfig, index: OpenRetriever) -> PassageRows:
+    """The passages by row, on this machine."""
+    try:
+        return corpus_of([index])
+    except CorpusElsewhere as error:
+        raise CorpusElsewhere(
+            f"data.index is {config.data.index}, a server, which gives single passages only: set data.corpus_index to "
+            "an index folder over the same corpus on this machine"
+        ) from error
+
+
+def _checked_tokenizer(
+    config: TrainConfig, protocol: AgentProtocol, questions: Sequence[Question]
+) -> PreTrainedTokenizerBase:
+    """The policy's tokenizer, with which every prompt fits."""
+    tokenizer = load_tokenizer(config.policy.model, trust_remote_code=config.policy.trust_remote_code)
+    model_config = load_model_config(config.policy.model, trust_remote_code=config.policy.trust_remote_code)
+    environment = SearchEnv(protocol, tokenizer, config.limits)
+    for question in heapq.nlargest(ENCODED_AT_MOST, questions, key=lambda q: len(q.text)):
+        environment.encode_prompt(question.text, context_window=model_window(model_config))
+    return tokenizer
+
+
+def _missing_supports(questions_of: Mapping[str, Sequence[Question]], index: OpenRetriever) -> tuple[str, ...]:
     """One warning for each split with supports that the index lacks."""
-    checks = {split: check_supports(questions, index.__contains__) for split, questions in questions_of.items()}
+    try:
+        checks = {split: check_supports_in(index, questions) for split, questions in questions_of.items()}
+    except RetrievalError as error:
+        raise ConfigError(f"data.index: the corpus cannot be asked for the questions' supports: {error}") from error
     return tuple(f"{split} questions: {check.message()}" for split, check in checks.items() if not check.ok)
 
 

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from envs.policies.expert import ExpertSettings
 from envs.policies.noisy import NoiseRates
 from envs.search_env import EpisodeLimits
+from retrieval.opening import RetrieverSetting
 from rewards.compose import RewardTerm
 from train.learner_config import LearnerConfig
 
@@ -46,7 +47,12 @@ class PolicyConfig(Section):
 class DataConfig(Section):
     """Where questions and passages come from."""
 
-    index: Path = Field(description="Folder written by build-index.")
+    index: RetrieverSetting = Field(
+        description="Folder of build-index, http://host:port of serve-index, or {hybrid: [...]} or {rerank: ...}."
+    )
+    corpus_index: Path | None = Field(
+        None, description="Index folder over the same corpus for rewards that read it, where `index` is a server."
+    )
     train_questions: Path = Field(description="Questions to train on.")
     dev_questions: Path | None = Field(None, description="Questions to evaluate on while training; never trained on.")
     dev_limit: int = Field(200, ge=1, description="First so many dev questions: enough for an interval of about .07.")

@@ -80,15 +80,15 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False, progress: Pro
     """
     progress = progress or Progress()
     refuse_several_processes()
-    parts = assemble(config)
-    run = RunFolder.open(out, config, resume=resume)
-    try:
-        for warning in parts.warnings:
-            progress.stage(f"warning: {warning}")
-        with asyncio.Runner() as runner:
-            return _train(config, parts, run, runner, progress)
-    finally:
-        run.close()
+    with assemble(config) as parts:
+        run = RunFolder.open(out, config, resume=resume, searched=parts.index.identity)
+        try:
+            for warning in parts.warnings:
+                progress.stage(f"warning: {warning}")
+            with asyncio.Runner() as runner:
+                return _train(config, parts, run, runner, progress)
+        finally:
+            run.close()
 
 
 def refuse_several_processes() -> None:

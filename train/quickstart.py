@@ -25,7 +25,8 @@ from evaluation.report import write_report
 from evaluation.report_parts import Arm, CurvePoint, Example, Report
 from evaluation.run import evaluate_policy
 from evaluation.trajectory_store import read_trajectories
-from retrieval.index import open_index
+from retrieval.ready import ready_retriever
+from retrieval.retriever import OpenRetriever
 from train.config import TrainConfig
 from train.loop import Progress
 from train.study import ArmRun, Study, load_study
@@ -78,8 +79,8 @@ def quickstart(
     questions = read_questions(testbed.questions("test"))[: study.config.test_limit]
     best = runs.get("turn") or list(runs.values())[-1]
     say(f"evaluating on {len(questions)} held-out questions")
-    with open_index(testbed.index) as index:
-        finals = {arm: _evaluate(run.folder / "model", run.config, index, questions)[0] for arm, run in runs.items()}
+    finals = {arm: _final(run, questions) for arm, run in runs.items()}
+    with _retriever(best.config) as index:
         controls = {"cold_start": _evaluate(study.cold_start, best.config, index, questions)[0]}
         controls |= _controls(best, index, questions, say)
         block = _comparability(study, best, index)
@@ -101,6 +102,17 @@ def quickstart(
         "controls": {name: evaluation.summary for name, evaluation in controls.items()},
         "seconds": seconds,
     }
+
+
+def _retriever(config: TrainConfig) -> OpenRetriever:
+    """What a run searched, with the passages on this machine."""
+    return ready_retriever(config.data.index, top_k=config.limits.top_k, corpus_index=config.data.corpus_index)
+
+
+def _final(run: ArmRun, questions: list[Question]) -> Evaluation:
+    """An arm's policy over the retriever that it was trained with."""
+    with _retriever(run.config) as index:
+        return _evaluate(run.folder / "model", run.config, index, questions)[0]
 
 
 def _evaluate(

@@ -1,10 +1,11 @@
 """The folder of a run: what lies where, and who may write into it.
 
-`config.yaml` (resolved), `metrics.jsonl`, `trajectories/`, `checkpoints/`, `cold_start/`, `model/` (the trained
-policy), and a lock that a second run into the same folder meets at once.
+`config.yaml` (resolved), `retriever.json` (what is searched, by its hashes), `metrics.jsonl`, `trajectories/`,
+`checkpoints/`, `cold_start/`, `model/` (the trained policy), and a lock that a second run into the same folder meets at
 """
 
 import fcntl
+import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -21,6 +22,9 @@ MAY_CHANGE_ON_RESUME = frozenset({"steps", "evaluate_every", "checkpoint_every",
 """Fields that do not alter what an already finished step would have been; `steps` only while the rate is constant."""
 
 
+RETRIEVER_FILE = "retriever.json"
+
+
 class RunFolder:
     """An opened run folder; close it to release the lock."""
 
@@ -29,12 +33,17 @@ class RunFolder:
         self._lock = lock
 
     @classmethod
-    def open(cls, path: Path, config: TrainConfig, *, resume: bool) -> "RunFolder":
+    def open(
+        cls, path: Path, config: TrainConfig, *, resume: bool, searched: Mapping[str, Any] | None = None
+    ) -> "RunFolder":
         """Create the folder, or open it to go on.
+
+        `searched` is the identity of the run's retriever. It must be the one that the run began with, wherever it is
+        now: a run that goes on may take its index from a server, or from another one.
 
         Raises:
             ConfigError: the folder holds a run and `resume` is off; `resume` is on and there is none, or its config
-                differs; or another process is writing to it.
+                or retriever differs; or another process is writing to it.
         """
         written = path / "config.yaml"
         if resume and not written.exists():
@@ -50,8 +59,11 @@ class RunFolder:
             raise ConfigError(f"another process is writing to {path}: wait for it, or choose another --out") from error
         try:
             if resume:
-                _refuse_changes(yaml.safe_load(written.read_text(encoding="utf-8")), config)
+                same_retriever = _is_same_retriever(path / RETRIEVER_FILE, searched)
+                _refuse_changes(yaml.safe_load(written.read_text(encoding="utf-8")), config, same_retriever)
                 remove_unfinished(path)
+            if searched is not None:
+                (path / RETRIEVER_FILE).write_text(_as_text(searched), encoding="utf-8")
             temporary = path / f".config.{os.getpid()}.yaml"
             dump_config(config, temporary)
             temporary.replace(written)
@@ -93,13 +105,39 @@ class RunFolder:
         self._lock.close()
 
 
-def _refuse_changes(old: Mapping[str, Any], config: TrainConfig) -> None:
+def _as_text(searched: Mapping[str, Any]) -> str:
+    return json.dumps(searched, indent=1, sort_keys=True) + "\n"
+
+
+def _is_same_retriever(recorded: Path, searched: Mapping[str, Any] | None) -> bool:
+    """True if the run began with the retriever that it has now; False where that is not known.
+
+    Raises:
+        ConfigError: it began with another one.
+    """
+    if searched is None or not recorded.is_file():
+        return False
+    began = json.loads(recorded.read_text(encoding="utf-8"))
+    now = json.loads(_as_text(searched))
+    changed = sorted(key for key in began.keys() | now.keys() if began.get(key) != now.get(key))
+    if changed:
+        pairs = "; ".join(f"{key}: was {began.get(key)!r:.120}, now {now.get(key)!r:.120}" for key in changed)
+        raise ConfigError(
+            f"--resume with another retriever ({pairs}): a resumed run repeats the interrupted one; serve or name the "
+            "index that it began with, or start a new --out"
+        )
+    return True
+
+
+def _refuse_changes(old: Mapping[str, Any], config: TrainConfig, same_retriever: bool) -> None:
     may_change = MAY_CHANGE_ON_RESUME - ({"steps"} if config.learner.schedule != "constant" else set())
     before, now = flatten(old), flatten(config.model_dump(mode="json"))
     changed = sorted(
         key
         for key in before.keys() | now.keys()
-        if key.split(".")[0] not in may_change and before.get(key) != now.get(key)
+        if key.split(".")[0] not in may_change
+        and not (same_retriever and f"{key}.".startswith(("data.index.", "data.corpus_index.")))
+        and before.get(key) != now.get(key)
     )
     if changed:
         pairs = "; ".join(f"{key}: was {before.get(key)!r}, now {now.get(key)!r}" for key in changed)

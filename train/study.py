@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from retrieval.opening import short_form
 from train.assembly import assemble
 from train.config import (
     ConfigError,
@@ -105,7 +106,8 @@ class Study:
         self._check_cold_start(base)
         prepare_testbed(self.config.testbed, self.testbed.folder, self._say)
         if not self.cold_start.exists():
-            make_cold_start(base, assemble(base), self.cold_start, self._say)
+            with assemble(base) as parts:
+                make_cold_start(base, parts, self.cold_start, self._say)
             self._cold_start_record.write_text(json.dumps(_behind_cold_start(base)), encoding="utf-8")
         return self.testbed
 
@@ -164,26 +166,49 @@ class Study:
     def _base_data(self, model: str) -> dict[str, Any]:
         data: dict[str, Any] = json.loads(json.dumps(self.config.train))
         data["policy"] = {"model": model}
+        given = data.get("data", {})
         data["data"] = {
             "index": str(self.testbed.index),
             "train_questions": str(self.testbed.questions("train")),
             "dev_questions": str(self.testbed.questions("dev")),
-            **data.get("data", {}),
+            **({"corpus_index": str(self.testbed.index)} if "index" in given else {}),
+            **given,
         }
         return data
 
 
 def _settings_of(config: TrainConfig) -> dict[str, Any]:
-    """What a run's figures depend on, with dotted names: all but paths and bookkeeping."""
-    paths = {"policy": {"model"}, "data": {"index", "train_questions", "dev_questions"}}
+    """What a run's figures depend on, with dotted names: all but paths, addresses and bookkeeping."""
+    paths = {"policy": {"model"}, "data": {"index", "corpus_index", "train_questions", "dev_questions"}}
     bookkeeping = dict.fromkeys(("checkpoint_every", "keep_checkpoints", "save_trajectories", "tracker"), True)
-    return flatten(config.model_dump(mode="json", exclude={**paths, **bookkeeping}))
+    return flatten({**config.model_dump(mode="json", exclude={**paths, **bookkeeping}), **_retrieval_of(config)})
+
+
+def _retrieval_of(config: TrainConfig) -> dict[str, Any]:
+    """How the index is searched, without where it lies: nothing for an index folder or a server as they are."""
+
+    def without_places(value: Any) -> Any:
+        match value:
+            case str():
+                return "index"
+            case {"index": _, "settings": settings}:
+                return {"settings": settings} if settings else "index"
+            case {"url": _}:
+                return "index"
+            case {"hybrid": parts}:
+                return {**value, "hybrid": [without_places(part) for part in parts]}
+            case {"rerank": first, "model": model}:
+                return {**value, "rerank": without_places(first), "model": Path(model).name}
+        return value
+
+    found = without_places(short_form(config.data.index))
+    return {} if found == "index" else {"retrieval of data.index": json.dumps(found, sort_keys=True)}
 
 
 def _behind_cold_start(base: TrainConfig) -> dict[str, Any]:
     """What the cold start depends on besides the testbed, with dotted names."""
     kept = base.model_dump(mode="json", include={"seed", "protocol", "limits", "cold_start"})
-    return flatten({**kept, "precision": base.learner.precision})
+    return flatten({**kept, "precision": base.learner.precision, **_retrieval_of(base)})
 
 
 def _refuse_changes(before: dict[str, Any], now: dict[str, Any], made: str) -> None:

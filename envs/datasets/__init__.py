@@ -3,13 +3,14 @@
 from envs.datasets.jsonl import parse_question, question_row
 from envs.datasets.question_error import QuestionError
 from envs.datasets.reading import FORMATS, read_questions
-from envs.datasets.supports import SupportCheck, check_supports
+from envs.datasets.supports import SupportCheck, check_supports, check_supports_in
 
 __all__ = [
     "FORMATS",
     "QuestionError",
     "SupportCheck",
     "check_supports",
+    "check_supports_in",
     "parse_question",
     "question_row",
     "read_questions",

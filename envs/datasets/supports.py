@@ -1,9 +1,10 @@
 """Do the gold supports of the questions exist in the corpus? What is missing is counted and listed, never hidden."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from envs.question import Question
+from retrieval.retriever import OpenRetriever
 
 _LISTED = 5
 
@@ -53,13 +54,22 @@ class SupportCheck:
         )
 
 
+def check_supports_in(retriever: OpenRetriever, questions: Sequence[Question]) -> SupportCheck:
+    """`check_supports` against a retriever's corpus, asked for all supports at once: over HTTP that is few requests.
+
+    Raises:
+        RetrievalError: a server does not answer.
+    """
+    known = retriever.known_ids(support for question in questions for support in _supports(question))
+    return check_supports(questions, known.__contains__)
+
+
 def check_supports(questions: Iterable[Question], has_passage: Callable[[str], bool]) -> SupportCheck:
     """Look every gold support of every question (of the question and of its hops) up with `has_passage(id)`."""
     num_questions = num_annotated = num_supports = 0
     missing: list[tuple[str, str]] = []
     for question in questions:
-        hop_supports = [hop.supporting_id for hop in question.hops if hop.supporting_id is not None]
-        supports = list(dict.fromkeys([*question.supporting_ids, *hop_supports]))
+        supports = _supports(question)
         num_questions += 1
         num_annotated += bool(supports)
         num_supports += len(supports)
@@ -67,3 +77,8 @@ def check_supports(questions: Iterable[Question], has_passage: Callable[[str], b
     return SupportCheck(
         num_questions=num_questions, num_annotated=num_annotated, num_supports=num_supports, missing=tuple(missing)
     )
+
+
+def _supports(question: Question) -> list[str]:
+    hop_supports = [hop.supporting_id for hop in question.hops if hop.supporting_id is not None]
+    return list(dict.fromkeys([*question.supporting_ids, *hop_supports]))

@@ -15,8 +15,10 @@ from envs.actor import ScriptedActor, ScriptedPolicy, stable_seed
 from envs.episode import EpisodeSpec, Search, run_episodes
 from envs.question import Question
 from envs.search_env import EpisodeLimits
+from retrieval.batcher import MicroBatcher
+from retrieval.index import Index
 from retrieval.passage import Hit
-from retrieval.retriever import Retriever
+from retrieval.retriever import RetrievalError, Retriever
 
 
 def demonstration_specs(
@@ -70,24 +72,37 @@ def make_demonstrations(
     max_concurrent: int = 256,
     on_finish: Callable[[Trajectory], None] | None = None,
 ) -> list[Trajectory]:
-    """Run a scripted policy on questions and return its trajectories in order (outages cannot happen here).
+    """Run a scripted policy on questions and return its trajectories in order.
 
-    `on_finish` is called with each trajectory when it ends. Blocks until all are done; it runs an event loop of its
-    own, so call it from outside of one (inside, use `run_episodes` with a `ScriptedActor`).
+    An index is searched directly, any other retriever through a micro-batcher, which makes one request of the searches
+    that wait. `on_finish` is called with each trajectory when it ends. Blocks until all are done; it runs an event loop
+    of its own, so call it from outside of one (inside, use `run_episodes` with a `ScriptedActor`).
+
+    Raises:
+        RetrievalError: a search was not answered; an outage is nothing to imitate.
     """
     specs = demonstration_specs(questions, count=count, seed=seed, views=views)
-    return asyncio.run(
-        run_episodes(
-            specs,
-            actor=ScriptedActor(policy, tokenizer),
-            search=direct_search(retriever),
-            protocol=protocol,
-            tokenizer=tokenizer,
-            limits=limits,
-            max_concurrent=max_concurrent,
-            on_finish=on_finish,
+
+    async def play() -> list[Trajectory]:
+        async with MicroBatcher(retriever) as batcher:
+            return await run_episodes(
+                specs,
+                actor=ScriptedActor(policy, tokenizer),
+                search=direct_search(retriever) if isinstance(retriever, Index) else batcher.search,
+                protocol=protocol,
+                tokenizer=tokenizer,
+                limits=limits,
+                max_concurrent=max_concurrent,
+                on_finish=on_finish,
+            )
+
+    trajectories = asyncio.run(play())
+    if lost := sum(trajectory.finish_reason == "retrieval_outage" for trajectory in trajectories):
+        raise RetrievalError(
+            f"{lost} of {len(trajectories)} demonstrations ended because a search was not answered; check that the "
+            "retriever answers, then start again"
         )
-    )
+    return trajectories
 
 
 def direct_search(retriever: Retriever) -> Search:

@@ -122,7 +122,7 @@ def test_a_file_is_no_folder_to_write_to(job: EvaluationJob, tmp_path: Path) -> 
         ({"temperature": -1.0}, "temperature is -1.0"),
         ({"dtype": "float16"}, "dtype is 'float16'; allowed: float32, bfloat16"),
         ({"samples": 2, "policy": "some/model"}, "every sample is the same"),
-        ({"limits": EpisodeLimits(top_k=11)}, "top_k is 11, but the index .* holds 10 passages"),
+        ({"limits": EpisodeLimits(top_k=11)}, "top_k is 11, but the index .* holds only 10 passages"),
         ({"policy": "scripted:wizard"}, "no policy is named 'wizard'"),
         ({"protocol": "telepathy"}, "telepathy"),
     ],

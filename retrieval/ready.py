@@ -1,0 +1,127 @@
+"""A retriever that a run may begin with: opened, tried once, and given its passages where they lie elsewhere.
+
+A server and an index answer searches alike; what they do not share is the corpus, which a server keeps to itself. What
+goes through the passages (a reward that fits statistics, random passages as a control) gets them from a second folder
+on this machine, `corpus_index`, and everything else from the retriever.
+
+>>> with ready_retriever("http://127.0.0.1:8000", top_k=3, example="who?") as retriever:        # doctest: +SKIP
+...     retriever.search(["who painted the ceiling"], k=3)
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Self
+
+from retrieval.manifest import IndexCorruptError, file_checksum, read_manifest
+from retrieval.opening import open_retriever, retriever_spec
+from retrieval.passage import Hit, Passage
+from retrieval.passage_store import PassageStore, passage_files
+from retrieval.retriever import OpenRetriever, RetrievalError
+from retrieval.title import MAX_PASSAGES_PER_TITLE
+
+
+class RetrieverWithCorpus:
+    """`searched` answers searches, the passages of an index folder on this machine are the corpus. Owns both."""
+
+    def __init__(self, searched: OpenRetriever, corpus: PassageStore) -> None:
+        self.searched = searched
+        self.corpus = corpus
+
+    @property
+    def num_passages(self) -> int:
+        """Number of passages in the corpus."""
+        return self.searched.num_passages
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """Of the retriever that is searched: the folder only holds the same passages."""
+        return self.searched.identity
+
+    def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
+        """As the retriever's `search`."""
+        return self.searched.search(queries, k)
+
+    def get(self, passage_id: str) -> Passage:
+        """The passage with this id, read from the folder.
+
+        Raises:
+            KeyError: no such passage.
+        """
+        passage = self.corpus.find(passage_id)
+        if passage is None:
+            raise KeyError(passage_id)
+        return passage
+
+    def __contains__(self, passage_id: object) -> bool:
+        """True if the corpus has a passage with this id."""
+        return isinstance(passage_id, str) and self.corpus.find(passage_id) is not None
+
+    def known_ids(self, passage_ids: Iterable[str]) -> set[str]:
+        """Those of the ids that the corpus has."""
+        return {passage_id for passage_id in passage_ids if passage_id in self}
+
+    def titled(self, title: str, *, limit: int = MAX_PASSAGES_PER_TITLE) -> list[Passage]:
+        """The first `limit` passages of this title, read from the folder; see `Index.titled`."""
+        return self.corpus.titled(title, limit=limit)
+
+    def close(self) -> None:
+        """Close the retriever and the folder."""
+        self.searched.close()
+        self.corpus.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def ready_retriever(
+    spec: Any, *, top_k: int, example: str | None = None, corpus_index: str | Path | None = None
+) -> OpenRetriever:
+    """Open what `spec` names (see `retrieval.opening`) and make sure that it can be searched `top_k` passages deep.
+
+    `example` is a query that is searched once, so that a server that is not there, a model that does not load and a
+    server's limit are told now. `corpus_index` is an index folder over the same corpus; only its passages are read.
+
+    Raises:
+        ValueError: `top_k` is more than the corpus or a server gives, the retriever does not answer, or
+            `corpus_index` is over another corpus; and as `open_retriever`.
+        FileNotFoundError: there is no index at a path.
+    """
+    checked = retriever_spec(spec)
+    with ExitStack() as opened:
+        try:
+            retriever = opened.enter_context(open_retriever(checked))
+            num_passages = retriever.num_passages
+            if top_k > num_passages:
+                raise ValueError(
+                    f"top_k is {top_k}, but the index {checked} holds only {num_passages} passages; lower it"
+                )
+            if example is not None:
+                retriever.search([example], top_k)
+            if corpus_index is not None:
+                retriever = RetrieverWithCorpus(retriever, _passages_of(Path(corpus_index), retriever, str(checked)))
+        except RetrievalError as error:
+            raise ValueError(
+                f"the retriever {checked} cannot be searched: {error}. Start its server (`waymark serve-index INDEX`), "
+                "or name an index folder"
+            ) from error
+        opened.pop_all()
+    return retriever
+
+
+def _passages_of(folder: Path, retriever: OpenRetriever, name: str) -> PassageStore:
+    manifest = read_manifest(folder)
+    wanted = retriever.identity.get("corpus_hash")
+    if (wanted or manifest.corpus_hash, retriever.num_passages) != (manifest.corpus_hash, manifest.num_passages):
+        raise ValueError(
+            f"corpus_index {folder} holds another corpus ({manifest.num_passages} passages, "
+            f"{manifest.corpus_hash[:12]}...) than {name} ({retriever.num_passages}, {str(wanted)[:12]}...); name an "
+            "index that was built from the same corpus file"
+        )
+    for path in passage_files(folder):
+        if not path.is_file() or file_checksum(path) != manifest.files.get(path.name):
+            raise IndexCorruptError(f"{path} is missing or differs from its checksum; build the index again")
+    return PassageStore(folder)
