@@ -13,6 +13,7 @@ import yaml
 
 from retrieval.analyzer import AnalyzerSettings
 from retrieval.backends import BACKENDS, backend_named
+from retrieval.build import forecast
 from retrieval.build.durable import write_whole
 from retrieval.corpus import DIALECTS
 from retrieval.dense.ivf import default_nprobe
@@ -20,6 +21,8 @@ from retrieval.dense.ivf_training import number_of_lists, sample_bytes
 from retrieval.dense.presets import PRESETS, EncoderSettings
 from retrieval.index import build_index, open_index
 from retrieval.opening import HybridSpec, IndexSpec, RerankSpec, UrlSpec, retriever_spec
+from retrieval.passage import Passage
+from retrieval.passage_store import PassageWriter
 from scripts.cli import app
 from tests.retrieval.pages import NAMES, REPOSITORY, blocks, coded, commands, default_of, page, section, table, tables
 
@@ -186,6 +189,18 @@ def row_of(heading: str, first: str) -> list[str]:
     rows = [[cell.strip("*") for cell in row] for rows in tables(section(WIKI, heading)) for row in rows]
     [row] = [row for row in rows if row[0] == first] or [row for row in rows if row[0].startswith(first)]
     return row
+
+
+def test_the_costs_of_a_passage_are_those_of_the_code(tmp_path: Path) -> None:
+    assert cost("m") == forecast._PASSAGE_BYTES_IN_MEMORY
+    with PassageWriter(tmp_path) as writer:
+        for i in range(5000):
+            writer.add(Passage(id=f"p{i}", title=f"title {i}", text="text"))
+        writer.finish()
+    beside = sum(path.stat().st_size for path in tmp_path.glob("passages.*.npy"))
+    [s] = [row for row in table(WIKI, "", "", "from") if row[0] == "s"]
+    line, starts, lookups = map(int, re.findall(r"\((\d+)\)", s[2]))
+    assert starts + lookups == round(beside / 5000) and line + starts + lookups == cost("s")
 
 
 def test_the_numbers_of_bm25_over_wiki_18_follow_from_their_costs() -> None:

@@ -1,7 +1,6 @@
 """docs/serving.md is true: examples are answered as it shows, and every setting, status and metric is there."""
 
 import inspect
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +18,6 @@ from retrieval.server.app import create_app
 from retrieval.server.description import access_operation, retrieve_operation
 from retrieval.server.dialects import DIALECTS, parse_retrieve
 from retrieval.server.documents import KEYS
-from retrieval.server.mcp_tools import SearchTools
 from retrieval.server.settings import ServerSettings
 from scripts.assignments import nested, parse_assignments
 from tests.retrieval.pages import blocks, coded, commands, default_of, exchanges, page, section, table
@@ -143,9 +141,3 @@ def test_the_clients_example_runs(server: Running) -> None:
     expected = [hit.passage.title for hit in FakeRetriever().expected(query, 1)]
     assert names["ask"](server.url) == (expected, 0.0)
     assert httpx.get(server.url + "/health", trust_env=False).status_code == 200, "it leaves the server as it was"
-
-
-def test_the_tools_for_mcp_are_those_of_the_page() -> None:
-    said = coded(section(PAGE, "Agents that speak MCP").replace("\n", " "))
-    for tool in SearchTools(FakeRetriever(), ServerSettings()).descriptions():
-        assert {tool.name, *tool.arguments["properties"]} <= set(said), json.dumps(tool.arguments)
