@@ -38,7 +38,8 @@ class StdioWire:
         self._lines: asyncio.Queue[str | None] = asyncio.Queue()
         self._room = threading.Semaphore(_LINES_AHEAD)
         self._outgoing: SimpleQueue[tuple[bytes, asyncio.Future[None]]] = SimpleQueue()
-        self._unanswered: set[Any] = set()
+        self._unanswered: set[str] = set()
+        self._unwritten: set[asyncio.Future[None]] = set()
         self._is_broken = False
         self._input, self._output = os.dup(0), os.dup(1)
         null = os.open(os.devnull, os.O_RDONLY)
@@ -62,18 +63,22 @@ class StdioWire:
             self._room.release()
             self._note_request(line)
             yield line
-        with suppress(TimeoutError):
+        try:
             async with asyncio.timeout(self._patience_s):
                 while self._unanswered and not self._is_broken:
                     await asyncio.sleep(_POLL_S)
+        except TimeoutError:
+            self._break_off()
 
     async def write(self, text: str) -> None:
         """Write whole lines, and come back when the operating system has them."""
         if self._is_broken:
             return
         written: asyncio.Future[None] = self._loop.create_future()
+        self._unwritten.add(written)
         self._outgoing.put((text.encode("utf-8", "replace"), written))
         await written
+        self._unwritten.discard(written)
         self._note_answer(text)
 
     async def flush(self) -> None:
@@ -128,7 +133,10 @@ class StdioWire:
             self._tell(_settle, written)
 
     def _break_off(self) -> None:
+        """Nobody takes the output: wait for no write any more, and end the lines."""
         self._is_broken = True
+        for written in self._unwritten:
+            _settle(written)
         self.stop()
 
     def _tell(self, callback: Any, *arguments: Any) -> None:
