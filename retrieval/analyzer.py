@@ -92,3 +92,11 @@ class Analyzer:
         with self._lock:  # PyStemmer's objects are not safe to share between threads.
             stem: str = self._stemmer.stemWord(word)
             return stem
+
+
+def no_terms(dropped: str = "the analyzer drops stopwords and words of one letter") -> str:
+    """The message for a corpus in which a sparse backend finds nothing to search for; `dropped`: what was left out."""
+    return (
+        f"no passage of the corpus has a single term to search for; {dropped}: check that the texts are where the "
+        "format says"
+    )

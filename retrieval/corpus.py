@@ -13,7 +13,7 @@ import orjson
 
 from retrieval.id_ledger import IdLedger, id_hash
 from retrieval.lines import CorpusError, NumberedLines
-from retrieval.passage import Passage
+from retrieval.passage import Passage, is_text
 
 __all__ = ["DIALECTS", "CorpusError", "CorpusReader", "read_corpus"]
 
@@ -36,10 +36,13 @@ def _beir(row: Mapping[str, Any]) -> tuple[Any, Any, Any]:
 
 
 def _search_r1(row: Mapping[str, Any]) -> tuple[Any, Any, Any]:
-    contents = row["contents"]
-    if not isinstance(contents, str):
-        return row["id"], None, contents
-    return row["id"], *_title_and_text(contents)
+    contents, title = row["contents"], row.get("title")
+    if not isinstance(contents, str) or not isinstance(title, str | None):
+        return row["id"], title, contents
+    if not title:
+        return row["id"], *_title_and_text(contents)
+    first, _, rest = contents.partition("\n")
+    return row["id"], title, rest if first in (title, f'"{title}"') else contents
 
 
 # The keys that a dialect needs, and what reads them; the first one whose keys are all there is taken.
@@ -54,7 +57,8 @@ class CorpusReader:
     """Iterates the passages of a corpus in its order, and tells how far it is.
 
     Dialects: `{id, title, text}` (the title may be left out), BEIR's `{_id, title, text}`, and `{id, contents}` where a
-    first line in double quotes is the title (Search-R1, pyserini). Blank lines are skipped. One passage is held at a
+    first line in double quotes is the title (Search-R1, pyserini); where a `title` stands beside `contents`, it is the
+    title, and a first line that repeats it is no part of the text. Blank lines are skipped. One passage is held at a
     time, and 8 bytes for every id already read.
 
     Raises:
@@ -190,18 +194,8 @@ def _passage(path: Path, number: int, text: str) -> Passage:
             raise CorpusError(path, number, f"{name} is a {type(value).__name__}; it must be a string")
     if not passage_id:
         raise CorpusError(path, number, "id is empty; every passage needs an id of its own")
-    if not _is_encodable(passage_id + title + body):
+    if not is_text(passage_id + title + body):
         raise CorpusError(
             path, number, r"holds half a surrogate pair (\ud800 to \udfff), which is no character; mend or drop it"
         )
     return Passage(id=passage_id, title=title, text=body)
-
-
-def _is_encodable(text: str) -> bool:
-    if text.isascii():
-        return True
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True

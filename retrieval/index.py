@@ -30,8 +30,9 @@ from retrieval.corpus import CorpusReader
 from retrieval.manifest import (
     FORMAT_VERSION,
     MANIFEST_FILE,
+    IndexCorruptError,
     Manifest,
-    file_checksum,
+    file_checksums,
     read_manifest,
     verify_files,
 )
@@ -227,7 +228,7 @@ def build_index(
             num_passages=found.num_passages,
             corpus_hash=found.corpus_hash,
             settings=values.model_dump(mode="json"),
-            files=_checksums(folder, {PASSAGES_FILE: found.corpus_hash}, report),
+            files=file_checksums(folder, {PASSAGES_FILE: found.corpus_hash}, report),
             index_hash="",
             corpus=reader.path.name,
             versions={"python": platform.python_version(), **versions},
@@ -269,24 +270,67 @@ def open_index(path: str | Path, *, verify: bool = True, settings: Mapping[str, 
     `verify` reads every file once and compares its checksum; off, only the manifest is checked. `settings` replaces
     settings that only a search needs, such as `{"nprobe": 64}` or `{"encoder": {"device": "cpu"}}`.
 
+    An index that is replaced while it is being opened is opened anew, so that no two are mixed.
+
     Raises:
         FileNotFoundError: there is no finished index at `path`.
-        IndexCorruptError: a file is missing, or differs from its checksum.
+        IndexCorruptError: a file is missing, differs from its checksum, or holds more or fewer passages than the
+            manifest says.
         ValueError: the index needs a backend that does not exist here, or `settings` holds one that is the build's.
     """
     folder = Path(path)
+    while True:
+        before = _inode(folder)
+        try:
+            index = _opened(folder, verify, settings)
+        except (FileNotFoundError, IndexCorruptError):
+            if _inode(folder) in (before, None):
+                raise
+        else:
+            if _inode(folder) in (before, None):
+                return index
+            index.close()
+
+
+def _opened(folder: Path, verify: bool, settings: Mapping[str, Any] | None) -> Index:
     manifest = read_manifest(folder)
     backend = backend_named(manifest.backend)
     values = opened_settings(backend, manifest.settings, settings)
     if verify:
         verify_files(folder, manifest)
     passages = PassageStore(folder)
-    searcher = backend.open(folder, values, passages)
+    try:
+        _check_rows(folder, manifest, len(passages), "passages")
+        searcher = backend.open(folder, values, passages)
+        _check_rows(folder, manifest, searcher.num_rows, f"rows in the files of backend {backend.name}")
+    except BaseException:
+        passages.close()
+        raise
     return Index(manifest, passages, searcher, values.model_dump(mode="json"))
+
+
+def _check_rows(folder: Path, manifest: Manifest, found: int, what: str) -> None:
+    if found != manifest.num_passages:
+        raise IndexCorruptError(
+            f"{folder} holds {found:,} {what}, and its manifest says {manifest.num_passages:,} passages; build the "
+            "index again"
+        )
+
+
+def _inode(folder: Path) -> tuple[int, int] | None:
+    """What tells a folder from the one that replaces it; None where there is none."""
+    try:
+        state = folder.stat()
+    except OSError:
+        return None
+    return state.st_dev, state.st_ino
 
 
 def _refuse_existing(out: Path, overwrite: bool) -> bool:
     """True if `out` may be written; raises where it may not."""
+    above = next((folder for folder in out.absolute().parents if folder.exists()), None)
+    if above is not None and not above.is_dir():
+        raise NotADirectoryError(f"--out is {out}, and {above} is a file; choose a folder that can be made")
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return True
     if not (out / MANIFEST_FILE).is_file():
@@ -294,18 +338,3 @@ def _refuse_existing(out: Path, overwrite: bool) -> bool:
     if not overwrite:
         raise FileExistsError(f"{out} already holds an index; add --overwrite to replace it, or choose another folder")
     return True
-
-
-def _checksums(folder: Path, known: dict[str, str], report: Progress) -> dict[str, str]:
-    files = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
-    checksums = {}
-    for i, path in enumerate(files, start=1):
-        name = path.relative_to(folder).as_posix()
-        if name != MANIFEST_FILE:
-            checksums[name] = known.get(name) or file_checksum(path)
-        report("checksums", i, len(files))
-    return checksums

@@ -6,11 +6,13 @@ every file. When, with what versions and from which path it was built stands bes
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from retrieval.searcher import Progress
 from retrieval.staging import is_unfinished
 
 MANIFEST_FILE = "manifest.json"
@@ -131,3 +133,19 @@ def file_checksum(path: Path) -> str:
     """sha256 of a file, hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def file_checksums(folder: Path, known: Mapping[str, str], progress: Progress) -> dict[str, str]:
+    """sha256 of every file of an index by name, hidden ones and the manifest left out; `known` ones are not read."""
+    files = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+    checksums = {}
+    for i, path in enumerate(files, start=1):
+        name = path.relative_to(folder).as_posix()
+        if name != MANIFEST_FILE:
+            checksums[name] = known.get(name) or file_checksum(path)
+        progress("checksums", i, len(files))
+    return checksums

@@ -16,13 +16,13 @@ a file too. Everything is checked before anything is opened; what is open is clo
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 import yaml
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -32,6 +32,8 @@ from pydantic import (
     Tag,
     TypeAdapter,
     ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     model_validator,
 )
 
@@ -41,6 +43,8 @@ from retrieval.rerank import CrossEncoderScorer, RerankingRetriever
 from retrieval.retriever import OpenRetriever
 
 _CONFIG_SUFFIXES = (".yaml", ".yml", ".json")
+_MOST_LEVELS = 8
+_level: ContextVar[int] = ContextVar("level of a retriever's part", default=1)
 _KINDS = ("index", "url", "hybrid", "rerank")
 _FORMS = (
     "a path to an index, a URL (http://...), or a mapping with one of the keys index, url, hybrid, rerank, for example "
@@ -135,6 +139,25 @@ class RerankSpec(_Spec):
     """Run code that comes with the model."""
 
 
+class _NestedTooDeepError(Exception):
+    """Ends a validation at once, where pydantic would collect one error a level and part."""
+
+
+def _one_level_down(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    """Expand and check one retriever, and count how deep it lies: a file may name itself."""
+    level = _level.get()
+    if level > _MOST_LEVELS:
+        raise _NestedTooDeepError(
+            f"the retriever {value!s:.200} never ends: a file of it names itself, or over {_MOST_LEVELS} are nested; "
+            "name an index or a server in it"
+        )
+    reset = _level.set(level + 1)
+    try:
+        return validate(_expanded(value))
+    finally:
+        _level.reset(reset)
+
+
 def _expanded(value: Any) -> Any:
     """A string or path as the mapping it stands for; the mapping inside a config file."""
     if isinstance(value, _Spec):
@@ -183,7 +206,7 @@ RetrieverSpec = Annotated[
     | Annotated[HybridSpec, Tag("hybrid")]
     | Annotated[RerankSpec, Tag("rerank")],
     Discriminator(_kind, custom_error_type="retriever", custom_error_message=f"a retriever is {_FORMS}"),
-    BeforeValidator(_expanded),
+    WrapValidator(_one_level_down),
 ]
 """What a config field of this type takes: any of the forms above."""
 
@@ -203,8 +226,8 @@ def retriever_spec(spec: Any) -> IndexSpec | UrlSpec | HybridSpec | RerankSpec:
         checked: IndexSpec | UrlSpec | HybridSpec | RerankSpec = _SPEC.validate_python(spec)
     except ValidationError as error:
         raise ValueError("\n  ".join(map(_described, error.errors(include_url=False)))) from None
-    except RecursionError:
-        raise ValueError(f"the retriever {spec!s:.200} never ends: a file of it names itself; name an index") from None
+    except _NestedTooDeepError as error:
+        raise ValueError(str(error)) from None
     return checked
 
 

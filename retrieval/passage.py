@@ -1,4 +1,4 @@
-"""The two types that leave the retrieval room."""
+"""The two types that leave the retrieval room, and what a text of theirs is."""
 
 from dataclasses import dataclass
 
@@ -24,3 +24,14 @@ class Hit:
     passage: Passage
     score: float
     rank: int
+
+
+def is_text(text: str) -> bool:
+    """True if it can be written and sent: it holds no half of a surrogate pair, which is no character."""
+    if text.isascii():
+        return True
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,6 +1,6 @@
 """What every backend refuses alike: a search that cannot be carried out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Integral
 
 
@@ -11,14 +11,25 @@ def check_request(queries: Sequence[str], k: int, num_passages: int) -> None:
         ValueError: `queries` is a single string, one of them is empty, or `k` is no whole number from 1 to
             `num_passages`.
     """
-    if isinstance(queries, str):
-        raise ValueError(f"queries is the single string {queries!r}; give a list of strings, [{queries!r}]")
+    check_queries(queries)
     if not isinstance(k, Integral) or isinstance(k, bool):
         raise ValueError(f"k is {k!r}; it must be a whole number of hits")
     if k < 1:
         raise ValueError(f"k is {k}; ask for at least 1 hit")
     if k > num_passages:
         raise ValueError(f"k is {k}, but the corpus has {num_passages} passages; ask for at most {num_passages} hits")
+
+
+def check_queries(queries: Sequence[str]) -> None:
+    """Refuse what is no list of questions.
+
+    Raises:
+        ValueError: `queries` is a single string, or cannot be gone through twice, or one of them is empty.
+    """
+    if isinstance(queries, str):
+        raise ValueError(f"queries is the single string {queries!r}; give a list of strings, [{queries!r}]")
+    if isinstance(queries, Mapping) or not (hasattr(queries, "__len__") and hasattr(queries, "__getitem__")):
+        raise ValueError(f"queries is a {type(queries).__name__}; give a list of strings")
     for i, query in enumerate(queries):
         if not isinstance(query, str):
             raise ValueError(f"query {i} is a {type(query).__name__}; every query must be a string")

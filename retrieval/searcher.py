@@ -5,7 +5,7 @@ the index's business. Building goes shard by shard, so that it can be spread ove
 every shard becomes a part on disk, and the parts are merged into the final files.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -57,11 +57,26 @@ class Estimate:
 class RowSearcher(Protocol):
     """Ranks rows. Thread-safe."""
 
+    @property
+    def num_rows(self) -> int:
+        """Rows that it ranks, counted in its own files: opening compares them with the manifest's passages."""
+        ...
+
     def top_rows(self, queries: Sequence[str], k: int) -> Sequence[tuple[Rows, NDArray[np.floating]]]:
         """For each query the best rows and their scores, `[at most k]` each, best first, equal scores by row. Sparse
         backends return positive scores only, dense ones return `k`. Queries and `k` have been checked.
         """
         ...
+
+
+class PassageRows(Protocol):
+    """The passages of an index by row, read as they are asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, row: int) -> Passage: ...
+
+    def __iter__(self) -> Iterator[Passage]: ...
 
 
 class IndexBuilder(Protocol):
@@ -111,7 +126,7 @@ class Backend:
     libraries: tuple[str, ...]
     """Distributions whose versions stand in the manifest."""
     builder: Callable[[Any], IndexBuilder]
-    open: Callable[[Path, Any, Iterable[Passage]], RowSearcher]
+    open: Callable[[Path, Any, PassageRows], RowSearcher]
     extra: str | None = None
     """The extra of this project that brings its libraries (`pip install 'waymark[EXTRA]'`); None: none is needed."""
     resources: Callable[[Any], Mapping[str, float]] = _one_cpu

@@ -6,6 +6,9 @@ from numbers import Integral
 
 import httpx
 
+from retrieval.passage import is_text
+from retrieval.request import check_queries
+
 
 def is_loopback(url: str) -> bool:
     """True if the URL's host is this machine."""
@@ -37,26 +40,12 @@ def check_search(queries: Sequence[str], k: int) -> None:
     Raises:
         ValueError: as `check_request` in process.
     """
-    if isinstance(queries, str):
-        raise ValueError(f"queries is the single string {queries!r}; give a list of strings, [{queries!r}]")
+    check_queries(queries)
     if not isinstance(k, Integral) or isinstance(k, bool) or k < 1:
         raise ValueError(f"k is {k!r}; ask for a whole number of hits, at least 1")
     for i, query in enumerate(queries):
-        if not isinstance(query, str):
-            raise ValueError(f"query {i} is a {type(query).__name__}; every query must be a string")
-        if not query or query.isspace():
-            raise ValueError(f"query {i} is empty; a query needs at least one word")
         if not is_text(query):
             raise ValueError(f"query {i} holds half a surrogate pair, which is no character; drop it")
-
-
-def is_text(text: str) -> bool:
-    """True if it can be sent: it holds no half of a surrogate pair."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def may_be_an_id(passage_id: object) -> bool:

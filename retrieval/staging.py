@@ -3,18 +3,18 @@
 It is filled under a hidden name beside its place, written through to the disk, and renamed at the end. A build that is
 killed leaves the hidden folder, which `is_unfinished` tells by its name; the next build of the same folder removes it,
 or goes on with it where it says that it is worth that.
-A lock in it keeps two builds of one folder apart, and goes when its process goes. What is replaced is set aside until
-the new folder stands in its place, and put back by the next build if a kill came in between.
+A lock file beside it keeps two builds of one folder apart until the exchange is over; a kill frees it too. What is
+replaced is set aside until the new folder stands in its place; the next build puts it back if a kill came in between.
 """
 
 import fcntl
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_LOCK = ".lock"
+from retrieval.build.durable import flush, flush_tree, remove
+
 _UNFINISHED = ".building"
 
 
@@ -31,41 +31,35 @@ def staged_folder(
     Raises:
         FileExistsError: `out` may not be replaced.
         FileExistsError: another process is filling the same folder.
+        OSError: `out` lies below a file, or where nothing may be written.
     """
     out = out.absolute()
     _check_free(out, may_replace)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    staging = staging_path(out)
-    replaced = out.parent / f".{out.name}.replaced"
-    lock = _lock(staging)
-    try:
-        if worth_keeping is None or not worth_keeping(staging):
-            for leftover in staging.iterdir():
-                if leftover.name != _LOCK:
-                    _remove(leftover)
-        if out.exists():
-            _remove(replaced)
-        elif replaced.exists():
-            replaced.rename(out)
-        _check_free(out, may_replace)
-        yield staging
-        _check_free(out, may_replace)
-        for path in sorted(staging.rglob("*")):
-            if path.name != _LOCK:
-                _write_through(path)
-        (staging / _LOCK).unlink()
-        _write_through(staging)
-        if out.exists():
-            out.rename(replaced)
-        staging.rename(out)
-        _write_through(out.parent)
-        _remove(replaced)
-    except BaseException:
-        if worth_keeping is None or not worth_keeping(staging):
-            _remove(staging)
-        raise
-    finally:
-        os.close(lock)
+    with _locked(out):
+        staging = staging_path(out)
+        replaced = out.parent / f".{out.name}.replaced"
+        staging.mkdir(exist_ok=True)
+        try:
+            if worth_keeping is None or not worth_keeping(staging):
+                for leftover in staging.iterdir():
+                    remove(leftover)
+            if out.exists():
+                remove(replaced)
+            elif replaced.exists():
+                replaced.rename(out)
+            _check_free(out, may_replace)
+            yield staging
+            _check_free(out, may_replace)
+            flush_tree(staging)
+            if out.exists():
+                out.rename(replaced)
+            staging.rename(out)
+            flush(out.parent)
+            remove(replaced)
+        except BaseException:
+            if worth_keeping is None or not worth_keeping(staging):
+                remove(staging)
+            raise
 
 
 def staging_path(out: Path) -> Path:
@@ -87,38 +81,37 @@ def _check_free(out: Path, may_replace: Callable[[Path], bool]) -> None:
         raise FileExistsError(f"{out} exists")
 
 
-def _lock(staging: Path) -> int:
-    while True:
-        staging.mkdir(exist_ok=True)
-        try:
-            descriptor = os.open(staging / _LOCK, os.O_CREAT | os.O_RDWR, 0o644)
-        except FileNotFoundError:  # renamed or removed by its builder in between
-            continue
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            raise FileExistsError(
-                f"another process is building {staging}; wait for it or choose another folder"
-            ) from None
-        try:
-            if os.path.samestat(os.fstat(descriptor), (staging / _LOCK).stat()):
-                return descriptor
-        except FileNotFoundError:
-            pass
+@contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    """Hold the lock of `out`. Its file is neither moved nor removed but by who holds it, at the very end."""
+    path = out.parent / f".{out.name}.lock"
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = _lock(path)
+    except BlockingIOError:
+        raise FileExistsError(f"another process is building {out}; wait for it or choose another folder") from None
+    except OSError as error:
+        raise OSError(
+            error.errno, f"{out} cannot be made, {error.strerror} ({error.filename}); choose another folder"
+        ) from error
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
         os.close(descriptor)
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _write_through(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
+def _lock(path: Path) -> int:
+    """Lock the file that is at `path` when the lock is had: one that was removed meanwhile keeps nobody out."""
+    while True:
+        descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                return descriptor
+        except FileNotFoundError:
+            pass
+        except BlockingIOError:
+            os.close(descriptor)
+            raise
         os.close(descriptor)

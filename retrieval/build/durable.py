@@ -5,6 +5,7 @@ the bytes that `numpy.save` would write, with the operating system's own error.
 """
 
 import os
+import shutil
 from pathlib import Path
 from typing import IO, Any
 
@@ -61,3 +62,11 @@ def flush_tree(path: Path) -> None:
         for inner in sorted(path.rglob("*")):
             flush(inner)
     flush(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

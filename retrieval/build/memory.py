@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import math
 import resource
 import sys
 from pathlib import Path
@@ -38,3 +39,31 @@ def release_freed() -> None:
             ctypes.CDLL(None).malloc_trim(0)
         except (AttributeError, OSError):  # a C library other than glibc
             return
+
+
+def check_room(ram_bytes: int | None, needed: int, what: str, *, advice: str = "") -> None:
+    """Refuse what does not fit into a bound beside what this process holds already; freed memory is given back first.
+
+    Args:
+        ram_bytes: the bound of the whole build; None: there is none.
+        needed: bytes that `what` will take more.
+        what: what takes them, as the message says it.
+        advice: another way out than a higher bound, beginning with ", or".
+
+    Raises:
+        ValueError: it does not fit; the message says what is needed.
+    """
+    if ram_bytes is None:
+        return
+    release_freed()
+    total = resident_bytes() + needed
+    if total > ram_bytes:
+        raise ValueError(no_room(ram_bytes, total, what, advice=advice))
+
+
+def no_room(ram_bytes: int, total: int, what: str, *, advice: str = "") -> str:
+    """The message for a bound that is too low: `total` bytes would do for the step at hand."""
+    return (
+        f"--ram-gb {ram_bytes / GB:g} has no room for {what}: at least {math.ceil(total / GB * 10) / 10:g} is needed "
+        f"here; call again with more, the build goes on where it is{advice}"
+    )

@@ -6,14 +6,13 @@ begins with the same passages. Flushing goes on in a thread beside the work on t
 
 import itertools
 import os
-import shutil
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from retrieval.build.durable import flush, flush_tree
+from retrieval.build.durable import flush, flush_tree, remove
 from retrieval.build.work import WORK_FOLDER, Marks, clear_merge_marks, part_path
 from retrieval.searcher import Shard
 
@@ -101,14 +100,6 @@ def forget_merge(staging: Path, marks: Marks) -> None:
     for path in staging.iterdir():
         if not path.name.startswith((".", "passages.")):
             remove(path)
-
-
-def remove(path: Path) -> None:
-    """Remove a file or a folder, if it is there."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _mark_of(shard: Shard) -> str:

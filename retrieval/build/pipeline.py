@@ -7,9 +7,9 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from retrieval.build.durable import flush_tree
+from retrieval.build.durable import flush_tree, remove
 from retrieval.build.memory import GB, peak_bytes, resident_bytes
-from retrieval.build.parts import PartFolder, ShardTexts, remove
+from retrieval.build.parts import PartFolder, ShardTexts, forget_merge
 from retrieval.build.processes import build_in_processes
 from retrieval.build.ray_shards import build_on_ray
 from retrieval.build.reading import CorpusPass, ReadCorpus
@@ -17,6 +17,7 @@ from retrieval.build.work import WORK_FOLDER, BuildWork, Marks
 from retrieval.corpus import CorpusReader
 from retrieval.searcher import Backend, IndexBuilder, Progress, Shard
 
+_MERGING = "merge.corpus"
 _MERGED = "merge.finished"
 
 
@@ -66,7 +67,7 @@ def run_stages(
     marks = Marks(staging / WORK_FOLDER / "marks")
     with PartFolder(staging, marks) as parts:
         corpus = CorpusPass(reader, staging, shard_size=shard_size, marks=marks, parts=parts, progress=progress)
-        if corpus.was_read_before and marks.get(_MERGED):
+        if corpus.was_read_before and marks.get(_MERGED) == corpus.found.corpus_hash:
             return corpus.found
         builder = backend.builder(settings)
         _build_parts(corpus, parts, builder, backend, settings, crew=crew, ram_bytes=ram_bytes, progress=progress)
@@ -81,11 +82,14 @@ def run_stages(
         progress=progress,
         marks=marks,
     )
+    if marks.get(_MERGING) != corpus.found.corpus_hash:  # what is merged was merged for another corpus, if at all
+        forget_merge(staging, marks)
+        marks.set(_MERGING, corpus.found.corpus_hash)
     builder.merge(work)
     for path in sorted(staging.iterdir()):
         if not path.name.startswith("."):
             flush_tree(path)
-    marks.set(_MERGED, True)
+    marks.set(_MERGED, corpus.found.corpus_hash)
     remove(parts.path)
     return corpus.found
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from retrieval.build.durable import flush
-from retrieval.build.parts import PartFolder, ShardTexts, forget_merge
+from retrieval.build.parts import PartFolder, ShardTexts
 from retrieval.build.work import Marks
 from retrieval.corpus import CorpusReader
 from retrieval.passage_store import OFFSETS_FILE, PASSAGES_FILE, PassageWriter, passage_files, passage_of_line
@@ -58,14 +58,12 @@ class CorpusPass:
         self._marks = marks
         self._parts = parts
         self._progress = progress
-        self._left = marks.get(_MARK)
+        left = marks.get(_MARK)
         self.was_read_before = bool(
-            self._left
-            and self._left["identity"] == self._identity()
-            and all(path.is_file() for path in passage_files(staging))
+            left and left["identity"] == self._identity() and all(path.is_file() for path in passage_files(staging))
         )
         """True if an earlier attempt has read all of this corpus; `found` is complete then."""
-        self.found = _from_mark(self._left) if self.was_read_before else ReadCorpus(shards=[], digests=[])
+        self.found = _from_mark(left) if self.was_read_before else ReadCorpus(shards=[], digests=[])
         self.shards_kept = 0
         """Shards whose parts an earlier attempt has left, of those passed so far."""
         self.passages_kept = 0
@@ -79,8 +77,6 @@ class CorpusPass:
         self._marks.clear(_MARK)
         yield from self._read_corpus()
         self._parts.drop_from(len(self.found.shards))
-        if self._left and self._left["corpus_hash"] != self.found.corpus_hash:
-            forget_merge(self._staging, self._marks)
         self._write_mark()
 
     def _read_corpus(self) -> Iterator[ShardTexts]:

@@ -48,7 +48,7 @@ class FlatVectors:
     def __init__(self, embeddings: Embeddings, *, gpu: bool = False) -> None:
         self._faiss = import_faiss()
         self._embeddings = embeddings
-        self.dimension: int = embeddings.shape[1]
+        self.num_rows, self.dimension = embeddings.shape
         self._gpu: GpuSearch | None = flat_on_gpu(embeddings) if gpu else None
 
     def nearest(self, vectors: NDArray[np.float32], k: int) -> list[Ranked]:

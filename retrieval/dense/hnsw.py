@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from retrieval.build.durable import flush
-from retrieval.build.memory import GB, release_freed, resident_bytes
+from retrieval.build.memory import check_room
 from retrieval.build.work import BuildWork
 from retrieval.dense.building import (
     ENCODER_LIBRARIES,
@@ -63,7 +63,12 @@ class HnswBuilder(DenseBuilder):
         """
         if work.done("graph"):
             return
-        _check_room(work, self._ram_bytes(parts.num_rows, parts.dimension))
+        check_room(
+            work.ram_bytes,
+            self._ram_bytes(parts.num_rows, parts.dimension),
+            f"a graph over {work.num_passages:,} vectors, which are held while it is built",
+            advice=", or use the backend ivf_sq8, which merges on disk",
+        )
         faiss = import_faiss()
         index = self._empty(parts.dimension)
         for first, vectors in parts.blocks():
@@ -115,7 +120,7 @@ class HnswVectors:
         self._faiss = import_faiss()
         self._embeddings = embeddings
         self._ef_search = ef_search
-        self.dimension: int = embeddings.shape[1]
+        self.num_rows, self.dimension = embeddings.shape
         try:
             self._index = self._faiss.read_index(str(graph), self._faiss.IO_FLAG_MMAP_IFC)
         except RuntimeError as error:
@@ -176,19 +181,6 @@ def _view(faiss: Any, embeddings: Embeddings) -> Any:
     view.view_data = view.c_ptr = address
     view.view_size = view.c_size = embeddings.nbytes
     return view
-
-
-def _check_room(work: BuildWork, needed: int) -> None:
-    if work.ram_bytes is None:
-        return
-    release_freed()
-    total = resident_bytes() + needed
-    if total > work.ram_bytes:
-        raise ValueError(
-            f"--ram-gb {work.ram_bytes / GB:g} has no room for a graph over {work.num_passages:,} vectors, which are "
-            f"held while it is built: about {total / GB:.1f} is needed; call again with more, the build goes on where "
-            "it is, or use the backend ivf_sq8, which merges on disk"
-        )
 
 
 def _open(folder: Path, settings: HnswSettings, passages: Iterable[Passage]) -> DenseSearcher:

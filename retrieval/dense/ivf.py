@@ -191,6 +191,7 @@ class IvfVectors:
         self._rerank_depth = rerank_depth
         self._num_lists: int = index.nlist
         self.nprobe = min(self._num_lists, nprobe or default_nprobe(self._num_lists))
+        self.num_rows: int = index.ntotal
         self.dimension: int = index.d
         index.nprobe = self.nprobe
         self._gpu = ivf_on_gpu(index) if gpu else None

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from retrieval.build.durable import flush
-from retrieval.build.memory import GB, release_freed, resident_bytes
+from retrieval.build.memory import check_room
 from retrieval.build.work import BuildWork
 from retrieval.dense.embeddings import Parts
 from retrieval.dense.faiss_library import import_faiss
@@ -41,7 +41,12 @@ def trained_index(index: Any, work: BuildWork, parts: Parts, rows: np.ndarray, *
     faiss = import_faiss()
     path = work.parts / "ivf-trained.faiss"
     if not work.done("trained"):
-        _check_room(work, sample_bytes(len(rows), parts.dimension))
+        check_room(
+            work.ram_bytes,
+            sample_bytes(len(rows), parts.dimension),
+            "the training sample",
+            advice=", or begin one with fewer train_vectors_per_list",
+        )
         work.progress("training lists", 0, len(rows))
         index.cp.seed = seed
         index.cp.spherical = cosine
@@ -68,15 +73,3 @@ def read_trained(path: Path) -> Any:
 def sample_bytes(num_rows: int, dimension: int) -> int:
     """Memory of the training."""
     return _SAMPLE_COPIES * 4 * num_rows * dimension
-
-
-def _check_room(work: BuildWork, needed: int) -> None:
-    if work.ram_bytes is None:
-        return
-    release_freed()
-    total = resident_bytes() + needed
-    if total > work.ram_bytes:
-        raise ValueError(
-            f"--ram-gb {work.ram_bytes / GB:g} has no room for the training sample: about {total / GB:.2f} is needed; "
-            "call again with more, the build goes on where it is, or begin one with fewer train_vectors_per_list"
-        )

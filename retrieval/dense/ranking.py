@@ -2,7 +2,9 @@
 
 A library's matrix product rounds differently from one batch size or thread to the next, so the same pair would not
 always have the same score and equal passages not always equal ones. The rows that a search has found are therefore
-scored once more, each by itself: a score depends on the query and the passage alone.
+scored once more, each by itself: a score depends on the two vectors alone. The vector of a query still differs by a few
+1e-8 between batches, since the encoder's own products round with the number and length of the texts beside it; so two
+passages whose scores lie closer than 1e-6 may change places from one batch to the next.
 """
 
 from collections.abc import Callable, Sequence

@@ -26,6 +26,8 @@ class VectorSearch(Protocol):
 
     dimension: int
     """Numbers in a vector."""
+    num_rows: int
+    """Vectors that are ranked."""
 
     def nearest(self, vectors: NDArray[np.float32], k: int) -> list[Ranked]:
         """The best `k` rows of each of `vectors`, `[num_queries, dimension]`."""
@@ -44,6 +46,11 @@ class DenseSearcher:
             raise ValueError(wrong_dimension(encoder, vectors.dimension))
         self.encoder = encoder
         self.vectors = vectors
+
+    @property
+    def num_rows(self) -> int:
+        """Passages that have a vector."""
+        return self.vectors.num_rows
 
     def top_rows(self, queries: Sequence[str], k: int) -> list[Ranked]:
         """For each query the best `k` rows and their scores, best first, equal scores by row."""

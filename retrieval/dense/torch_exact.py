@@ -76,6 +76,7 @@ class TorchVectors:
         self.device = self._matrix.device
         on_cpu = self.device.type == "cpu"
         self.dtype = getattr(torch, dtype) if dtype else torch.float32 if on_cpu else self._matrix.dtype
+        self.num_rows: int = self._matrix.shape[0]
         self.dimension: int = self._matrix.shape[1]
         self._chunk_passages = chunk_passages
         self._most_rows = 1 << 18 if on_cpu else len(self._matrix)

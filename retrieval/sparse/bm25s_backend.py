@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from retrieval.analyzer import Analyzer, AnalyzerSettings
+from retrieval.analyzer import Analyzer, AnalyzerSettings, no_terms
 from retrieval.build.work import BuildWork
 from retrieval.manifest import IndexCorruptError
 from retrieval.passage import Passage
@@ -101,10 +101,7 @@ class BM25sBuilder:
         """
         counts = join_vocabularies(work, work.folder / VOCABULARY_FILE)
         if counts.num_words == 0:
-            raise ValueError(
-                "no passage of the corpus has a single term to search for; the analyzer drops stopwords and words of "
-                "one letter: check that the texts are where the format says"
-            )
+            raise ValueError(no_terms())
         write_scores(
             work,
             counts,
@@ -159,7 +156,7 @@ class BM25sSearcher:
         self._starts = np.asarray(self.bm25.scores["indptr"])
         if not int(self._starts[-1]) == len(self._scores) == len(self._rows):
             raise IndexCorruptError(f"the arrays in {folder} differ in length; build the index again")
-        self._num_rows: int = self.bm25.scores["num_docs"]
+        self.num_rows: int = self.bm25.scores["num_docs"]
         self._vocabulary = Vocabulary(Analyzer(settings.analyzer), self.bm25.vocab_dict)
         self.top_rows([""], 1)  # compile now, or read the compiled loop from numba's cache, not in the first search
 
@@ -170,7 +167,7 @@ class BM25sSearcher:
         numbers = [self._vocabulary.look_up(query) for query in queries]
         terms = np.asarray([number for query in numbers for number in query], dtype=np.int32)
         ends = np.cumsum([len(query) for query in numbers], dtype=np.int64)
-        rows, scores, filled = best_rows(terms, ends, k, self._num_rows, self._scores, self._rows, self._starts)
+        rows, scores, filled = best_rows(terms, ends, k, self.num_rows, self._scores, self._rows, self._starts)
         return [(rows[i, :size], scores[i, :size]) for i, size in enumerate(filled.tolist())]
 
 

@@ -5,7 +5,6 @@ buffer for its scored postings, so memory is bounded, and each range reads every
 depend on the size of the buffer.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.build.durable import write_array, write_values
-from retrieval.build.memory import GB, release_freed, resident_bytes
+from retrieval.build.memory import no_room, release_freed, resident_bytes
 from retrieval.build.work import BuildWork
 from retrieval.searcher import Shard
 from retrieval.sparse.kernels import score_postings
@@ -76,7 +75,8 @@ def join_vocabularies(work: BuildWork, vocabulary_file: Path) -> CorpusCounts:
         frequencies[places] += part_frequencies
         num_words += int(lengths.sum(dtype=np.int64))
         write_array(_places_file(work, shard), places)
-        _check_room(work, f"the vocabulary, {len(numbers):,} terms so far,")
+        if work.ram_bytes is not None and (held := resident_bytes()) > work.ram_bytes:
+            raise ValueError(no_room(work.ram_bytes, held, f"the vocabulary, {len(numbers):,} terms so far,"))
         work.progress("counting terms", shard.first + shard.count, work.num_passages)
     write_vocabulary(vocabulary_file, numbers)
     return CorpusCounts(frequencies=frequencies[: len(numbers)].copy(), num_words=num_words)
@@ -157,21 +157,8 @@ def buffered_postings(work: BuildWork, num_postings: int, default: int) -> int:
     room = round(_USABLE_SHARE * work.ram_bytes) - resident_bytes() - 4 * largest_part
     if room < least * POSTING_BYTES:
         needed = work.ram_bytes - room + least * POSTING_BYTES
-        raise ValueError(_too_little(work, "a buffer for scored postings", needed))
+        raise ValueError(no_room(work.ram_bytes, needed, "a buffer for scored postings"))
     return min(num_postings, room // POSTING_BYTES)
-
-
-def _check_room(work: BuildWork, what: str) -> None:
-    if work.ram_bytes is not None and (held := resident_bytes()) > work.ram_bytes:
-        raise ValueError(_too_little(work, what, held))
-
-
-def _too_little(work: BuildWork, what: str, needed: int) -> str:
-    assert work.ram_bytes is not None
-    return (
-        f"--ram-gb {work.ram_bytes / GB:g} has no room for {what}: at least {math.ceil(needed / GB * 10) / 10:g} is "
-        "needed here; call again with more, the build goes on where it is"
-    )
 
 
 def _idf(frequencies: NDArray[np.int64], num_passages: int, scoring: Scoring) -> NDArray[np.float32]:

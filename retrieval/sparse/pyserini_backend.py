@@ -7,13 +7,13 @@ told apart in the sixth. Two builds rank alike but are not byte-identical: Lucen
 """
 
 import json
-import math
 import os
 import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -22,11 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from retrieval.analyzer import no_terms
 from retrieval.build.durable import flush
-from retrieval.build.memory import GB, resident_bytes
+from retrieval.build.memory import no_room, resident_bytes
 from retrieval.build.work import BuildWork
-from retrieval.passage import Passage
-from retrieval.searcher import Backend, Estimate
+from retrieval.searcher import Backend, Estimate, PassageRows
 from retrieval.sparse.java import enter_thread, java_classes
 
 _SHARD_SIZE = 100_000
@@ -121,8 +121,9 @@ class LuceneBuilder:
 class LuceneRows:
     """Searches the Lucene index with Anserini's searcher. Thread-safe; a batch is spread over threads of Java."""
 
-    def __init__(self, folder: Path, settings: LuceneSettings) -> None:
+    def __init__(self, folder: Path, settings: LuceneSettings, passages: PassageRows) -> None:
         java = java_classes()
+        self.num_rows = _num_rows(java, folder, passages)
         # A query is a clause a word; Lucene's limit of 1024 would refuse a pasted page.
         java("org.apache.lucene.search.IndexSearcher").setMaxClauseCount(_MAX_CLAUSES)
         self._list = java("java.util.ArrayList")
@@ -162,10 +163,7 @@ def _heap_within(ram_bytes: int | None) -> int | None:
     held = resident_bytes() + _JAVA_BYTES
     heap = ram_bytes - held
     if heap < _LEAST_HEAP_BYTES:
-        raise ValueError(
-            f"--ram-gb {ram_bytes / GB:g} has no room for Java: at least "
-            f"{math.ceil((held + _LEAST_HEAP_BYTES) / GB * 10) / 10:g} is needed; call again with more"
-        )
+        raise ValueError(no_room(ram_bytes, held + _LEAST_HEAP_BYTES, "Java"))
     return heap
 
 
@@ -194,20 +192,34 @@ def _index(java: Any, texts: Iterator[str], folder: Path, settings: LuceneSettin
         indexer.close()
     (folder / "write.lock").unlink(missing_ok=True)
     if _num_terms(java, folder) == 0:
-        raise ValueError(
-            "no passage of the corpus has a single term to search for; Lucene's analyzer drops stopwords and "
-            "punctuation: check that the texts are where the format says"
-        )
+        raise ValueError(no_terms("Lucene's analyzer drops stopwords and punctuation"))
 
 
 def _num_terms(java: Any, folder: Path) -> int:
-    directory = java("org.apache.lucene.store.FSDirectory").open(java("java.nio.file.Paths").get(str(folder)))
-    reader = java("org.apache.lucene.index.DirectoryReader").open(directory)
-    try:
+    with _lucene_reader(java, folder) as reader:
         terms: int = reader.getSumTotalTermFreq("contents")
         return max(terms, 0)
+
+
+def _num_rows(java: Any, folder: Path, passages: PassageRows) -> int:
+    """The row behind the last document and the passages without text that follow it, which Lucene does not get."""
+    with _lucene_reader(java, folder) as reader:
+        rows = int(reader.storedFields().document(reader.maxDoc() - 1).get("id")) + 1
+    while rows < len(passages) and not passages[rows].contents.strip():
+        rows += 1
+    return rows
+
+
+@contextmanager
+def _lucene_reader(java: Any, folder: Path) -> Iterator[Any]:
+    directory = java("org.apache.lucene.store.FSDirectory").open(java("java.nio.file.Paths").get(str(folder)))
+    try:
+        reader = java("org.apache.lucene.index.DirectoryReader").open(directory)
+        try:
+            yield reader
+        finally:
+            reader.close()
     finally:
-        reader.close()
         directory.close()
 
 
@@ -221,8 +233,8 @@ def _lines(part: Path) -> Iterator[str]:
         yield from map(json.loads, file)
 
 
-def _open(folder: Path, settings: LuceneSettings, passages: Iterable[Passage]) -> LuceneRows:
-    return LuceneRows(folder, settings)
+def _open(folder: Path, settings: LuceneSettings, passages: PassageRows) -> LuceneRows:
+    return LuceneRows(folder, settings, passages)
 
 
 PYSERINI = Backend(

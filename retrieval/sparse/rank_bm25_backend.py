@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from rank_bm25 import BM25Okapi
 
-from retrieval.analyzer import Analyzer, AnalyzerSettings
+from retrieval.analyzer import Analyzer, AnalyzerSettings, no_terms
 from retrieval.build.work import BuildWork
 from retrieval.passage import Passage
 from retrieval.searcher import Backend, Estimate
@@ -57,10 +57,7 @@ class OkapiBuilder:
             ValueError: no passage has a single term.
         """
         if not any(int(work.part(shard).read_text(encoding="ascii")) for shard in work.shards):
-            raise ValueError(
-                "no passage of the corpus has a single term to search for; the analyzer drops stopwords and words of "
-                "one letter: check that the texts are where the format says"
-            )
+            raise ValueError(no_terms())
 
     def estimate(self, sample: Sequence[str], num_passages: int, ram_bytes: int | None) -> Estimate:
         """The time to cut the texts; the memory, about 100 bytes a term, is what opening the index takes too."""
@@ -84,6 +81,11 @@ class OkapiSearcher:
         self._analyzer = Analyzer(settings.analyzer)
         tokens = (self._analyzer.terms(passage.contents) for passage in passages)
         self.okapi = BM25Okapi(tokens, k1=settings.k1, b=settings.b, epsilon=settings.epsilon)
+
+    @property
+    def num_rows(self) -> int:
+        """Passages that have been counted."""
+        return int(self.okapi.corpus_size)
 
     def top_rows(self, queries: Sequence[str], k: int) -> list[tuple[NDArray[np.int32], NDArray[np.floating]]]:
         """For each query the best rows and their scores, `[at most k]` each: positive scores only, best first, equal

@@ -3,10 +3,13 @@
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from retrieval import staging
 from retrieval.staging import is_unfinished, staged_folder
 
 REPLACE = """
@@ -66,3 +69,66 @@ def test_a_kill_during_the_exchange_loses_neither_folder(tmp_path: Path, moves: 
     assert (out / "content").read_text() == (there or "old")
     fill(out, "newer")
     assert (out / "content").read_text() == "newer" and list(tmp_path.iterdir()) == [out]
+
+
+def test_nobody_else_gets_in_at_any_moment_of_an_exchange(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At every step from the end of the block on, a second builder of the same folder is turned away."""
+    out = tmp_path / "out"
+    fill(out, "old")
+    turned_away = []
+
+    def try_to_get_in() -> None:
+        with (
+            pytest.raises(FileExistsError, match=r"another process is building .*out; wait for it"),
+            staged_folder(out, may_replace=lambda path: True),
+        ):
+            pass
+        turned_away.append(sorted(path.name for path in tmp_path.iterdir()))
+
+    def watched(function: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*arguments: Any) -> Any:
+            try_to_get_in()
+            result = function(*arguments)
+            try_to_get_in()
+            return result
+
+        return run
+
+    for name in ("flush", "flush_tree", "remove"):
+        monkeypatch.setattr(staging, name, watched(getattr(staging, name)))
+    monkeypatch.setattr(Path, "rename", watched(Path.rename))
+    fill(out, "new")
+    names = [set(found) for found in turned_away]
+    assert {"out", ".out.building", ".out.lock"} in names, "before the exchange"
+    assert {".out.replaced", ".out.building", ".out.lock"} in names, "between its two renamings"
+    assert {"out", ".out.replaced", ".out.lock"} in names and names[-1] == {"out", ".out.lock"}, "behind it"
+    assert (out / "content").read_text() == "new" and list(tmp_path.iterdir()) == [out]
+
+
+def test_who_waits_for_a_lock_that_is_removed_meanwhile_takes_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between opening the lock file and locking it, its holder may finish and remove it."""
+    out = tmp_path / "out"
+    real, calls = staging.fcntl.flock, []
+
+    def flock_after_the_holder_left(descriptor: int, operation: int) -> None:
+        calls.append(descriptor)
+        if len(calls) == 1:
+            (tmp_path / ".out.lock").unlink()
+        real(descriptor, operation)
+
+    monkeypatch.setattr(staging.fcntl, "flock", flock_after_the_holder_left)
+    with staged_folder(out, may_replace=lambda path: True) as folder:
+        (folder / "content").write_text("new")
+        with pytest.raises(FileExistsError), staged_folder(out, may_replace=lambda path: True):
+            pass
+    assert len(calls) == 3 and list(tmp_path.iterdir()) == [out]
+
+
+def test_where_nothing_can_be_made_the_error_says_what_and_the_way_out() -> None:
+    with (
+        pytest.raises(FileNotFoundError, match=r"/proc/out cannot be made, No such file.*choose another folder"),
+        staged_folder(Path("/proc/out"), may_replace=lambda path: True),
+    ):
+        pass

@@ -1,6 +1,6 @@
 """A backend that only copies texts, records which shards it built, and fails where a test says so."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,10 @@ built: list[str] = []
 """First passage of every shard built, as `p0`, `p10` ..."""
 
 fault: str | None = None
-"""Where to fail: `part of p30`, or `merge`."""
+"""Where to fail: `part of p30`, `merge` in its only step, or `end of the merge` behind it."""
+
+at_merge: Callable[[], None] = lambda: None  # noqa: E731
+"""Called when a merge begins."""
 
 
 class FakeSettings(BaseModel):
@@ -40,9 +43,14 @@ class FakeBuilder:
         built.append(first)
 
     def merge(self, work: BuildWork) -> None:
-        texts = "".join((work.part(shard) / "texts").read_text() for shard in work.shards)
-        (work.folder / "texts").write_text(texts)
-        if fault == "merge":
+        at_merge()
+        if not work.done("joined"):
+            texts = "".join((work.part(shard) / "texts").read_text() for shard in work.shards)
+            (work.folder / "texts").write_text(texts)
+            if fault == "merge":
+                raise OSError("the cable is out")
+            work.mark("joined")
+        if fault == "end of the merge":
             raise OSError("the cable is out")
 
     def estimate(self, sample: Sequence[str], num_passages: int, ram_bytes: int | None) -> Estimate:
@@ -62,6 +70,9 @@ def first_of(path: Path) -> str:
 
 
 class FakeSearcher:
+    def __init__(self, num_rows: int) -> None:
+        self.num_rows = num_rows
+
     def top_rows(self, queries: Sequence[str], k: int) -> list[tuple[NDArray[np.int32], NDArray[np.floating]]]:
         return [(np.arange(k, dtype=np.int32), np.ones(k)) for _ in queries]
 
@@ -71,5 +82,5 @@ FAKE = Backend(
     settings=FakeSettings,
     libraries=("numpy",),
     builder=FakeBuilder,
-    open=lambda folder, settings, passages: FakeSearcher(),
+    open=lambda folder, settings, passages: FakeSearcher((folder / "texts").read_text().count("\n")),
 )

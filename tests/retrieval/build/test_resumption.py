@@ -60,7 +60,7 @@ def test_not_even_the_merge_is_done_again_where_it_was_finished(build: Any, tmp_
         raise OSError("the cable is out")
 
     with monkeypatch.context() as patched, pytest.raises(OSError, match="the cable is out"):
-        patched.setattr("retrieval.index._checksums", no_cable)
+        patched.setattr("retrieval.index.file_checksums", no_cable)
         build()
     fake_backend.fault = "merge"
     build()
@@ -103,6 +103,37 @@ def test_a_corpus_that_became_shorter_leaves_no_part_behind(build: Any, tmp_path
     corpus.write_text("".join(corpus.read_text().splitlines(keepends=True)[:20]))
     assert "2 of 2 shards were there already" in build()
     assert fake_backend.built == [] and (tmp_path / "index" / "texts").read_text().count("\n") == 20
+
+
+def test_what_was_merged_of_another_corpus_is_merged_again_also_if_a_reading_was_broken_off_in_between(
+    build: Any, tmp_path: Path
+) -> None:
+    """All parts of the shorter corpus are there, and so are the marks of the longer one's merge."""
+    corpus = write_corpus(tmp_path / "c.jsonl", 45)
+    broken_off(build, "end of the merge")
+    corpus.write_text("".join(corpus.read_text().splitlines(keepends=True)[:20]))
+
+    def unplug(stage: str, done: int, total: int | None) -> None:
+        raise OSError("the cable is out")
+
+    with pytest.raises(OSError, match="the cable is out"):
+        build(progress=unplug)
+    assert "2 of 2 shards were there already" in build()
+    assert (tmp_path / "index" / "texts").read_text().count("\n") == 20
+
+
+def test_a_merge_of_the_same_corpus_is_gone_on_with_also_if_a_reading_was_broken_off_in_between(
+    build: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = write_corpus(tmp_path / "c.jsonl", 45)
+    broken_off(build, "end of the merge")
+    corpus.write_bytes(corpus.read_bytes())
+    marks = tmp_path / ".index.building" / ".build" / "marks"
+    before = (marks / "merge.joined").stat().st_mtime_ns
+    seen = []
+    monkeypatch.setattr(fake_backend, "at_merge", lambda: seen.append((marks / "merge.joined").stat().st_mtime_ns))
+    build()
+    assert seen == [before]
 
 
 def test_a_corpus_of_the_same_size_and_time_that_was_written_again_is_read_again(build: Any, tmp_path: Path) -> None:
