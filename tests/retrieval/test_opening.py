@@ -135,6 +135,26 @@ def test_a_file_that_is_no_spec_is_refused(tmp_path: Path) -> None:
         open_retriever(str(tmp_path / "broken.json"))
 
 
+def test_a_file_that_names_itself_is_told_in_one_line(tmp_path: Path) -> None:
+    one, two = tmp_path / "one.yaml", tmp_path / "two.yaml"
+    one.write_text(f"hybrid: [{two}, {two}]\n")
+    two.write_text(f"{{rerank: {one}, model: m}}\n")
+    for path in (one, two):
+        with pytest.raises(ValueError, match=r"never ends: a file of it names itself, .*name an index") as caught:
+            retriever_spec(path)
+        assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
+
+
+def test_parts_of_parts_may_lie_eight_deep(tmp_path: Path) -> None:
+    spec: object = "index"
+    for _ in range(7):
+        spec = {"rerank": spec, "model": "m"}
+    assert retriever_spec(spec)
+    with pytest.raises(ValueError, match="over 8 are nested"):
+        retriever_spec({"hybrid": ["index", {"rerank": {"rerank": spec, "model": "m"}, "model": "m"}]})
+    assert retriever_spec(spec), "the count begins anew"
+
+
 def test_what_cannot_be_opened_leaves_nothing_open(indexes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     closed: list[str] = []
     monkeypatch.setattr(Index, "close", lambda self: closed.append(self.manifest.backend))
