@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 
 from retrieval.dense.encoder import Encoder
 from retrieval.index import Index, build_index, open_index
-from retrieval.manifest import read_manifest
+from retrieval.manifest import IndexCorruptError, read_manifest
 from retrieval.retriever import Retriever
 from tests.retrieval.build.corpora import data_files
 from tests.retrieval.dense.merging import StopAt, Stopped
@@ -67,6 +68,25 @@ def test_all_backends_agree_with_the_exact_one(index: Index, folders: dict[str, 
     if index.manifest.backend == "torch_exact":
         assert found == exact
     assert np.mean([len(set(a) & set(b)) / 10 for a, b in zip(exact, found, strict=True)]) > 0.9
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_vectors_of_more_passages_than_there_are_do_not_open(
+    folders: dict[str, Path], corpus: Path, tmp_path: Path, backend: str
+) -> None:
+    """All checksums are right; only the corpus is 60 passages shorter than what was encoded."""
+    fewer = tmp_path / "fewer.jsonl"
+    fewer.write_text("".join(corpus.read_text().splitlines(keepends=True)[:340]))
+    of_fewer = build_index(fewer, tmp_path / "fewer", backend="rank_bm25")
+    mixed = shutil.copytree(folders[backend], tmp_path / "mixed")
+    for name in of_fewer.files:
+        shutil.copy(tmp_path / "fewer" / name, mixed / name)
+    manifest = read_manifest(mixed)
+    files = {**manifest.files, **of_fewer.files}
+    manifest.model_copy(update={"files": files, "num_passages": 340}).sealed().write(mixed)
+    told = f"holds 400 rows in the files of backend {backend}, and its manifest says 340 passages"
+    with pytest.raises(IndexCorruptError, match=told):
+        open_index(mixed)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

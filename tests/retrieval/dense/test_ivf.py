@@ -198,7 +198,7 @@ def test_what_cannot_be_built_is_told(tmp_path: Path, vectors: NDArray[np.float3
     with pytest.raises(ValueError, match="ivf_pq learns 256 centres for each byte, and the corpus has 200 passages"):
         built(tmp_path / "small", vectors[:200], "pq")
     work = work_over(tmp_path / "ram", vectors, ram_bytes=1_000_000)
-    with pytest.raises(ValueError, match=r"--ram-gb 0.001 has no room for the training sample: about .* is needed"):
+    with pytest.raises(ValueError, match=r"--ram-gb 0.001 has no room for the training sample: at least .* is needed"):
         IvfBuilder(IvfSq8Settings(), "sq8").write_index(work, Parts(work))
 
 
