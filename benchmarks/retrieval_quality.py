@@ -17,8 +17,8 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
@@ -90,35 +90,6 @@ def minilm() -> str | None:
     return str(Path(places[0]) / "model") if places else None
 
 
-@contextmanager
-def vectors_from(flat: Path | None) -> Iterator[None]:
-    """Encoders take the vectors of passages from a flat index, where it has them; they encode the others."""
-    if flat is None or not (flat / "manifest.json").is_file():
-        yield
-        return
-    import numpy as np
-
-    from retrieval.dense.embeddings import EMBEDDINGS_FILE
-    from retrieval.dense.encoder import Encoder
-    from retrieval.index import open_index
-
-    with open_index(flat) as index:
-        rows = {passage.contents: row for row, passage in enumerate(index.passages())}
-        known = np.load(flat / EMBEDDINGS_FILE, mmap_mode="r")
-        encode = Encoder.passages
-
-        def passages(self: Encoder, texts: Sequence[str]) -> Any:
-            if not all(text in rows for text in texts):
-                return encode(self, texts)
-            return np.asarray(known[[rows[text] for text in texts]], dtype=np.float32)
-
-        Encoder.passages = passages  # type: ignore[method-assign]
-        try:
-            yield
-        finally:
-            Encoder.passages = encode  # type: ignore[method-assign]
-
-
 def built(corpus: Path, folder: Path, backend: str, settings: Mapping[str, Any]) -> Path:
     """The index, from the cache if it is the one that these settings give."""
     from retrieval.backends import backend_named, settings_of
@@ -165,8 +136,9 @@ def measured(
     folders: dict[str, Path] = {}
     for label, (backend, settings) in backends.items():
         folder = cache / name / label.replace(", ", "-").replace("'s ", "-").replace(" ", "-")
-        with vectors_from(folders.get("flat") if backend in DENSE else None):
-            folders[label] = built(corpus, folder, backend, settings)
+        if backend in DENSE and "flat" in folders:
+            settings = {**settings, "embeddings_from": folders["flat"]}
+        folders[label] = built(corpus, folder, backend, settings)
     with ExitStack() as opened:
         retrievers: dict[str, Any] = {
             label: opened.enter_context(open_index(folder)) for label, folder in folders.items()
