@@ -63,9 +63,41 @@ def read(content: bytes, suffix: str) -> list[Passage] | CorpusError:
 @example(content=b"")
 @example(content=b"\xef\xbb\xbf")
 @example(content=b"\x28\xb5\x2f\xfd")
-def test_any_bytes_are_read_or_refused(suffix: str, content: bytes) -> None:
-    for packed in (content, PACKERS[suffix](content)):
-        read(packed, suffix)
+@example(content=b'\xef\xbb\xbf{"id": "a", "text": "x"}')
+@example(content=b'{"id": "a", "text": "x"}\n \t\r\n{"id": "b", "text": ""}\n\n')
+@example(content=b'{"id": "a", "text": "x"}\n\xff\n')
+def test_any_bytes_are_read_line_for_line_or_refused(suffix: str, content: bytes) -> None:
+    """A file is never read in part, nor as nothing: so many lines, so many passages; packing changes neither."""
+    found = read(PACKERS[suffix](content), suffix)
+    lines = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    if isinstance(found, list):
+        assert len(found) == sum(bool(line.decode("utf-8").strip()) for line in lines) > 0
+    else:
+        assert found.line <= len(lines)
+        plain = read(content, ".jsonl")
+        assert isinstance(plain, CorpusError) and plain.line == found.line
+    if suffix != ".jsonl":
+        assert isinstance(read(content, suffix), CorpusError), "what is not packed is not taken for a packed file"
+
+
+@QUICK
+@given(
+    rows=st.lists(st.tuples(texts.filter(bool), texts), max_size=8, unique_by=lambda row: row[0]),
+    broken=st.none() | st.integers(0, 8),
+)
+def test_a_corpus_is_read_whole_or_refused_at_its_first_broken_line(
+    rows: list[tuple[str, str]], broken: int | None
+) -> None:
+    lines = [json.dumps({"id": name, "text": text}) for name, text in rows]
+    if broken is not None:
+        lines.insert(broken, '{"id": "broken", "text": ')
+    found = read("\n".join(lines).encode(), ".jsonl")
+    if broken is not None:
+        assert isinstance(found, CorpusError) and found.line == min(broken, len(rows)) + 1
+    elif not rows:
+        assert isinstance(found, CorpusError) and "the corpus is empty" in str(found)
+    else:
+        assert isinstance(found, list) and [(passage.id, passage.text) for passage in found] == rows
 
 
 @QUICK
