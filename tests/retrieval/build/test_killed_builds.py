@@ -1,6 +1,5 @@
 """A build that is killed at any step goes on, and its files are those of a build that nobody disturbed."""
 
-import json
 import os
 import signal
 import subprocess
@@ -13,6 +12,7 @@ import pytest
 from retrieval.index import build_index, open_index
 from tests.ctrl_c import heed_ctrl_c
 from tests.retrieval.build.corpora import data_files, write_corpus
+from tests.retrieval.build.killed_builds import run_killed_builds
 
 ROOT = Path(__file__).parents[3]
 
@@ -20,18 +20,16 @@ ROOT = Path(__file__).parents[3]
 @pytest.mark.slow
 def test_killed_at_every_fourth_step_of_its_writing_a_build_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path / "c.jsonl", 60)
-    build_index(corpus, tmp_path / "reference")
-    arguments = [corpus, tmp_path / "work" / "out", tmp_path / "reference", 13, 4]
-    run = subprocess.run(
-        [sys.executable, "-m", "tests.retrieval.build.killed_builds", *map(str, arguments)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
-    figures = json.loads(run.stdout)
+    figures = run_killed_builds(corpus, tmp_path / "work", every=4, shard_size=13)
     assert figures["kills"] > 40 and figures["gone_on"] > 30, "the kills must have come while it was building"
+
+
+@pytest.mark.slow
+def test_killed_at_many_steps_a_build_with_workers_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
+    """Workers of a killed build may still be writing when the next one begins; fewer kills, for each starts workers."""
+    corpus = write_corpus(tmp_path / "c.jsonl", 60)
+    figures = run_killed_builds(corpus, tmp_path / "work", every=29, shard_size=13, workers=2)
+    assert figures["kills"] >= 5 and figures["gone_on"] >= 4, "the kills must have come while it was building"
 
 
 STALLED = """
