@@ -4,6 +4,9 @@ A server and an index answer searches alike; what they do not share is the corpu
 goes through the passages (a reward that fits statistics, random passages as a control) gets them from a second folder
 on this machine, `corpus_index`, and everything else from the retriever.
 
+Episodes search either through a `MicroBatcher`, so deadlines, retries and outages are the same. Over a server it makes
+one request of the queries that wait: 64 at once took the client a twentieth of the CPU time of 64 requests of its own.
+
 >>> with ready_retriever("http://127.0.0.1:8000", top_k=3, example="who?") as retriever:        # doctest: +SKIP
 ...     retriever.search(["who painted the ceiling"], k=3)
 """

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Self
 
 from retrieval.hybrid import identity_hash
+from retrieval.model_fingerprint import model_identity
 from retrieval.passage import Hit, Passage
 from retrieval.request import check_request
 from retrieval.retriever import OpenRetriever, corpus_of
@@ -47,6 +48,11 @@ class RerankingRetriever:
     def num_passages(self) -> int:
         """Number of passages in the corpus."""
         return self.first.num_passages
+
+    @property
+    def prefix_depth(self) -> int:
+        """Down to which depth the first `k` hits of a search are the search with `k`: what is scored anew."""
+        return self._depth
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -168,7 +174,8 @@ class CrossEncoderScorer:
             )
         self._batch_size = batch_size
         self._lock = threading.Lock()
-        self.identity = {"model": str(model), "revision": revision, "max_length": max_length}
+        commit = getattr(getattr(self._model, "config", None), "_commit_hash", None)
+        self.identity = {**model_identity(str(model), revision, commit=commit), "max_length": max_length}
 
     def __call__(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         """One raw score a pair."""

@@ -142,7 +142,29 @@ def test_a_cross_encoder_reranks_and_threads_agree(tiny_model: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         for hits in pool.map(lambda _: reranked.search(["q"], 4)[0], range(12)):
             assert names(hits) == names(alone)
-    assert reranked.identity["settings"]["scorer"]["model"] == str(tiny_model)
+    assert reranked.identity["settings"]["scorer"]["model"] == tiny_model.name
+
+
+def test_two_rerankers_of_one_name_are_told_apart_and_one_in_two_places_is_not(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    from safetensors.numpy import load_file, save_file
+
+    for place in ("moved", "changed"):
+        shutil.copytree(tiny_model, tmp_path / place / tiny_model.name)
+    weights = tmp_path / "changed" / tiny_model.name / "model.safetensors"
+    arrays = load_file(weights)
+    name = min(arrays)
+    save_file({**arrays, name: arrays[name] + 1}, weights, metadata={"format": "pt"})
+    (tmp_path / "moved" / tiny_model.name / "README.md").write_text("a card")
+    first, moved, changed = (
+        RerankingRetriever(ScriptedRetriever(FIRST), CrossEncoderScorer(str(folder), device="cpu")).identity
+        for folder in (tiny_model, *(tmp_path / place / tiny_model.name for place in ("moved", "changed")))
+    )
+    assert first == moved and first["index_hash"] != changed["index_hash"]
+    assert first["settings"]["scorer"]["files_sha256"] != changed["settings"]["scorer"]["files_sha256"]
 
 
 def test_a_model_that_is_no_reranker_says_so(tiny_model: Path, tmp_path: Path) -> None:
