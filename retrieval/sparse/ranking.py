@@ -165,7 +165,7 @@ def _best_by_adding_up(
 
 
 @compiled
-def _peak(term: int, scores: Array, starts: Array, peaks: Array) -> float:
+def _peak(term: int, scores: Array, starts: Array, peaks: Array) -> np.float32:
     """The largest score in a term's postings, found when it is first asked for."""
     if peaks[term] == 0:
         peak = _LEAST_PEAK
@@ -176,7 +176,7 @@ def _peak(term: int, scores: Array, starts: Array, peaks: Array) -> float:
 
 
 @compiled
-def _score_in(term: int, row: int, num_rows: int, scores: Array, rows: Array, starts: Array) -> float:
+def _score_in(term: int, row: int, num_rows: int, scores: Array, rows: Array, starts: Array) -> np.float32:
     """The score of one row for a term, by binary search in its postings; 0 where the passage lacks it."""
     first, end = starts[term], starts[term + 1]
     # Rows ascend without repeats: as many postings stand before this row's as rows do, less those that are missing.
@@ -191,7 +191,7 @@ def _score_in(term: int, row: int, num_rows: int, scores: Array, rows: Array, st
 
 
 @compiled
-def _score_of_row(row: int, terms: Array, num_rows: int, scores: Array, rows: Array, starts: Array) -> float:
+def _score_of_row(row: int, terms: Array, num_rows: int, scores: Array, rows: Array, starts: Array) -> np.float32:
     """The score of one row, the same float32 sum as adding up every posting gives."""
     score = np.float32(0)
     for term in terms:
