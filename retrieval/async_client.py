@@ -1,44 +1,33 @@
 """An asynchronous client of a retrieval server: pooled, with deadlines, retries, a circuit breaker and a query cache.
 
-Retried, after a pause that doubles and is jittered: what did not get through (refused and broken connections, a slow or
-cut answer, 408, 429, 502, 503, 504; `Retry-After` is kept to), for searching twice changes nothing. Not retried: what
-the server calls a bad request, which is a ValueError as it is in process, every other status, and an answer that is
-whole and wrong.
+What is retried is told in `server_connection`. A call of many queries is asked in several requests, sized by the limits
+that the server publishes, and is one success or failure for the breaker. What was asked before is answered from the
+cache, as long as the server is known to serve the index that answered then.
 """
 
-import asyncio
-import random
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
-
-import httpx
 
 from retrieval.circuit import CircuitBreaker
 from retrieval.passage import Hit, Passage
-from retrieval.query_cache import CacheStats, QueryCache, query_key
-from retrieval.request_parts import in_parts
+from retrieval.query_cache import CacheStats, KeptAnswers, QueryCache
+from retrieval.request import RequestError
+from retrieval.request_parts import in_parts, part_limits, parts_of
 from retrieval.retriever import RetrievalError
-from retrieval.server_answer import GarbledAnswer, decoded, hits_of, passages_of, titled_passages_of
-from retrieval.server_request import check_search, checked_url, is_loopback, is_text, may_be_an_id, retry_after_s
+from retrieval.server_answer import decoded, hits_of, passages_of, titled_passages_of
+from retrieval.server_connection import Declined, ServerConnection
+from retrieval.server_health import ServerHealth, described
+from retrieval.server_request import check_search, is_text, may_be_an_id
 from retrieval.title import MAX_PASSAGES_PER_TITLE, check_limit, fold_title
 
-RETRYABLE_STATUS = frozenset({408, 429, 502, 503, 504})
-BAD_REQUEST_STATUS = frozenset({400, 413, 422})
+_ROUNDS = 2
+"""How often cached and fresh answers are brought together, before everything is asked: the index may be replaced."""
 
-_HITS_PER_REQUEST = 20_000
-_ID_REQUESTS = 8
-"""Requests for documents under way at once: their answers are large."""
+Answer = TypeVar("Answer")
 
-Parsed = TypeVar("Parsed")
-
-
-class _NotRetryable(Exception):
-    """Carries an error that another attempt would only repeat."""
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__(str(error))
-        self.error = error
+Answered = tuple[list[Hit], str | None]
+"""The hits of a query, and the identity of what gave them; None where the server does not say."""
 
 
 class AsyncHttpRetriever:
@@ -46,20 +35,25 @@ class AsyncHttpRetriever:
 
     Args:
         url: of the server, `http://host:port`. A server of Search-R1's kind will do; it has no `identity`.
-        timeout_s: deadline of one call in seconds, retries and their pauses included.
+        timeout_s: deadline of one call in seconds, retries and their pauses included; where a call is asked in several
+            requests, of each of them.
         attempt_timeout_s: longest time that one attempt may take, in seconds, the whole answer included.
         retries: attempts after the first one.
         backoff_s: mean pause before the first of them in seconds; it doubles with each one, up to `max_backoff_s`.
         max_backoff_s: see `backoff_s`.
         token: bearer token, where the server wants one.
         max_connections: of the pool; what is asked on top waits for a free one.
-        max_queries: most queries in one request; more are sent in several at once.
+        max_queries: most queries in one request, or fewer where the server's limits say so; more are sent in several,
+            four at once.
         cache: for the hits of each query; it is closed with the client.
         breaker_failures: calls that fail in a row, all retries used, before calls fail at once with `CircuitOpen`; 0
             never does that.
         breaker_pause_s: how long until one is let through again, in seconds.
 
     Proxy settings of the environment are ignored where the host is this machine.
+
+    Raises:
+        ValueError: a URL, token or setting that makes no sense.
     """
 
     def __init__(
@@ -78,35 +72,23 @@ class AsyncHttpRetriever:
         breaker_failures: int = 5,
         breaker_pause_s: float = 10.0,
     ) -> None:
-        for name, value in (("timeout_s", timeout_s), ("attempt_timeout_s", attempt_timeout_s)):
-            if not value > 0:
-                raise ValueError(f"{name} is {value}; it must be more than 0 seconds")
-        for name, count, least in (
-            ("retries", retries, 0),
-            ("backoff_s", backoff_s, 0),
-            ("max_backoff_s", max_backoff_s, 0),
-            ("max_connections", max_connections, 1),
-            ("max_queries", max_queries, 1),
-        ):
-            if count < least:
-                raise ValueError(f"{name} is {count}; it must be at least {least}")
-        self.url = checked_url(url)
-        self._timeout_s = timeout_s
-        self._attempt_timeout_s = attempt_timeout_s
-        self._retries = retries
-        self._backoff_s = backoff_s
-        self._max_backoff_s = max_backoff_s
-        self._max_queries = max_queries
-        self._cache = cache
-        self._breaker = CircuitBreaker(self.url, failures=breaker_failures, pause_s=breaker_pause_s)
-        self._health: dict[str, Any] | None = None
-        self._client = httpx.AsyncClient(
-            base_url=self.url,
-            headers={"Authorization": f"Bearer {token}"} if token else {},
-            timeout=httpx.Timeout(attempt_timeout_s, pool=timeout_s),
-            limits=httpx.Limits(max_connections=max_connections, max_keepalive_connections=max_connections),
-            trust_env=not is_loopback(self.url),
+        if max_queries < 1:
+            raise ValueError(f"max_queries is {max_queries}; it must be at least 1")
+        self._server = ServerConnection(
+            url,
+            timeout_s=timeout_s,
+            attempt_timeout_s=attempt_timeout_s,
+            retries=retries,
+            backoff_s=backoff_s,
+            max_backoff_s=max_backoff_s,
+            token=token,
+            max_connections=max_connections,
         )
+        self.url = self._server.url
+        self._max_queries = max_queries
+        self._health = ServerHealth(self._server)
+        self._kept = None if cache is None else KeptAnswers(cache, self.url)
+        self._breaker = CircuitBreaker(self.url, failures=breaker_failures, pause_s=breaker_pause_s)
         self.cache_stats = CacheStats()
 
     async def search(self, query: str, k: int) -> list[Hit]:
@@ -122,20 +104,12 @@ class AsyncHttpRetriever:
     async def search_many(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         """The best `k` hits of every query, in the order of the queries; raises as `search` does."""
         check_search(queries, k)
-        if self._cache is None:
-            return await self._ask_all(queries, k)
-        source = f"{self.url} {(await self._known_health()).get('index_hash')}"
-        keys = [query_key(source, query, k) for query in queries]
-        found = await self._cached(self._cache, keys)
-        missing = {key: query for key, query in zip(keys, queries, strict=True) if found[key] is None}
-        self.cache_stats.misses += sum(found[key] is None for key in keys)
-        self.cache_stats.hits += sum(found[key] is not None for key in keys)
-        if missing:
-            answers = await self._ask_all(list(missing.values()), k)
-            fresh = dict(zip(missing, answers, strict=True))
-            await self._keep(self._cache, fresh)
-            found.update(fresh)
-        return [list(found[key] or ()) for key in keys]
+        if not len(queries):
+            return []
+        if self._kept is not None:
+            return await self._search_kept(self._kept, list(queries), int(k))
+        with self._counted():
+            return [hits for hits, _ in await self._ask_all(list(queries), int(k), self._server.deadline())]
 
     async def get(self, passage_id: str) -> Passage:
         """The passage with this id.
@@ -146,7 +120,8 @@ class AsyncHttpRetriever:
         """
         if not may_be_an_id(passage_id):
             raise KeyError(passage_id)
-        [passage] = await self._open([passage_id])
+        with self._counted():
+            [passage] = await self._open_all([passage_id])
         if passage is None:
             raise KeyError(f"the corpus at {self.url} has no passage {passage_id!r}")
         return passage
@@ -158,14 +133,13 @@ class AsyncHttpRetriever:
             RetrievalError: as `search`.
         """
         asked = [passage_id for passage_id in dict.fromkeys(passage_ids) if may_be_an_id(passage_id)]
-        limits = (await self._known_health()).get("limits")
-        allowed = limits.get("max_queries") if isinstance(limits, dict) else None
-        size = min(self._max_queries, allowed) if isinstance(allowed, int) else self._max_queries
         known: set[str] = set()
-        for start in range(0, len(asked), size * _ID_REQUESTS):
-            some = asked[start : start + size * _ID_REQUESTS]
-            found = await in_parts(self._open, some, size)
-            known.update(id_ for id_, passage in zip(some, found, strict=True) if passage is not None)
+        if asked:
+            with self._counted():
+                step = 8 * self._max_queries  # their documents need not be held all at once
+                for some in (asked[start : start + step] for start in range(0, len(asked), step)):
+                    found = await self._open_all(some)
+                    known.update(id_ for id_, passage in zip(some, found, strict=True) if passage is not None)
         return known
 
     async def titled(self, title: str, *, limit: int = MAX_PASSAGES_PER_TITLE) -> list[Passage]:
@@ -178,28 +152,28 @@ class AsyncHttpRetriever:
         check_limit(limit)
         if not fold_title(title) or not is_text(title):
             return []
-        body = {"titles": [title]} | ({} if limit == MAX_PASSAGES_PER_TITLE else {"limit": limit})
-        return await self._call("POST", "/access", body, lambda answer: titled_passages_of(answer, limit))
+        body = {"titles": [title]} | ({} if limit == MAX_PASSAGES_PER_TITLE else {"limit": int(limit)})
+        with self._counted():
+            found, source = await self._server.call(
+                "POST", "/access", body, lambda content: titled_passages_of(decoded(content), limit)
+            )
+        self._health.heard(source)
+        return found
 
-    async def health(self) -> dict[str, Any]:
-        """What the server says about itself now.
+    async def health(self, *, recent: bool = False) -> dict[str, Any]:
+        """What the server says about itself now; with `recent`, what it said in the last seconds will do.
 
         Raises:
             RetrievalError: as `search`; also where it does not say how many passages it has.
         """
-
-        def parse(answer: Any) -> dict[str, Any]:
-            if not isinstance(answer, dict) or not isinstance(answer.get("num_passages"), int):
-                raise _NotRetryable(RetrievalError(f"{self.url}/health does not say `num_passages`: {answer!r:.200}"))
-            return answer
-
-        return await self._call("GET", "/health", None, parse)
+        with self._counted():
+            return described((recent and await self._health.recent()) or await self._health.ask(), self.url)
 
     async def aclose(self) -> None:
         """Close the connections and the cache."""
-        await self._client.aclose()
-        if self._cache is not None:
-            self._cache.close()
+        await self._server.aclose()
+        if self._kept is not None:
+            self._kept.close()
 
     async def __aenter__(self) -> "AsyncHttpRetriever":
         return self
@@ -207,121 +181,93 @@ class AsyncHttpRetriever:
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    async def _known_health(self) -> Mapping[str, Any]:
-        """The first health; nothing where a server has none, and then answers are kept by its address alone."""
-        if self._health is None:
-            try:
-                self._health = await self.health()
-            except RetrievalError:
-                if self._breaker.is_open:
-                    raise
-                return {}
-        return self._health
+    async def _search_kept(self, kept: KeptAnswers, queries: list[str], k: int) -> list[list[Hit]]:
+        """The hits of every query, from the cache where the index that is served now has answered before."""
+        wanted = dict.fromkeys(queries)
+        found = await kept.get(self._health.source, wanted, k) if self._health.is_believed else {}
+        fresh: set[str] = set()
+        if len(found) < len(wanted):
+            with self._counted():
+                found, fresh = await self._completed(kept, wanted, k)
+        self.cache_stats.misses += sum(query in fresh for query in queries)
+        self.cache_stats.hits += sum(query not in fresh for query in queries)
+        return [list(found[query]) for query in queries]
 
-    async def _cached(self, cache: QueryCache, keys: Sequence[str]) -> dict[str, list[Hit] | None]:
-        def look_up() -> dict[str, list[Hit] | None]:
-            return {key: cache.get(key) for key in keys}
+    async def _completed(
+        self, kept: KeptAnswers, wanted: Iterable[str], k: int
+    ) -> tuple[dict[str, list[Hit]], set[str]]:
+        """The hits of every query by query, all of one index, and the queries that the server was asked for them."""
+        until = self._server.deadline()
+        asked: set[str] = set()
+        for _ in range(_ROUNDS):
+            if not self._health.is_believed:
+                await self._health.ask(until)
+            source = self._health.source
+            found = await kept.get(source, wanted, k)
+            missing = [query for query in wanted if query not in found]
+            if not missing:
+                return found, asked
+            answers = await self._ask_and_keep(kept, missing, k, until)
+            asked.update(missing)
+            if all(came_from in (source, None) for _, came_from in answers.values()):
+                return found | {query: hits for query, (hits, _) in answers.items()}, asked
+        answers = await self._ask_and_keep(kept, list(wanted), k, until)
+        return {query: hits for query, (hits, _) in answers.items()}, set(wanted)
 
-        return look_up() if cache.is_fast else await asyncio.to_thread(look_up)
+    async def _ask_and_keep(self, kept: KeptAnswers, queries: list[str], k: int, until: float) -> dict[str, Answered]:
+        answers = dict(zip(queries, await self._ask_all(queries, k, until), strict=True))
+        await kept.put(answers, k)
+        return answers
 
-    async def _keep(self, cache: QueryCache, fresh: Mapping[str, list[Hit]]) -> None:
-        def put() -> None:
-            for key, hits in fresh.items():
-                cache.put(key, hits)
+    async def _ask_all(self, queries: list[str], k: int, until: float) -> list[Answered]:
+        async def ask(part: Sequence[str], until: float | None) -> list[Answered]:
+            body = {"queries": part, "topk": k, "return_scores": True, "dialect": "waymark"}
+            hits, source = await self._server.call(
+                "POST", "/retrieve", body, lambda content: hits_of(decoded(content), len(part), k), until=until
+            )
+            self._health.heard(source)
+            return [(each, source or self._health.source) for each in hits]
 
-        if cache.is_fast:
-            put()
-        else:
-            await asyncio.to_thread(put)
+        return await self._ask_in_parts(ask, queries, hits_per_text=k, until=until)
 
-    async def _ask_all(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
-        size = max(1, min(self._max_queries, _HITS_PER_REQUEST // k))
-        return await in_parts(lambda part: self._ask(part, k), queries, size)
+    async def _open_all(self, passage_ids: list[str]) -> list[Passage | None]:
+        async def ask(part: Sequence[str], until: float | None) -> list[Passage | None]:
+            found, source = await self._server.call(
+                "POST", "/access", {"ids": part}, lambda content: passages_of(decoded(content), len(part)), until=until
+            )
+            self._health.heard(source)
+            return found
 
-    async def _open(self, passage_ids: Sequence[str]) -> list[Passage | None]:
-        body = {"ids": list(passage_ids)}
-        return await self._call("POST", "/access", body, lambda answer: passages_of(answer, len(passage_ids)))
+        return await self._ask_in_parts(ask, passage_ids, hits_per_text=1, until=self._server.deadline())
 
-    async def _ask(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
-        body = {"queries": list(queries), "topk": int(k), "return_scores": True, "dialect": "waymark"}
-        return await self._call("POST", "/retrieve", body, lambda answer: hits_of(answer, len(queries), k))
+    async def _ask_in_parts(
+        self,
+        ask: Callable[[Sequence[str], float | None], Awaitable[list[Answer]]],
+        texts: Sequence[str],
+        *,
+        hits_per_text: int,
+        until: float,
+    ) -> list[Answer]:
+        """One answer for every text; `until` is the deadline of all, or each part has its own from when it is sent."""
+        said = await self._health.limits(until) if len(texts) > 1 else {}
+        limits = part_limits(said, max_texts=self._max_queries, hits_per_text=hits_per_text)
+        parts = parts_of(texts, limits)
+        part_until = until if len(parts) == 1 else None
+        return await in_parts(lambda part: ask(part, part_until), parts, limits.under_way)
 
-    async def _call(self, method: str, path: str, body: Any, parse: Callable[[Any], Parsed]) -> Parsed:
-        """One call with its retries, seen by the breaker as one success or failure."""
-        self._breaker.enter()
-        settled = False
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """One call, which the breaker lets through or not, and sees as one success or failure."""
+        entered = self._breaker.enter()
         try:
-            result = await self._attempts(method, path, body, parse)
-            self._breaker.succeeded()
-            settled = True
-            return result
+            yield
+        except (RequestError, Declined):  # the server is well, and refuses
+            self._breaker.succeeded(entered)
+            raise
         except RetrievalError as error:
-            self._breaker.failed(error)
-            settled = True
+            self._breaker.failed(entered, error)
             raise
-        except ValueError:  # the server is well, and refuses
-            self._breaker.succeeded()
-            settled = True
+        except BaseException:
+            self._breaker.abandoned(entered)
             raise
-        finally:
-            if not settled:
-                self._breaker.abandoned()
-
-    async def _attempts(self, method: str, path: str, body: Any, parse: Callable[[Any], Parsed]) -> Parsed:
-        what = f"{method} {self.url}{path}"
-        started = time.monotonic()
-        deadline = started + self._timeout_s
-        for attempt in range(self._retries + 1):
-            left_s = deadline - time.monotonic()
-            pause_s = min(self._max_backoff_s, self._backoff_s * 2**attempt) * random.uniform(0.5, 1.5)
-            try:
-                async with asyncio.timeout(max(0.0, min(self._attempt_timeout_s, left_s))):
-                    response = await self._client.request(method, path, json=body)
-                answer = decoded(self._content(response))
-                try:
-                    return parse(answer)
-                except GarbledAnswer as wrong:  # whole JSON that says the wrong thing will say it again
-                    raise _NotRetryable(wrong) from None
-            except _NotRetryable as given_up:
-                error = given_up.error
-                raise type(error)(f"{what}: {error}") from None
-            except TimeoutError:
-                error = RetrievalError(f"no whole answer within {min(self._attempt_timeout_s, left_s):.3g} s")
-            except httpx.TransportError as broken:
-                error = RetrievalError(f"{type(broken).__name__}: {broken}" if str(broken) else type(broken).__name__)
-            except _ComeBack as later:
-                error = later
-                pause_s = max(pause_s, later.after_s)
-            except RetrievalError as garbled:
-                error = garbled
-            is_last = attempt == self._retries or time.monotonic() + pause_s >= deadline
-            if is_last:
-                took_s = time.monotonic() - started
-                tries = "1 attempt" if attempt == 0 else f"{attempt + 1} attempts"
-                raise RetrievalError(f"{what} failed after {tries} in {took_s:.1f} s: {error}") from error
-            await asyncio.sleep(pause_s)
-        raise AssertionError("the last attempt returns or raises")
-
-    def _content(self, response: httpx.Response) -> bytes:
-        """The body of a good answer.
-
-        Raises:
-            _ComeBack: the same request may be answered later.
-            _NotRetryable: it will not.
-        """
-        if response.status_code == 200:
-            return response.content
-        said = f"{response.status_code} {response.reason_phrase}: {response.text[:300]}"
-        if response.status_code in RETRYABLE_STATUS:
-            raise _ComeBack(said, retry_after_s(response.headers.get("Retry-After")))
-        if response.status_code in BAD_REQUEST_STATUS:
-            raise _NotRetryable(ValueError(said))
-        raise _NotRetryable(RetrievalError(said))
-
-
-class _ComeBack(RetrievalError):
-    """A status that asks to try again, after `after_s` seconds or more."""
-
-    def __init__(self, said: str, after_s: float) -> None:
-        super().__init__(said)
-        self.after_s = after_s
+        self._breaker.succeeded(entered)

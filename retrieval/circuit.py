@@ -36,20 +36,22 @@ class CircuitBreaker:
         self._last_error = ""
         self._opened_at: float | None = None
         self._trying = False
+        self._generation = 0
 
     @property
     def is_open(self) -> bool:
         """True if calls are refused, apart from one that tries after the pause."""
         return self._opened_at is not None
 
-    def enter(self) -> None:
-        """Ask to make a call; `succeeded`, `failed` or `abandoned` must follow.
+    def enter(self) -> int:
+        """Ask to make a call. `succeeded`, `failed` or `abandoned` must follow, with the number that this returns: a
+        call that was let through before the circuit last opened, tried or closed decides nothing any more.
 
         Raises:
             CircuitOpen: not now.
         """
         if self._opened_at is None:
-            return
+            return self._generation
         left_s = self._opened_at + self._pause_s - self._clock()
         if left_s > 0 or self._trying:
             when = f"the next attempt is in {left_s:.1f} s" if left_s > 0 else "one call is trying it now"
@@ -58,21 +60,32 @@ class CircuitBreaker:
                 f"The last error was: {self._last_error}"
             )
         self._trying = True
+        self._generation += 1
+        return self._generation
 
-    def succeeded(self) -> None:
+    def succeeded(self, entered: int) -> None:
         """The call was answered."""
+        if entered != self._generation:
+            return
         self._failed = 0
-        self._opened_at = None
-        self._trying = False
+        if self._trying:
+            self._change(opened_at=None)
 
-    def failed(self, error: BaseException) -> None:
+    def failed(self, entered: int, error: BaseException) -> None:
         """The call failed for good."""
+        if entered != self._generation:
+            return
         self._failed += 1
         self._last_error = str(error)[:500]
         if self._trying or (self._failures and self._failed >= self._failures):
-            self._opened_at = self._clock()
-        self._trying = False
+            self._change(opened_at=self._clock())
 
-    def abandoned(self) -> None:
+    def abandoned(self, entered: int) -> None:
         """The caller gave up, which says nothing about what it called."""
+        if entered == self._generation:
+            self._trying = False
+
+    def _change(self, *, opened_at: float | None) -> None:
+        self._opened_at = opened_at
         self._trying = False
+        self._generation += 1

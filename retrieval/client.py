@@ -10,8 +10,9 @@ one through a `MicroBatcher`, which makes one request of the queries that wait.
 import asyncio
 import threading
 from collections.abc import Coroutine, Iterable, Sequence
+from concurrent.futures import CancelledError, Future
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from retrieval.async_client import AsyncHttpRetriever
 from retrieval.circuit import CircuitOpen
@@ -56,6 +57,9 @@ class HttpRetriever:
         ValueError: a URL or setting that makes no sense. The server is not asked before it is needed.
     """
 
+    prefix_depth: ClassVar[int] = 0
+    """Nothing is known of how a server's deeper searches differ, so batches keep to one `k`."""
+
     def __init__(
         self,
         url: str,
@@ -67,7 +71,6 @@ class HttpRetriever:
     ) -> None:
         cache: QueryCache | None = query_cache(queries=cache_queries, folder=cache_folder, folder_bytes=cache_bytes)
         self._client = AsyncHttpRetriever(url, cache=cache, **options)
-        self._health: dict[str, Any] | None = None
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -80,21 +83,21 @@ class HttpRetriever:
 
     @property
     def num_passages(self) -> int:
-        """Number of passages in the server's corpus.
+        """Number of passages in the corpus that the server has now, or had a few seconds ago.
 
         Raises:
             RetrievalError: the server does not answer, or does not say.
         """
-        return int(self._known_health()["num_passages"])
+        return int(self._recent_health()["num_passages"])
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What decides the answers: the identity of what is served, as in process.
+        """What decides the answers: the identity of what is served now, or was a few seconds ago, as in process.
 
         Raises:
             RetrievalError: the server does not answer, or does not say.
         """
-        health = self._known_health()
+        health = self._recent_health()
         given = health.get("identity")
         kept = dict(given) if isinstance(given, dict) and given else {"backend": "http", "url": self.url}
         return {"index_hash": health.get("index_hash"), "corpus_hash": health.get("corpus_hash")} | kept
@@ -146,19 +149,20 @@ class HttpRetriever:
         return self._run(self._client.titled(title, limit=limit))
 
     def close(self) -> None:
-        """Close the connections and the cache."""
+        """Close the connections and the cache. Calls of other threads that have no answer yet raise RuntimeError."""
         with self._lock:
             if self._closed:
                 return
+            ended = self._scheduled(self._end())
             self._closed = True
             loop, thread = self._loop, self._thread
-        if loop is None or thread is None:
-            asyncio.run(self._client.aclose())
-            return
-        asyncio.run_coroutine_threadsafe(self._client.aclose(), loop).result()
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
+        assert loop is not None and thread is not None
+        try:
+            ended.result()
+        finally:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+            loop.close()
 
     def __enter__(self) -> "HttpRetriever":
         return self
@@ -166,24 +170,36 @@ class HttpRetriever:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _known_health(self) -> dict[str, Any]:
-        if self._health is None:
-            self._health = self._run(self._client.health())
-        return self._health
+    def _recent_health(self) -> dict[str, Any]:
+        return self._run(self._client.health(recent=True))
+
+    async def _end(self) -> None:
+        """Wake everybody who waits, then close."""
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await asyncio.get_running_loop().shutdown_default_executor()  # which reads and writes the cache
+        await self._client.aclose()
 
     def _run(self, work: Coroutine[Any, Any, Result]) -> Result:
         with self._lock:
             if self._closed:
                 work.close()
                 raise RuntimeError("the retriever is closed; open a new one")
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(target=self._loop.run_forever, daemon=True, name="retrieval-client")
-                self._thread.start()
-            loop = self._loop
-        asked = asyncio.run_coroutine_threadsafe(work, loop)
+            asked = self._scheduled(work)
         try:
             return asked.result()
+        except CancelledError:
+            raise RuntimeError("the retriever was closed while it waited for an answer; open a new one") from None
         except BaseException:  # Ctrl-C included: nobody waits for the answer any more
             asked.cancel()
             raise
+
+    def _scheduled(self, work: Coroutine[Any, Any, Result]) -> Future[Result]:
+        """Begin work on the client's loop; the caller holds the lock, so that no loop is closed under it."""
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            self._thread = threading.Thread(target=self._loop.run_forever, daemon=True, name="retrieval-client")
+            self._thread.start()
+        return asyncio.run_coroutine_threadsafe(work, self._loop)

@@ -28,7 +28,6 @@ from pydantic import (
     Field,
     PlainSerializer,
     PlainValidator,
-    SecretStr,
     Tag,
     TypeAdapter,
     ValidationError,
@@ -37,6 +36,7 @@ from pydantic import (
     model_validator,
 )
 
+from retrieval.bearer_token import BearerToken
 from retrieval.hybrid import HybridRetriever, Method
 from retrieval.index import open_index
 from retrieval.rerank import CrossEncoderScorer, RerankingRetriever
@@ -87,7 +87,7 @@ class UrlSpec(_Spec):
     """How many queries' hits to keep in memory; None keeps none."""
     cache_folder: Path | None = None
     """A folder to keep them in instead, shared by runs."""
-    token: SecretStr | None = Field(default=None, exclude=True)
+    token: BearerToken | None = Field(default=None, exclude=True)
     """Bearer token, where the server wants one; it is never written back, so no run folder holds it."""
 
 

@@ -1,19 +1,23 @@
 """Answers of a retrieval server, kept by query: in memory, or on disk for several processes and runs.
 
-Keys hold the index hash, so an index that is built anew is never answered for by the old one. Values are JSON; nothing
-from disk is unpickled.
+Keys hold the identity that the server gave with the answer, so what one index answered is never given for another.
+Values are JSON, and checked like a server's answer when they are read; nothing from disk is unpickled.
 """
 
+import asyncio
 import hashlib
 import json
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
-from retrieval.passage import Hit, Passage
+from retrieval.passage import Hit
+from retrieval.server_answer import checked_passage, checked_score
+
+Result = TypeVar("Result")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -31,8 +35,8 @@ class CacheStats:
 
 
 def query_key(source: str, query: str, k: int) -> str:
-    """What an answer is kept under; `source` names the index."""
-    return hashlib.sha256(json.dumps([source, k, query], ensure_ascii=True).encode("ascii")).hexdigest()
+    """What an answer is kept under; `source` names the server and the index."""
+    return hashlib.sha256(json.dumps([source, int(k), query], ensure_ascii=True).encode("ascii")).hexdigest()
 
 
 class QueryCache(Protocol):
@@ -132,14 +136,60 @@ class DiskCache:
         self._kept.close()
 
 
+class KeptAnswers:
+    """A cache as an event loop asks it, for one server: what needs the disk is done in a thread.
+
+    Args:
+        cache: what keeps the answers.
+        url: of the server.
+    """
+
+    def __init__(self, cache: QueryCache, url: str) -> None:
+        self._cache = cache
+        self._url = url
+
+    async def get(self, source: str | None, queries: Iterable[str], k: int) -> dict[str, list[Hit]]:
+        """The hits of those queries that the index `source` has answered before."""
+        keys = {query: self._key(source, query, k) for query in queries}
+
+        def look_up() -> dict[str, list[Hit]]:
+            found = {query: self._cache.get(key) for query, key in keys.items()}
+            return {query: hits for query, hits in found.items() if hits is not None}
+
+        return await self._away(look_up)
+
+    async def put(self, answers: Mapping[str, tuple[list[Hit], str | None]], k: int) -> None:
+        """Keep the hits of each query under the index that they came from."""
+
+        def put_all() -> None:
+            for query, (hits, source) in answers.items():
+                self._cache.put(self._key(source, query, k), hits)
+
+        await self._away(put_all)
+
+    def close(self) -> None:
+        """Close the cache."""
+        self._cache.close()
+
+    def _key(self, source: str | None, query: str, k: int) -> str:
+        return query_key(f"{self._url} {source}", query, k)
+
+    async def _away(self, work: Callable[[], Result]) -> Result:
+        return work() if self._cache.is_fast else await asyncio.to_thread(work)
+
+
 def _decoded(text: Any) -> list[Hit] | None:
+    """The hits of an entry; None unless every part is what `put` writes."""
+    hits: list[Hit] = []
     try:
-        return [
-            Hit(passage=Passage(id=id_, title=title, text=body), score=score, rank=rank)
-            for rank, (id_, title, body, score) in enumerate(json.loads(text), start=1)
-        ]
-    except (ValueError, TypeError):
+        for rank, (passage_id, title, body, score) in enumerate(json.loads(text), start=1):
+            passage, number = checked_passage(passage_id, title, body), checked_score(score)
+            if passage is None or number is None:
+                return None
+            hits.append(Hit(passage=passage, score=number, rank=rank))
+    except (ValueError, TypeError, RecursionError):
         return None
+    return hits
 
 
 def _plain_disk() -> type:

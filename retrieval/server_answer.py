@@ -5,24 +5,31 @@ import math
 from typing import Any
 
 from retrieval.corpus import DIALECTS as CORPUS_DIALECTS
-from retrieval.passage import Hit, Passage
+from retrieval.passage import Hit, Passage, is_text
 from retrieval.retriever import RetrievalError
+
+IDENTITY_HEADER = "X-Identity-Hash"
+"""On every answer: the sha256 of the identity of what gave it, so that a client sees when another index is served."""
 
 
 class GarbledAnswer(RetrievalError):
     """The server answered 200 with something that is no answer to the question."""
 
 
+class BrokenAnswer(RetrievalError):
+    """The server answered 200 with something that is not even JSON: the next attempt may bring the whole of it."""
+
+
 def decoded(content: bytes) -> Any:
     """The JSON of a body.
 
     Raises:
-        GarbledAnswer: it is none.
+        BrokenAnswer: it is none.
     """
     try:
         return json.loads(content)
-    except ValueError as error:
-        raise GarbledAnswer(f"the answer is not JSON ({error}): {_start(content)}") from None
+    except (ValueError, RecursionError) as error:
+        raise BrokenAnswer(f"the answer is not JSON ({error}): {start_of(content)}") from None
 
 
 def hits_of(answer: Any, num_queries: int, k: int) -> list[list[Hit]]:
@@ -33,7 +40,7 @@ def hits_of(answer: Any, num_queries: int, k: int) -> list[list[Hit]]:
     """
     lists = answer.get("result") if isinstance(answer, dict) else None
     if not isinstance(lists, list) or not all(isinstance(hits, list) for hits in lists):
-        raise GarbledAnswer(f'the answer has no "result" with a list for every query: {_start(answer)}')
+        raise GarbledAnswer(f'the answer has no "result" with a list for every query: {start_of(answer)}')
     if len(lists) != num_queries:
         raise GarbledAnswer(f"the server answered {num_queries} queries with {len(lists)} lists of hits")
     longest = max(map(len, lists), default=0)
@@ -50,7 +57,7 @@ def passages_of(answer: Any, num_ids: int) -> list[Passage | None]:
     """
     rows = answer.get("result") if isinstance(answer, dict) else None
     if not isinstance(rows, list) or len(rows) != num_ids:
-        raise GarbledAnswer(f"the answer does not hold {num_ids} documents: {_start(answer)}")
+        raise GarbledAnswer(f"the answer does not hold {num_ids} documents: {start_of(answer)}")
     return [None if row is None else _passage(row) for row in rows]
 
 
@@ -62,18 +69,45 @@ def titled_passages_of(answer: Any, limit: int) -> list[Passage]:
     """
     lists = answer.get("result") if isinstance(answer, dict) else None
     if not isinstance(lists, list) or len(lists) != 1 or not isinstance(lists[0], list):
-        raise GarbledAnswer(f"the answer does not hold the documents of one title: {_start(answer)}")
+        raise GarbledAnswer(f"the answer does not hold the documents of one title: {start_of(answer)}")
     [rows] = lists
     if len(rows) > limit:
         raise GarbledAnswer(f"the server answered a title for {limit} documents with {len(rows)}")
     return [_passage(row) for row in rows]
 
 
+def checked_score(score: Any) -> float | None:
+    """The score as a finite number; None if it is none."""
+    if isinstance(score, bool) or not isinstance(score, int | float):
+        return None
+    try:
+        value = float(score)
+    except OverflowError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def checked_passage(passage_id: Any, title: Any, text: Any) -> Passage | None:
+    """The passage of three texts; None if one of them is none, or holds half a surrogate pair."""
+    if all(isinstance(value, str) and is_text(value) for value in (passage_id, title, text)):
+        return Passage(id=passage_id, title=title, text=text)
+    return None
+
+
+def start_of(value: Any) -> str:
+    """The first characters of an answer, for a message."""
+    try:
+        text = value.decode("utf-8", "replace") if isinstance(value, bytes) else json.dumps(value, default=str)
+    except (ValueError, RecursionError):
+        text = f"a {type(value).__name__}"
+    return text[:200] + ("..." if len(text) > 200 else "")
+
+
 def _hit(row: Any, rank: int) -> Hit:
-    score = row.get("score") if isinstance(row, dict) else None
-    if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
-        raise GarbledAnswer(f"a hit has no score: {_start(row)}")
-    return Hit(passage=_passage(row.get("document")), score=float(score), rank=rank)
+    score = checked_score(row.get("score")) if isinstance(row, dict) else None
+    if score is None:
+        raise GarbledAnswer(f"a hit has no score: {start_of(row)}")
+    return Hit(passage=_passage(row.get("document")), score=score, rank=rank)
 
 
 def _passage(row: Any) -> Passage:
@@ -83,11 +117,7 @@ def _passage(row: Any) -> Passage:
                 id_, title, text = read(row)
                 if isinstance(id_, int) and not isinstance(id_, bool):
                     id_ = str(id_)
-                if isinstance(id_, str) and isinstance(text, str) and isinstance(title, str | None):
-                    return Passage(id=id_, title=title or "", text=text)
-    raise GarbledAnswer(f"a document is neither {{id, title, text}} nor {{id, contents}}: {_start(row)}")
-
-
-def _start(value: Any) -> str:
-    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else json.dumps(value, default=str)
-    return text[:200] + ("..." if len(text) > 200 else "")
+                passage = checked_passage(id_, "" if title is None else title, text)
+                if passage is not None:
+                    return passage
+    raise GarbledAnswer(f"a document is neither {{id, title, text}} nor {{id, contents}}: {start_of(row)}")

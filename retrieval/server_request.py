@@ -2,21 +2,26 @@
 
 from collections.abc import Sequence
 from ipaddress import ip_address
-from numbers import Integral
+from socket import inet_aton
 
 import httpx
 
 from retrieval.passage import is_text
-from retrieval.request import check_queries
+from retrieval.request import RequestError, check_depth, check_queries
 
 
 def is_loopback(url: str) -> bool:
-    """True if the URL's host is this machine."""
-    host = httpx.URL(url).host
+    """True if the URL's host is this machine, however it is written: 127.1, [::ffff:127.0.0.1], 0.0.0.0, localhost."""
+    host = httpx.URL(url).host.rstrip(".")
     try:
-        return ip_address(host).is_loopback
+        address = ip_address(host)
     except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
+        try:
+            address = ip_address(inet_aton(host))  # short forms, which the system takes too
+        except OSError:
+            return host == "localhost" or host.endswith(".localhost")
+    address = getattr(address, "ipv4_mapped", None) or address
+    return address.is_loopback or address.is_unspecified
 
 
 def checked_url(url: str) -> str:
@@ -38,14 +43,13 @@ def check_search(queries: Sequence[str], k: int) -> None:
     """Refuse what needs no server to refuse it; the rest is the server's.
 
     Raises:
-        ValueError: as `check_request` in process.
+        RequestError: as `check_request` in process.
     """
     check_queries(queries)
-    if not isinstance(k, Integral) or isinstance(k, bool) or k < 1:
-        raise ValueError(f"k is {k!r}; ask for a whole number of hits, at least 1")
+    check_depth(k)
     for i, query in enumerate(queries):
         if not is_text(query):
-            raise ValueError(f"query {i} holds half a surrogate pair, which is no character; drop it")
+            raise RequestError(f"query {i} holds half a surrogate pair, which is no character; drop it")
 
 
 def may_be_an_id(passage_id: object) -> bool:

@@ -11,7 +11,7 @@ threads, merged over connections by a `MicroBatcher`. Every error is `{"error": 
 
 import hmac
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 
@@ -65,19 +65,19 @@ def create_app(retriever: Retriever, settings: ServerSettings | None = None) -> 
     async def retrieve(request: Request) -> Response:
         """The best passages of one query or many."""
         body = await read_json(request.scope, request.receive, settings)
-        return _json_response(await service.retrieve(body, request.receive))
+        return _json_response(await service.retrieve(body, request.receive), service.answer_headers)
 
     @app.post("/access", openapi_extra=access_operation(settings))
     async def access(request: Request) -> Response:
         """Documents by id, title or url."""
         body = await read_json(request.scope, request.receive, settings)
-        return _json_response(await service.access(body, request.receive))
+        return _json_response(await service.access(body, request.receive), service.answer_headers)
 
     @app.get("/healthz", openapi_extra=health_operation())
     @app.get("/health", openapi_extra=health_operation())
     async def health() -> Response:
         """What is served, with what limits, since when."""
-        return _json_response(service.health())
+        return _json_response(service.health(), service.answer_headers)
 
     @app.get("/metrics", openapi_extra=metrics_operation())
     async def metrics_page() -> Response:
@@ -114,8 +114,8 @@ class TokenGate:
         await self._app(scope, receive, send)
 
 
-def _json_response(content: bytes) -> Response:
-    return Response(content, media_type="application/json")
+def _json_response(content: bytes, headers: Mapping[str, str]) -> Response:
+    return Response(content, headers=headers, media_type="application/json")
 
 
 def _error(status: int, message: str, headers: dict[str, str] | None = None) -> Response:

@@ -11,6 +11,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
 from retrieval.batcher import MicroBatcher
+from retrieval.hybrid import identity_hash
 from retrieval.passage import Hit
 from retrieval.retriever import RetrievalError, Retriever
 from retrieval.server.dialects import RetrieveRequest, answer_rows, parse_retrieve
@@ -18,6 +19,7 @@ from retrieval.server.documents import AccessRequest, Documents, parse_access
 from retrieval.server.metrics import ServerMetrics
 from retrieval.server.refusal import bad_request, come_back
 from retrieval.server.settings import ServerSettings
+from retrieval.server_answer import IDENTITY_HEADER
 
 _WATCH_AFTER_S = 0.02
 """A search that takes longer than this is dropped when its client leaves; most are over by then."""
@@ -45,6 +47,7 @@ class SearchService:
         self._documents = Documents(retriever, settings.timeout_s)
         self._started = time.time()
         identity: Mapping[str, Any] = getattr(retriever, "identity", None) or {}
+        self.answer_headers = {IDENTITY_HEADER: identity_hash(identity)} if identity else {}
         metrics.describe(self._num_passages, identity)
         self._description = {
             "index_hash": identity.get("index_hash"),

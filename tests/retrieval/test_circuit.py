@@ -13,15 +13,13 @@ class Clock:
 
 def failing(breaker: CircuitBreaker, times: int) -> None:
     for _ in range(times):
-        breaker.enter()
-        breaker.failed(RetrievalError("down"))
+        breaker.failed(breaker.enter(), RetrievalError("down"))
 
 
 def test_it_opens_after_failures_in_a_row_and_says_why() -> None:
     breaker = CircuitBreaker("http://x", failures=3, pause_s=10, clock=Clock())
     failing(breaker, 2)
-    breaker.enter()
-    breaker.succeeded()
+    breaker.succeeded(breaker.enter())
     failing(breaker, 3)
     with pytest.raises(CircuitOpen, match=r"http://x failed 3 times in a row.* in 10\.0 s.* error was: down"):
         breaker.enter()
@@ -32,15 +30,14 @@ def test_after_the_pause_one_call_tries_and_decides() -> None:
     breaker = CircuitBreaker("x", failures=1, pause_s=10, clock=clock)
     failing(breaker, 1)
     clock.now = 10.0
-    breaker.enter()
+    trial = breaker.enter()
     with pytest.raises(CircuitOpen, match="one call is trying it now"):
         breaker.enter()
-    breaker.failed(RetrievalError("still down"))
+    breaker.failed(trial, RetrievalError("still down"))
     with pytest.raises(CircuitOpen, match="still down"):
         breaker.enter()
     clock.now = 20.0
-    breaker.enter()
-    breaker.succeeded()
+    breaker.succeeded(breaker.enter())
     breaker.enter()
     assert not breaker.is_open
 
@@ -50,9 +47,28 @@ def test_a_trial_that_is_given_up_leaves_the_next_one_free() -> None:
     breaker = CircuitBreaker("x", failures=1, pause_s=1, clock=clock)
     failing(breaker, 1)
     clock.now = 1.0
+    breaker.abandoned(breaker.enter())
     breaker.enter()
-    breaker.abandoned()
-    breaker.enter()
+
+
+def test_a_call_of_before_the_trial_decides_nothing() -> None:
+    clock = Clock()
+    breaker = CircuitBreaker("x", failures=2, pause_s=1, clock=clock)
+    old = breaker.enter()
+    failing(breaker, 2)
+    breaker.succeeded(old)
+    assert breaker.is_open, "it was asked before the failures"
+    clock.now = 1.0
+    trial = breaker.enter()
+    for late in (breaker.abandoned, breaker.succeeded, lambda call: breaker.failed(call, RetrievalError("late"))):
+        late(old)
+        with pytest.raises(CircuitOpen, match="one call is trying it now"):
+            breaker.enter()
+    breaker.succeeded(trial)
+    breaker.failed(trial, RetrievalError("late"))
+    breaker.failed(old, RetrievalError("late"))
+    failing(breaker, 1)
+    assert not breaker.is_open, "one failure since it closed"
 
 
 def test_zero_failures_never_opens() -> None:
