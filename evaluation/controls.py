@@ -11,7 +11,7 @@ import hashlib
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from agent.trajectory import Trajectory
 from envs.question import Question
@@ -58,6 +58,8 @@ class RandomRetriever:
 
     inner: Retriever
     seed: int = 0
+    prefix_depth: ClassVar[int] = 0
+    """A deeper search draws anew."""
     pool: tuple[str, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -1,20 +1,21 @@
 """Many coroutines ask one blocking retriever: the micro-batcher between episodes, or connections, and an index.
 
 Queries that arrive within a window become one batch, searched in a thread, so neither a search nor a hanging one stops
-the event loop, and several batches may be under way at once. What arrives while all of them are becomes the next batch:
-a query waits for its window and for one batch to end, not for a queue of small ones. A batch is answered as a whole: a
-slow query holds back those that share its batch, and no others. When a batch fails, each call in it is searched alone:
-a bad query fails its own caller and no other. Every wait has a deadline.
+the event loop, and several batches may be under way at once. What arrives while all of them are becomes the next batch,
+whatever the depths (`batch_queue` says what they may differ by): a query waits for its window and for one batch to end,
+not for a queue of small ones. A batch is answered as a whole: a slow query holds back those that share its batch, and
+no others. A batch that fails is searched in halves, and these in halves, until the bad query is alone: it fails its own
+caller and no other, after a few searches more and not one for each. Every wait has a deadline.
 """
 
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from typing import Literal
 
 from retrieval.batch_queue import BatchQueue, Request
 from retrieval.passage import Hit
+from retrieval.request import RequestError
 from retrieval.retriever import RetrievalError, Retriever
 from retrieval.search_threads import SearchThreads
 
@@ -22,28 +23,8 @@ _MOST_ROUNDS = 32
 """Rounds of the event loop that a window of 0 seconds stays open at most."""
 
 
-@dataclass(slots=True, kw_only=True)
-class BatcherStats:
-    """Counters since the start. Latencies are from call to answer, in seconds, and count once for every query."""
-
-    queries: int = 0
-    batches: int = 0
-    batched_queries: int = 0
-    retries: int = 0
-    timeouts: int = 0
-    failures: int = 0
-    total_latency_s: float = 0.0
-    max_latency_s: float = 0.0
-
-    @property
-    def mean_batch_size(self) -> float:
-        """Queries per batch sent to the retriever."""
-        return self.batched_queries / self.batches if self.batches else 0.0
-
-    @property
-    def mean_latency_s(self) -> float:
-        """Mean wait of a query, answered or not."""
-        return self.total_latency_s / self.queries if self.queries else 0.0
+Outcome = Literal["answered", "refused", "failed", "timed_out"]
+"""What became of one search of a batch."""
 
 
 class MicroBatcher:
@@ -55,13 +36,18 @@ class MicroBatcher:
             has nothing else that is ready to run.
         max_batch: most queries in one batch.
         timeout_s: longest time that one attempt may take, in seconds.
-        retries: attempts after the first one; the k-th of them waits `backoff_s * 2**(k - 1)` seconds first.
+        retries: attempts after the first one; the k-th of them waits `backoff_s * 2**(k - 1)` seconds first. With 0 a
+            batch that fails fails all its callers; otherwise a batch of many is searched in halves until each query
+            has its answer or has failed alone.
         backoff_s: see `retries`.
         max_in_flight: batches searched at the same time, each in a thread of its own.
-        on_batch: called with every finished batch's number of queries and seconds, whatever became of it.
+        deadline_s: longest time that a search may take in all, waiting for a free slot included, in seconds; None
+            allows what the attempts and their pauses may add up to.
+        on_batch: called with every finished batch's number of queries, its seconds, and what became of it.
 
-    A search takes `deadline_s` at most, waiting for a free slot included. A thread that overruns its timeout cannot be
-    stopped; it is left behind, its slot is given to the next batch, and it never keeps the process from ending.
+    A batch that overruns its timeout is not halved: its queries are tried again one by one, beside what is asked
+    meanwhile. A thread that overruns cannot be stopped; it is left behind, its slot is given to the next batch, and it
+    never keeps the process from ending.
     """
 
     def __init__(
@@ -74,7 +60,8 @@ class MicroBatcher:
         retries: int = 2,
         backoff_s: float = 0.1,
         max_in_flight: int = 4,
-        on_batch: Callable[[int, float], None] | None = None,
+        deadline_s: float | None = None,
+        on_batch: Callable[[int, float, Outcome], None] | None = None,
     ) -> None:
         for name, value, least in (
             ("window_s", window_s, 0),
@@ -85,8 +72,9 @@ class MicroBatcher:
         ):
             if value < least:
                 raise ValueError(f"{name} is {value}; it must be at least {least}")
-        if timeout_s <= 0:
-            raise ValueError(f"timeout_s is {timeout_s}; it must be more than 0 seconds")
+        for name, seconds in (("timeout_s", timeout_s), ("deadline_s", deadline_s)):
+            if seconds is not None and seconds <= 0:
+                raise ValueError(f"{name} is {seconds}; it must be more than 0 seconds")
         self._retriever = retriever
         self._window_s = window_s
         self._max_batch = max_batch
@@ -94,25 +82,23 @@ class MicroBatcher:
         self._retries = retries
         self._backoff_s = backoff_s
         self._max_in_flight = max_in_flight
+        self._deadline_s = deadline_s
         self._on_batch = on_batch
         self._threads = SearchThreads()
-        self._pending = BatchQueue()
+        self._prefix_depth: int | None = getattr(retriever, "prefix_depth", None)
+        self._pending = BatchQueue(self._prefix_depth)
         self._running: set[asyncio.Task[None]] = set()
         self._unanswered: set[asyncio.Future[list[list[Hit]]]] = set()
         self._timer: asyncio.Handle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._counters = BatcherStats()
         self._closed = False
 
     @property
     def deadline_s(self) -> float:
         """Longest time that a search may take, all attempts and their pauses included, in seconds."""
+        if self._deadline_s is not None:
+            return self._deadline_s
         return self._timeout_s * (self._retries + 1) + self._backoff_s * (2**self._retries - 1) + self._window_s
-
-    @property
-    def stats(self) -> BatcherStats:
-        """A copy of the counters as they stand."""
-        return replace(self._counters)
 
     @property
     def waiting(self) -> int:
@@ -123,7 +109,7 @@ class MicroBatcher:
         """The best `k` hits of one query, best first.
 
         Raises:
-            ValueError: the retriever refuses this query or `k`.
+            RequestError: the retriever refuses this query or `k`.
             RetrievalError: no answer within the deadline and retries.
             RuntimeError: the batcher is closed, or still has queries of another event loop.
         """
@@ -134,12 +120,12 @@ class MicroBatcher:
         that wait, or in several where they are more than `max_batch`, and fail together.
 
         Raises:
-            ValueError: the retriever refuses one of the queries, or `k`.
+            RequestError: the retriever refuses one of the queries, or `k`.
             RetrievalError: no answer within the deadline and retries.
             RuntimeError: the batcher is closed, or still has queries of another event loop.
         """
         if isinstance(queries, str):
-            raise ValueError(f"queries is the single string {queries!r}; give a list of strings, [{queries!r}]")
+            raise RequestError(f"queries is the single string {queries!r}; give a list of strings, [{queries!r}]")
         loop = asyncio.get_running_loop()
         if self._closed:
             raise RuntimeError("the batcher is closed; make a new one")
@@ -149,8 +135,6 @@ class MicroBatcher:
             self._bind(loop)
         if not queries:
             return []
-        started = time.perf_counter()
-        self._counters.queries += len(queries)
         requests = [
             self._ask(Request(list(queries[start : start + self._max_batch]), k, loop.create_future()))
             for start in range(0, len(queries), self._max_batch)
@@ -162,7 +146,6 @@ class MicroBatcher:
                 parts = await asyncio.gather(*(request.answer for request in requests))
                 return [hits for part in parts for hits in part]
         except TimeoutError:
-            self._counters.failures += 1
             raise RetrievalError(
                 f"no answer to {queries[0][:80]!r} within {self.deadline_s:g} s; "
                 "the retriever hangs or is overloaded (timeout_s, retries and max_in_flight bound the wait)"
@@ -172,9 +155,6 @@ class MicroBatcher:
                 self._unanswered.discard(request.answer)
                 if request.answer.cancel() or request.answer.cancelled():
                     self._pending.forget(request)
-            latency = time.perf_counter() - started
-            self._counters.total_latency_s += latency * len(queries)
-            self._counters.max_latency_s = max(self._counters.max_latency_s, latency)
 
     def _ask(self, request: Request) -> Request:
         self._unanswered.add(request.answer)
@@ -200,7 +180,7 @@ class MicroBatcher:
 
     def _bind(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._pending = BatchQueue()
+        self._pending = BatchQueue(self._prefix_depth)
         self._running = set()
         self._timer = None
 
@@ -229,7 +209,7 @@ class MicroBatcher:
         self._start_batches()
 
     def _start_batches(self) -> None:
-        while self._pending.waiting and len(self._running) < self._max_in_flight:
+        while self._pending and len(self._running) < self._max_in_flight:
             batch = [request for request in self._pending.take(self._max_batch) if not request.answer.done()]
             if batch:
                 task = asyncio.get_running_loop().create_task(self._run(batch))
@@ -243,91 +223,73 @@ class MicroBatcher:
         self._start_batches()
 
     async def _run(self, batch: list[Request]) -> None:
-        """One attempt at a batch; on failure its requests come back one by one, or get the error."""
+        """One attempt at a batch; on failure parts of it are sent again, or its requests get the error."""
         queries = [query for request in batch for query in request.queries]
-        self._counters.batches += 1
-        self._counters.batched_queries += len(queries)
+        depth = max(request.k for request in batch)
         started = time.perf_counter()
+        outcome: Outcome = "failed"
         error: Exception
         try:
-            async with asyncio.timeout(self._timeout_s):
-                results = await self._in_thread(queries, batch[0].k)
-        except TimeoutError:
-            self._counters.timeouts += 1
-            error = RetrievalError(f"the retriever took longer than {self._timeout_s:g} s (timeout_s)")
+            async with asyncio.timeout(self._timeout_s) as limit:
+                results = await self._threads.result(lambda: self._retriever.search(queries, depth))
+            self._answer(batch, queries, results, depth)
+            outcome = "answered"
+            return
+        except RequestError as raised:
+            outcome, error = "refused", raised
         except Exception as raised:
             error = raised
-        else:
-            start = 0
-            for request in batch:
-                end = start + len(request.queries)
-                if not request.answer.done():
-                    request.answer.set_result(results[start:end])
-                start = end
-            return
+            if isinstance(raised, TimeoutError) and limit.expired():
+                outcome = "timed_out"
+                error = RetrievalError(f"the retriever took longer than {self._timeout_s:g} s (timeout_s)")
         finally:
             if self._on_batch is not None:
-                self._on_batch(len(queries), time.perf_counter() - started)
-        if isinstance(error, ValueError):
-            self._refused(batch, error)
-        else:
-            self._failed(batch, error)
+                self._on_batch(len(queries), time.perf_counter() - started, outcome)
+        self._send_again(batch, error, outcome)
 
-    def _refused(self, batch: list[Request], error: ValueError) -> None:
-        if len(batch) == 1:
-            if not batch[0].answer.done():
-                batch[0].answer.set_exception(error)
-            return
-        self._send_one_by_one(batch)
+    def _answer(
+        self, batch: list[Request], queries: Sequence[str], results: list[list[Hit]] | None, depth: int
+    ) -> None:
+        if results is None or len(results) != len(queries):
+            got = "nothing" if results is None else f"{len(results)} lists"
+            raise RetrievalError(f"the retriever returned {got} for {len(queries)} queries")
+        start = 0
+        for request in batch:
+            end = start + len(request.queries)
+            if not request.answer.done():
+                own = results[start:end]
+                request.answer.set_result(own if request.k == depth else [hits[: request.k] for hits in own])
+            start = end
 
-    def _failed(self, batch: list[Request], error: Exception) -> None:
-        attempts = batch[0].attempts + 1
-        if attempts > self._retries:
+    def _send_again(self, batch: list[Request], error: Exception, outcome: Outcome) -> None:
+        refused = outcome == "refused"
+        attempts = batch[0].attempts + (not refused)
+        if (len(batch) == 1 and (refused or attempts > self._retries)) or (not refused and self._retries == 0):
             for request in batch:
                 if not request.answer.done():
-                    self._counters.failures += 1
-                    failure = RetrievalError(
-                        f"{request.queries[0][:80]!r} failed {attempts} times; the last error was: {error!r}"
-                    )
-                    failure.__cause__ = error
-                    request.answer.set_exception(failure)
+                    request.answer.set_exception(error if refused else _failure(request, attempts, error))
             return
-        self._counters.retries += 1
         for request in batch:
             request.attempts = attempts
-        pause_s = self._backoff_s * 2 ** (attempts - 1)
-        asyncio.get_running_loop().call_later(pause_s, self._send_one_by_one, batch)
+        if len(batch) == 1 or outcome == "timed_out":
+            parts = [[request] for request in batch]
+        else:
+            parts = [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
+        if refused or attempts > self._retries:
+            self._add_again(parts)
+        else:
+            pause_s = self._backoff_s * 2 ** (attempts - 1)
+            asyncio.get_running_loop().call_later(pause_s, self._add_again, parts)
 
-    def _send_one_by_one(self, batch: list[Request]) -> None:
-        for request in batch:
-            if not request.answer.done():
-                self._pending.add_again(request)
+    def _add_again(self, parts: list[list[Request]]) -> None:
+        for part in parts:
+            if left := [request for request in part if not request.answer.done()]:
+                self._pending.add_again(left)
         self._start_batches()
 
-    async def _in_thread(self, queries: list[str], k: int) -> list[list[Hit]]:
-        """Search in a thread of its own, so that the loop goes on."""
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[list[list[Hit]]] = loop.create_future()
 
-        def settle(results: list[list[Hit]] | None, error: BaseException | None) -> None:
-            if done.done():
-                return
-            if error is not None:
-                done.set_exception(error)
-            elif results is None or len(results) != len(queries):
-                got = "nothing" if results is None else f"{len(results)} lists"
-                done.set_exception(RetrievalError(f"the retriever returned {got} for {len(queries)} queries"))
-            else:
-                done.set_result(results)
-
-        def search() -> None:
-            results, error = None, None
-            try:
-                results = self._retriever.search(queries, k)
-            except Exception as raised:
-                error = raised
-            with suppress(RuntimeError):  # the loop was closed, so nobody waits for this any more
-                loop.call_soon_threadsafe(settle, results, error)
-
-        self._threads.run(search)
-        return await done
+def _failure(request: Request, attempts: int, error: Exception) -> RetrievalError:
+    times = "once" if attempts == 1 else f"{attempts} times"
+    failure = RetrievalError(f"{request.queries[0][:80]!r} failed {times}; the last error was: {error!r}")
+    failure.__cause__ = error
+    return failure

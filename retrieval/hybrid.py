@@ -116,6 +116,11 @@ class HybridRetriever:
         return self.parts[0].num_passages
 
     @property
+    def prefix_depth(self) -> int:
+        """Down to which depth the first `k` hits of a search are the search with `k`: what each part is asked for."""
+        return self._depth
+
+    @property
     def identity(self) -> dict[str, Any]:
         """What decides the answers: corpus, method, weights, depth and the identity of every part."""
         settings: dict[str, Any] = {"method": self._method, "weights": self._weights, "depth": self._depth}

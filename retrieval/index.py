@@ -66,6 +66,11 @@ class Index:
         return self.manifest.num_passages
 
     @property
+    def prefix_depth(self) -> int:
+        """Down to which depth the first `k` hits of a search are the search with `k`; 0 for approximate backends."""
+        return self.num_passages if backend_named(self.manifest.backend).prefix_exact else 0
+
+    @property
     def identity(self) -> dict[str, Any]:
         """What decides the answers, as JSON: for comparing runs."""
         manifest = self.manifest

@@ -22,7 +22,8 @@ class Retriever(Protocol):
 
         The id that breaks ties is that of bm25s and FAISS: the row in the corpus. So the first `k` of a deeper search
         are the search with `k`, and a passage keeps its place whatever it is called. In a corpus sorted by passage id
-        the two orders are one.
+        the two orders are one. A retriever for which this holds down to some depth only has that depth as
+        `prefix_depth` (0: never); a `MicroBatcher` then searches deeper ones by themselves.
 
         A query without a single known term gets an empty list. Fewer than `k` hits come back only where fewer
         passages have a positive score.

@@ -131,5 +131,9 @@ class Backend:
     """The extra of this project that brings its libraries (`pip install 'waymark[EXTRA]'`); None: none is needed."""
     resources: Callable[[Any], Mapping[str, float]] = _one_cpu
     """From settings to what Ray reserves for one shard: `num_cpus`, `num_gpus`."""
+    prefix_exact: bool = True
+    """True if the first `k` rows of a deeper search are those of a search with `k`; approximate ones look further the
+    deeper they go.
+    """
     open_settings: frozenset[str] = frozenset()
     """Settings that only a search needs, by dotted name (`nprobe`, `encoder.device`); each opening may change them."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from retrieval.dense.presets import EncoderSettings
 from retrieval.passage import is_text
+from retrieval.request import RequestError
 
 Vectors = NDArray[np.float32]
 """`[num_texts, dimension]`, float32."""
@@ -81,9 +82,9 @@ class Encoder:
     def _encoded(self, texts: Sequence[str], prefix: str, kind: str) -> Vectors:
         for i, text in enumerate(texts):
             if not text.strip():
-                raise ValueError(f"{kind} {i} of {len(texts)} is an empty text, which has no direction to search in")
+                raise RequestError(f"{kind} {i} of {len(texts)} is an empty text, which has no direction to search in")
             if not is_text(text):
-                raise ValueError(f"{kind} {i} of {len(texts)} holds half a surrogate pair, which is no character")
+                raise RequestError(f"{kind} {i} of {len(texts)} holds half a surrogate pair, which is no character")
         if not texts:
             return np.empty((0, self.dimension), dtype=np.float32)
         with self._lock:  # fast tokenizers refuse to be used by two threads at once

@@ -197,5 +197,6 @@ HNSW = Backend(
     open=_open,
     extra="dense",
     resources=ray_resources,
+    prefix_exact=False,
     open_settings=OPEN_SETTINGS | {"ef_search"},
 )

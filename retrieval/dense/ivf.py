@@ -265,6 +265,7 @@ def _backend(name: str, settings: type[IvfFlatSettings], codes: Codes) -> Backen
         open=partial(_open, codes),
         extra="dense",
         resources=ray_resources,
+        prefix_exact=False,
         open_settings=OPEN_SETTINGS | {"nprobe", "gpu"} | ({"rerank_depth"} & set(settings.model_fields)),
     )
 

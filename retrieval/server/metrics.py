@@ -48,6 +48,12 @@ class ServerMetrics:
         self.batch_seconds = Histogram(
             "waymark_batch_seconds", "Search of one batch in seconds.", buckets=_SECONDS, registry=registry
         )
+        self.batch_failures = Counter(
+            "waymark_batch_failures",
+            "Batches without an answer; what is searched again counts again.",
+            ["outcome"],
+            registry=registry,
+        )
         self.overloads = Counter("waymark_overloads", "Requests refused because too much waits.", registry=registry)
         self.failures = Counter("waymark_failures", "Searches that failed or took too long.", registry=registry)
         self.disconnects = Counter("waymark_disconnects", "Clients that left before their answer.", registry=registry)
@@ -70,10 +76,12 @@ class ServerMetrics:
         labels = (str(identity.get("index_hash") or ""), str(identity.get("backend") or identity.get("kind") or ""))
         self.index.labels(*labels).set(1)
 
-    def batch(self, num_queries: int, seconds: float) -> None:
+    def batch(self, num_queries: int, seconds: float, outcome: str) -> None:
         """Count one batch."""
         self.batch_size.observe(num_queries)
         self.batch_seconds.observe(seconds)
+        if outcome != "answered":
+            self.batch_failures.labels(outcome).inc()
 
     def answered(self, path: str, status: int, seconds: float) -> None:
         """Count one request. Paths that the server does not have are counted together."""

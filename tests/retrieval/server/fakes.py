@@ -1,4 +1,4 @@
-"""Retrievers that need no index: what they answer can be told from the query, and they can be slow."""
+"""Retrievers that need no index: what they answer can be told from the query; they can be slow, and can fail."""
 
 import threading
 import time
@@ -6,6 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from retrieval.passage import Hit, Passage
+from retrieval.request import RequestError
+
+
+class Panic(BaseException):
+    """What a library written in Rust raises when it panics."""
 
 
 class FakeRetriever:
@@ -30,7 +35,11 @@ class FakeRetriever:
             if query == "crash":
                 raise OSError("the disk is gone")
             if query == "refuse":
-                raise ValueError("not this one")
+                raise RequestError("not this one")
+            if query == "broken":
+                raise ValueError("operands could not be broadcast together")
+            if query == "panic":
+                raise Panic("index out of bounds")
         return [self.expected(query, k) for query in queries]
 
     def expected(self, query: str, k: int) -> list[Hit]:
