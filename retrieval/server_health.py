@@ -12,7 +12,7 @@ from retrieval.retriever import RetrievalError
 from retrieval.server_answer import BrokenAnswer, decoded, start_of
 from retrieval.server_connection import Declined, ServerConnection
 
-BELIEVED_S = 10.0
+BELIEVED_S = 1.0
 """For how long an index is taken to be the one that is served, in seconds, where no answer says so meanwhile."""
 
 

@@ -1,9 +1,10 @@
 """Retrieval servers for tests."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.retrieval.scripted_server import Scripted
 from tests.retrieval.server.running import Running, Start, servers
 
 
@@ -19,3 +20,17 @@ def server() -> Iterator[Running]:
     """A server with default settings, for tests that only ask it."""
     with servers() as start_one:
         yield start_one()
+
+
+@pytest.fixture
+def scripted() -> Iterator[Callable[..., Scripted]]:
+    """`scripted(*answers)` gives a server that answers one connection after the other with these bytes."""
+    servers: list[Scripted] = []
+
+    def make(*answers: bytes, **options: float) -> Scripted:
+        servers.append(Scripted(*answers, **options))
+        return servers[-1]
+
+    yield make
+    for one in servers:
+        one.close()

@@ -2,9 +2,8 @@
 
 import json
 import socket
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
@@ -12,75 +11,9 @@ import pytest
 
 from retrieval.client import CircuitOpen, HttpRetriever
 from retrieval.retriever import RetrievalError
-from tests.retrieval.server.fakes import FakeRetriever
+from tests.retrieval.scripted_server import FAKE, Scripted, answer, http
 
-FAKE = FakeRetriever()
 QUICK: dict[str, Any] = {"backoff_s": 0.01, "max_backoff_s": 0.02, "timeout_s": 5}
-
-
-def http(status: str, body: bytes, *headers: str) -> bytes:
-    lines = [f"HTTP/1.1 {status}", f"content-length: {len(body)}", "connection: close", *headers, "", ""]
-    return "\r\n".join(lines).encode() + body
-
-
-def answer(*queries: str, k: int = 1) -> bytes:
-    lists = [
-        [
-            {"document": {"id": h.passage.id, "title": h.passage.title, "text": h.passage.text}, "score": h.score}
-            for h in FAKE.expected(query, k)
-        ]
-        for query in queries
-    ]
-    return http("200 OK", json.dumps({"result": lists}).encode())
-
-
-class Scripted:
-    """A server that answers one connection after the other with the bytes it was given; the last ones go on."""
-
-    def __init__(self, *answers: bytes, pause_s: float = 0.0) -> None:
-        self._answers = list(answers)
-        self._pause_s = pause_s
-        self.asked: list[bytes] = []
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def close(self) -> None:
-        self._socket.close()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self._socket.accept()
-            except OSError:
-                return
-            with connection:
-                request = connection.recv(65_536)
-                head, _, body = request.partition(b"\r\n\r\n")
-                length = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
-                while length and len(body) < int(length[0].split(b":")[1]):
-                    body += connection.recv(65_536)
-                self.asked.append(head.split(b"\r\n")[0])
-                content = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
-                try:
-                    for start in range(0, len(content), 50) if self._pause_s else [0]:
-                        connection.sendall(content[start : start + 50] if self._pause_s else content)
-                        time.sleep(self._pause_s)
-                except OSError:
-                    pass
-
-
-@pytest.fixture
-def scripted() -> Iterator[Callable[..., Scripted]]:
-    servers: list[Scripted] = []
-
-    def make(*answers: bytes, **options: float) -> Scripted:
-        servers.append(Scripted(*answers, **options))
-        return servers[-1]
-
-    yield make
-    for one in servers:
-        one.close()
 
 
 @pytest.mark.parametrize(
@@ -93,8 +26,10 @@ def scripted() -> Iterator[Callable[..., Scripted]]:
         answer("abc")[:150],
         b"",
         b"nonsense\r\n\r\n",
+        http("200 OK", b"no gzip", "content-encoding: gzip"),
+        http("200 OK", b"[" * 200_000),
     ],
-    ids=["503", "502", "429", "no JSON", "cut", "closed", "no HTTP"],
+    ids=["503", "502", "429", "no JSON", "cut", "closed", "no HTTP", "not packed", "too deep"],
 )
 def test_what_may_pass_is_tried_again(scripted: Callable[..., Scripted], first: bytes) -> None:
     other = scripted(first, first, answer("abc"))
@@ -126,6 +61,16 @@ def test_what_may_pass_is_tried_again(scripted: Callable[..., Scripted], first: 
             http("200 OK", b'{"result": [[{"document": {"id": "1", "text": "t"}, "score": NaN}]]}'),
             RetrievalError,
             "no score",
+        ),
+        (
+            http("200 OK", b'{"result": [[{"document": {"id": "1", "text": "t"}, "score": 1%b}]]}' % (b"0" * 400)),
+            RetrievalError,
+            "no score",
+        ),
+        (
+            http("200 OK", b'{"result": [[{"document": {"id": "1", "text": "\\ud800"}, "score": 1}]]}'),
+            RetrievalError,
+            "neither",
         ),
     ],
 )
@@ -204,3 +149,28 @@ def test_the_circuit_closes_when_the_server_is_back(scripted: Callable[..., Scri
             remote.search(["a"], 1)
         time.sleep(0.25)
         assert remote.search(["a"], 1) == remote.search(["a"], 1) == [FAKE.expected("a", 1)]
+
+
+@pytest.mark.parametrize("status", ["401 Unauthorized", "404 Not Found", "405 Method Not Allowed"])
+def test_a_server_that_declines_is_up(scripted: Callable[..., Scripted], status: str) -> None:
+    other = scripted(http(status, b""), http(status, b""), answer("a"))
+    with HttpRetriever(other.url, breaker_failures=1, **QUICK) as remote:
+        for _ in range(2):
+            with pytest.raises(RetrievalError, match=status):
+                remote.search(["a"], 1)
+        assert remote.search(["a"], 1) == [FAKE.expected("a", 1)]
+
+
+@pytest.mark.parametrize(
+    "health",
+    [http("404 Not Found", b"{}"), http("200 OK", b""), http("200 OK", b"OK"), http("200 OK", b"[1]")],
+    ids=["none", "empty", "words", "a list"],
+)
+def test_a_server_without_a_health_of_use_can_be_cached(scripted: Callable[..., Scripted], health: bytes) -> None:
+    other = scripted(health, answer("a"), answer("b", "c"), http("502 Bad Gateway", b""))
+    with HttpRetriever(other.url, cache_queries=10, retries=0, breaker_failures=1, **QUICK) as remote:
+        assert remote.search(["a"], 1) == [FAKE.expected("a", 1)]
+        assert remote.search(["b", "c"], 1) == [FAKE.expected("b", 1), FAKE.expected("c", 1)]
+        for _ in range(8):
+            assert remote.search(["a", "c"], 1) == [FAKE.expected("a", 1), FAKE.expected("c", 1)]
+    assert [line.split()[1] for line in other.asked] == [b"/health", b"/retrieve", b"/retrieve"]

@@ -1,7 +1,9 @@
+import json
 import pickle
 import sqlite3
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from retrieval.client import query_cache
@@ -76,6 +78,33 @@ def test_a_damaged_entry_is_a_miss_and_a_damaged_folder_an_error(tmp_path: Path)
     (broken / "cache.db").write_bytes(b"no database " * 1000)
     with pytest.raises(ValueError, match="cannot be used as a query cache"):
         DiskCache(broken)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        [["1", "title", 5, 0.5]],
+        [[None, "title", "text", 0.5]],
+        [["1", ["title"], "text", 0.5]],
+        [["1", "title", "text", "high"]],
+        [["1", "title", "text", True]],
+        [["1", "title", "text", float("inf")]],
+        [["1", "title", "\ud800", 0.5]],
+        [["1", "title", "text", 10**400]],
+        {"1234": 1},
+        7,
+    ],
+)
+def test_an_entry_that_no_server_could_have_answered_is_a_miss(tmp_path: Path, entry: object) -> None:
+    cache = DiskCache(tmp_path)
+    cache._kept.set("a", json.dumps(entry))
+    cache._kept.set("deep", "[" * 200_000)
+    assert cache.get("a") is None and cache.get("deep") is None
+    cache.close()
+
+
+def test_a_depth_of_numpy_is_the_same_key() -> None:
+    assert query_key("a", "x", np.int64(3)) == query_key("a", "x", 3)  # type: ignore[arg-type]
 
 
 def test_keys_differ_by_index_query_and_depth() -> None:

@@ -43,7 +43,7 @@ def servers() -> Iterator[Start]:
 
     def start_one(retriever: Any = None, **settings: Any) -> Running:
         retriever = retriever or FakeRetriever()
-        values = ServerSettings(port=0, **settings)
+        values = ServerSettings(**{"port": 0} | settings)
         listener = listening_socket(values)
         url = address_of(listener)
         started = threading.Event()
