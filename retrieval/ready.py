@@ -37,6 +37,11 @@ class RetrieverWithCorpus:
         return self.searched.num_passages
 
     @property
+    def prefix_depth(self) -> int | None:
+        """Of the retriever that is searched."""
+        return getattr(self.searched, "prefix_depth", None)
+
+    @property
     def identity(self) -> Mapping[str, Any]:
         """Of the retriever that is searched: the folder only holds the same passages."""
         return self.searched.identity

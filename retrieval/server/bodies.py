@@ -35,19 +35,15 @@ async def _read(scope: Scope, receive: Receive, settings: ServerSettings) -> byt
     announced = _announced_length(scope)
     if announced > limit:
         await _refuse_size(receive, announced, limit, f"is {announced} bytes long")
-    message = await receive()
-    chunk = _chunk(message)
-    if not message.get("more_body", False):  # nearly every request: one message, nothing to copy
-        if len(chunk) > limit:
-            await _refuse_size(receive, 0, limit, f"is {len(chunk)} bytes long")
-        return chunk
-    chunks, size = [chunk], len(chunk)
+    chunks: list[bytes] = []
+    size, more = 0, True
     try:
-        async with asyncio.timeout(settings.body_timeout_s):
-            while size <= limit and message.get("more_body", False):
+        async with asyncio.timeout(settings.body_timeout_s):  # from the headers on: the first byte may never come
+            while more and size <= limit:
                 message = await receive()
                 chunks.append(_chunk(message))
                 size += len(chunks[-1])
+                more = message.get("more_body", False)
     except TimeoutError:
         raise Refusal(
             408,
@@ -56,8 +52,9 @@ async def _read(scope: Scope, receive: Receive, settings: ServerSettings) -> byt
         ) from None
     if size > limit:
         chunks.clear()
-        await _refuse_size(receive, size, limit, "goes on beyond that", more=message.get("more_body", False))
-    return b"".join(chunks)
+        why = "goes on beyond that" if more else f"is {size} bytes long"
+        await _refuse_size(receive, size, limit, why, more=more)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 def _announced_length(scope: Scope) -> int:

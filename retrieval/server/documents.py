@@ -1,19 +1,23 @@
 """`POST /access`: documents by id, by title, or by what ASearcher calls their url."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from retrieval.access import PassageAccess
 from retrieval.passage import Passage
+from retrieval.request import RequestError
 from retrieval.retriever import RetrievalError, Retriever
 from retrieval.search_threads import SearchThreads
 from retrieval.server.dialects import check_texts, contents_of, shown
 from retrieval.server.refusal import Refusal, bad_request
 from retrieval.server.settings import ServerSettings
 from retrieval.title import MAX_PASSAGES_PER_TITLE
+
+Answer = TypeVar("Answer")
 
 KEYS = ("id", "ids", "title", "titles", "url", "urls")
 """What a body may ask by; a plural takes an array and is answered with one."""
@@ -72,47 +76,49 @@ def _limit(value: Any, num_names: int, settings: ServerSettings) -> int:
 class Documents:
     """Opens documents in threads: they are read from disk, or asked for where what is served is a server itself."""
 
-    def __init__(self, retriever: Retriever, timeout_s: float) -> None:
+    def __init__(self, retriever: Retriever, settings: ServerSettings) -> None:
         self._retriever = retriever
-        self._timeout_s = timeout_s
+        self._timeout_s = settings.timeout_s
         self._threads = SearchThreads()
+        self._slots = asyncio.Semaphore(settings.max_in_flight)
+        self._waiting = 0
         source: Any = retriever if hasattr(retriever, "titled") else getattr(retriever, "corpus", None)
         self._access = PassageAccess(source) if source is not None else None
 
-    async def open(self, request: AccessRequest) -> Any:
-        """What `result` holds: a document, a list of them with null for what is not there; for titles the passages
-        that have the title.
+    @property
+    def waiting(self) -> int:
+        """Names that have been asked for and are not being looked up yet."""
+        return self._waiting
+
+    async def open(self, request: AccessRequest, written: Callable[[Any], Answer]) -> Answer:
+        """What `written` makes, in the thread, of the documents: one, or a list of them with null for what is not
+        there; for titles the passages that have the title.
 
         Raises:
             Refusal: 404 for a single document that is not there.
-            RetrievalError: it took longer than the timeout.
+            RetrievalError: it took longer than the timeout, the wait for one of `max_in_flight` places included.
         """
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[list[Any]] = loop.create_future()
-
-        def settle(found: list[Any] | None, error: Exception | None) -> None:
-            if done.done():
-                return
-            if error is not None:
-                done.set_exception(error)
-            elif found is not None:
-                done.set_result(found)
-
-        def read() -> None:
-            found, error = None, None
-            try:
-                found = [self._find(request.by, name, request.limit) for name in request.names]
-            except Exception as raised:
-                error = raised
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(settle, found, error)
-
-        self._threads.run(read)
         try:
-            async with asyncio.timeout(self._timeout_s):
-                found = await done
+            async with asyncio.timeout(self._timeout_s), self._place(len(request.names)):
+                return await self._threads.result(lambda: written(self._found(request)))
         except TimeoutError:
             raise RetrievalError(f"opening documents took longer than {self._timeout_s:g} s") from None
+
+    @asynccontextmanager
+    async def _place(self, num_names: int) -> AsyncIterator[None]:
+        """A place among the threads; who gives up on a thread gives its place to the next, as with searches."""
+        self._waiting += num_names
+        try:
+            await self._slots.acquire()
+        finally:
+            self._waiting -= num_names
+        try:
+            yield
+        finally:
+            self._slots.release()
+
+    def _found(self, request: AccessRequest) -> Any:
+        found = [self._find(request.by, name, request.limit) for name in request.names]
         if request.is_list:
             return found
         if not found[0]:
@@ -136,7 +142,7 @@ class Documents:
 
     def _by_title(self, title: str, limit: int) -> list[Passage]:
         if self._access is None:
-            raise ValueError("this retriever opens documents by id only; ask by `id` or `ids`")
+            raise RequestError("this retriever opens documents by id only; ask by `id` or `ids`")
         return self._access.by_title(title, limit=limit)
 
     def _by_url(self, url: str, limit: int) -> dict[str, Any] | None:

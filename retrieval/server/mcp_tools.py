@@ -10,6 +10,7 @@ from typing import Any
 
 from retrieval.batcher import MicroBatcher
 from retrieval.passage import Hit, Passage
+from retrieval.request import RequestError
 from retrieval.retriever import RetrievalError, Retriever
 from retrieval.server.dialects import json_type, parse_retrieve
 from retrieval.server.documents import Documents, parse_access
@@ -58,13 +59,14 @@ class SearchTools:
             )
         self._settings = settings
         self._num_passages = retriever.num_passages
-        self._documents = Documents(retriever, settings.timeout_s)
+        self._documents = Documents(retriever, settings)
         self._batcher = MicroBatcher(
             retriever,
             window_s=settings.window_s,
             max_batch=settings.max_batch,
             max_in_flight=settings.max_in_flight,
             timeout_s=settings.timeout_s,
+            deadline_s=settings.timeout_s,
             retries=1,
             backoff_s=0.01,
         )
@@ -136,11 +138,16 @@ class SearchTools:
                     return await self._search(arguments)
                 case "get":
                     return await self._get(arguments)
-        except ValueError as error:
+        except RequestError as error:
             raise bad_request(str(error)) from None
         except RetrievalError as error:
-            _log.warning("%s failed: %s", name, error)
+            _log.warning("%s failed: %s", name, error, exc_info=error.__cause__)
             raise Refusal(503, f"{name} failed: {error}; try again later") from error
+        except Refusal:
+            raise
+        except Exception as error:
+            _log.exception("%s failed", name)
+            raise Refusal(500, f"{name} failed on the server's side; its log has the traceback") from error
         raise bad_request(f"there is no tool {name[:50]!r}; there are search and get")
 
     async def _search(self, arguments: Mapping[str, Any]) -> ToolAnswer:
@@ -165,13 +172,16 @@ class SearchTools:
             )
         [key] = given
         name = _string_of("get", arguments, key, f"the {key} of a document")
-        found = await self._documents.open(parse_access({key: name}, self._settings))
-        passages = [
-            Passage(id=row["id"], title=row["title"], text=row["text"])
-            for row in (found if isinstance(found, list) else [found])
-        ]
+        if (waiting := self._documents.waiting) >= self._settings.max_waiting:
+            raise Refusal(503, f"{waiting} names wait already; try again in {self._settings.retry_after_s} s")
+        passages = await self._documents.open(parse_access({key: name}, self._settings), _passages)
         rows = [{"id": passage.id, "title": passage.title, "text": passage.text} for passage in passages]
         return ToolAnswer(text=passages_as_text(passages), structured={"documents": rows})
+
+
+def _passages(found: Any) -> list[Passage]:
+    rows = found if isinstance(found, list) else [found]
+    return [Passage(id=row["id"], title=row["title"], text=row["text"]) for row in rows]
 
 
 def _row(hit: Hit) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """One serving process: a socket, an application on it, and an orderly end.
 
-SIGTERM and Ctrl-C stop the accepting; what has been taken is answered, for `shutdown_timeout_s` at most. A second
-Ctrl-C does not wait.
+SIGTERM and Ctrl-C stop the accepting. Whoever has a connection by then, also one that only the kernel has accepted, may
+still send the request that is on its way, for half a second; what has been taken is answered, for `shutdown_timeout_s`
+at most, and says that the connection ends. A second Ctrl-C does not wait.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ import logging
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -26,6 +28,11 @@ BACKLOG = 2048
 _POSTPONE_S = 0.005
 _MOST_POSTPONED = 4
 """After 20 ms a connection that a less busy replica has not taken is taken by any."""
+
+_GRACE_S = 0.5
+"""How long a connection without a request may still send one when the server is told to stop."""
+
+_CLOSE = (b"connection", b"close")
 
 _NO_MORE_FILES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
@@ -127,9 +134,43 @@ class ServingProcess(uvicorn.Server):
         self._accept_again_in(None)
         if self._share is not None:
             self._share.leave()
+        self._take_all_and_close()
+        # of every request from here on: its client asks no further on a connection that is about to end
+        self.server_state.default_headers = [*self.server_state.default_headers, _CLOSE]
+        self._end_after_answers()
+        until = time.monotonic() + _GRACE_S
+        while (self._accepting or self._silent()) and time.monotonic() < until and not self.force_exit:
+            await asyncio.sleep(0.01)
         if self._accepting:
             await asyncio.wait(self._accepting)
         await super().shutdown(sockets)
+
+    def _take_all_and_close(self) -> None:
+        """Accept what the kernel has accepted; when the last process closes the listener, the kernel resets the rest.
+        Nothing may come between the last look and the closing.
+        """
+        assert self._listener is not None
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except (InterruptedError, ConnectionAbortedError):
+                continue
+            except OSError:  # there are no more, or no files for them
+                break
+            self._take(connection)
+        self._listener.close()
+
+    def _end_after_answers(self) -> None:
+        """Let the answers that have not begun say that their connection ends."""
+        for connection in self.server_state.connections:
+            cycle = getattr(connection, "cycle", None)
+            if cycle is not None and not cycle.response_started:
+                cycle.keep_alive = False
+
+    def _silent(self) -> bool:
+        """True if a connection has no request under way: none yet, or an earlier one that was answered."""
+        cycles = (getattr(connection, "cycle", None) for connection in self.server_state.connections)
+        return any(cycle is None or cycle.response_complete for cycle in cycles)
 
     async def on_tick(self, counter: int) -> bool:
         """Every 0.1 s: what uvicorn does, and the number of connections for the other replicas."""
@@ -150,7 +191,7 @@ class ServingProcess(uvicorn.Server):
     def _accept_again_in(self, pause_s: float | None) -> None:
         """Leave waiting connections to the other replicas for a while, or for good."""
         loop = asyncio.get_running_loop()
-        if self._listener is not None:
+        if self._listener is not None and self._listener.fileno() >= 0:
             loop.remove_reader(self._listener.fileno())
         if pause_s is not None:
             loop.call_later(pause_s, self._accept_from_now)
@@ -174,11 +215,14 @@ class ServingProcess(uvicorn.Server):
             _log.error("no connection can be accepted for a second: %s", error)
             self._accept_again_in(1.0)
             return
+        self._take(connection)
+        self._publish()
+
+    def _take(self, connection: socket.socket) -> None:
         connection.setblocking(False)
         task = asyncio.get_running_loop().create_task(self._connect(connection))
         self._accepting.add(task)
         task.add_done_callback(self._accepting.discard)
-        self._publish()
 
     async def _connect(self, connection: socket.socket) -> None:
         try:

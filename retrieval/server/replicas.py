@@ -34,6 +34,10 @@ _STEADY_S = 30.0
 _LONGEST_PAUSE_S = 30.0
 
 
+class ReplicaStartError(ValueError):
+    """A replica cannot serve what it was given; what it said about that stands on standard error."""
+
+
 @dataclass(slots=True)
 class _Replica:
     process: subprocess.Popen[bytes]
@@ -48,7 +52,8 @@ class ReplicaSet:
     Args:
         spec: what to serve, JSON-able; each replica opens it with `opener`.
         settings: of every replica.
-        listener: the listening socket, which stays the caller's to close.
+        listener: the listening socket. It is closed when the replicas are told to stop: the last of them to close its
+            own takes what the kernel has accepted until then.
         opener: `module:function` from a spec to a retriever.
         index_hashes: of `pinned.index_hashes`: what a replica must find when it opens the spec.
     """
@@ -78,7 +83,7 @@ class ReplicaSet:
         """Serve until SIGTERM or Ctrl-C; call it on the main thread. `on_started` is called when all replicas answer.
 
         Raises:
-            RuntimeError: a replica ended before it was ready; its standard error has said why.
+            ReplicaStartError: a replica ended before it was ready; its standard error has said why.
             IndexReplacedError: the last replica is gone, and the index is another one now.
             KeyboardInterrupt: it was stopped by Ctrl-C, after every replica had ended.
         """
@@ -95,11 +100,6 @@ class ReplicaSet:
                 signal.signal(number, handler)
         if self._interrupted:
             raise KeyboardInterrupt
-
-    @property
-    def process_ids(self) -> list[int]:
-        """Of the replicas that are running."""
-        return [replica.process.pid for replica in self._replicas if replica is not None]
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         if self._interrupted and number == signal.SIGINT:
@@ -168,7 +168,7 @@ class ReplicaSet:
         code = replica.process.returncode
         self._forget(place)
         if not announced:
-            raise RuntimeError(f"a replica ended with code {code} before it was ready; what it said stands above")
+            raise ReplicaStartError(f"a replica ended with code {code} before it was ready; what it said stands above")
         FairShare(shared / _COUNTS_FILE, place).leave()
         mark_process_dead(replica.process.pid, str(shared))
         if code == REPLACED:
@@ -183,7 +183,7 @@ class ReplicaSet:
     def _retire(self, place: int) -> None:
         """Start no more replicas in this place: the replica has said that the index was replaced."""
         self._not_before[place] = math.inf
-        left = len(self.process_ids)
+        left = sum(replica is not None for replica in self._replicas)
         if left == 0 and all(map(math.isinf, self._not_before)):
             raise IndexReplacedError(
                 "the index was replaced while it was served, and no replica is left that has the old one; start the "
@@ -201,6 +201,7 @@ class ReplicaSet:
 
     def _end_all(self) -> None:
         """SIGTERM, the time that a request may take, then SIGKILL."""
+        self._listener.close()
         running = [(place, replica) for place, replica in enumerate(self._replicas) if replica is not None]
         for _, replica in running:
             replica.process.terminate()

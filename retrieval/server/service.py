@@ -1,6 +1,7 @@
 """What the server does with a request, apart from HTTP: search, open documents, say what it is."""
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import Awaitable, Mapping, Sequence
@@ -13,11 +14,12 @@ from starlette.types import Receive
 from retrieval.batcher import MicroBatcher
 from retrieval.hybrid import identity_hash
 from retrieval.passage import Hit
+from retrieval.request import RequestError
 from retrieval.retriever import RetrievalError, Retriever
 from retrieval.server.dialects import RetrieveRequest, answer_rows, parse_retrieve
 from retrieval.server.documents import AccessRequest, Documents, parse_access
 from retrieval.server.metrics import ServerMetrics
-from retrieval.server.refusal import bad_request, come_back
+from retrieval.server.refusal import Refusal, bad_request, come_back
 from retrieval.server.settings import ServerSettings
 from retrieval.server_answer import IDENTITY_HEADER
 
@@ -25,6 +27,8 @@ _WATCH_AFTER_S = 0.02
 """A search that takes longer than this is dropped when its client leaves; most are over by then."""
 _SMALL_ANSWER = 1000
 """Hits that are written on the event loop; more are written in a thread."""
+
+_log = logging.getLogger(__name__)
 
 Answer = TypeVar("Answer")
 
@@ -44,7 +48,7 @@ class SearchService:
         self._settings = settings
         self._metrics = metrics
         self._num_passages = retriever.num_passages
-        self._documents = Documents(retriever, settings.timeout_s)
+        self._documents = Documents(retriever, settings)
         self._started = time.time()
         identity: Mapping[str, Any] = getattr(retriever, "identity", None) or {}
         self.answer_headers = {IDENTITY_HEADER: identity_hash(identity)} if identity else {}
@@ -65,7 +69,8 @@ class SearchService:
             max_batch=settings.max_batch,
             max_in_flight=settings.max_in_flight,
             timeout_s=settings.timeout_s,
-            retries=1,  # alone, so that one bad query does not fail those that shared its batch
+            deadline_s=settings.timeout_s,
+            retries=1,  # in halves, so that one bad query does not fail those that shared its batch
             backoff_s=0.01,
             on_batch=metrics.batch,
         )
@@ -78,13 +83,7 @@ class SearchService:
             ClientDisconnect: the client left; its queries are dropped if they were not being searched.
         """
         request = parse_retrieve(body, self._settings, self._num_passages)
-        waiting = self._batcher.waiting
-        if waiting and waiting + len(request.queries) > self._settings.max_waiting:
-            self._metrics.overloads.inc()
-            raise come_back(
-                f"{waiting} queries wait already, and at most {self._settings.max_waiting} may; come back later",
-                self._settings.retry_after_s,
-            )
+        self._refuse_overload(self._batcher.waiting, len(request.queries), "queries")
         self._metrics.queries.inc(len(request.queries))
         hits = await self._unless_left(self._batcher.search_many(request.queries, request.k), receive)
         if len(request.queries) * request.k <= _SMALL_ANSWER:
@@ -99,8 +98,8 @@ class SearchService:
             ClientDisconnect: the client left.
         """
         request: AccessRequest = parse_access(body, self._settings)
-        found = await self._unless_left(self._documents.open(request), receive)
-        return orjson.dumps({"result": found})
+        self._refuse_overload(self._documents.waiting, len(request.names), "names")
+        return await self._unless_left(self._documents.open(request, _result), receive)
 
     def health(self) -> bytes:
         """What is served, with what limits, since when."""
@@ -114,6 +113,14 @@ class SearchService:
     async def close(self) -> None:
         """Answer what has been taken, within the deadlines."""
         await self._batcher.close()
+
+    def _refuse_overload(self, waiting: int, more: int, what: str) -> None:
+        if waiting and waiting + more > self._settings.max_waiting:
+            self._metrics.overloads.inc()
+            raise come_back(
+                f"{waiting} {what} wait already, and at most {self._settings.max_waiting} may; come back later",
+                self._settings.retry_after_s,
+            )
 
     async def _unless_left(self, work: Awaitable[Answer], receive: Receive) -> Answer:
         """The result of `work`, which is cancelled when the client leaves before it is there."""
@@ -142,11 +149,17 @@ class SearchService:
             task.uncancel()
             self._metrics.disconnects.inc()
             raise ClientDisconnect from None
-        except ValueError as error:
+        except RequestError as error:
             raise bad_request(str(error)) from None
         except RetrievalError as error:
             self._metrics.failures.inc()
+            _log.error("a search failed: %s", error, exc_info=error.__cause__)
             raise come_back(str(error), self._settings.retry_after_s) from error
+        except Refusal:
+            raise
+        except Exception:  # a 500, with its traceback in the log
+            self._metrics.failures.inc()
+            raise
         finally:
             timer.cancel()
             if watching is not None:
@@ -159,6 +172,10 @@ class SearchService:
         ]  # each holds the GIL for itself
         rows = lists[0] if request.dialect.one_list else b"[%b]" % b",".join(lists)
         return b'{"%b":%b}' % (request.dialect.answer_key.encode(), rows)
+
+
+def _result(found: Any) -> bytes:
+    return orjson.dumps({"result": found})
 
 
 _LIMITS = {

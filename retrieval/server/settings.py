@@ -2,7 +2,9 @@
 
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from retrieval.bearer_token import BearerToken
 
 
 class ServerSettings(BaseModel):
@@ -14,7 +16,7 @@ class ServerSettings(BaseModel):
     """Address to listen on; `0.0.0.0` is every network that the machine is in, and wants a token."""
     port: int = Field(default=8000, ge=0, le=65535)
     """Port to listen on; 0 takes a free one and says which."""
-    token: SecretStr | None = None
+    token: BearerToken | None = None
     """What `Authorization: Bearer` must carry; None lets everybody in. `/health` and `/healthz` are always open."""
     replicas: int = Field(default=1, ge=1, le=256)
     """Processes that share the port; the index is mapped into memory once for all of them."""
@@ -26,7 +28,7 @@ class ServerSettings(BaseModel):
     max_in_flight: int = Field(default=2, ge=1)
     """Batches searched at the same time; what arrives meanwhile becomes the next batch."""
     timeout_s: float = Field(default=30.0, gt=0, allow_inf_nan=False)
-    """Longest search of one batch in seconds; a query that has no answer by then gets 503."""
+    """Longest time from a query to its answer in seconds, its wait for a place included; then it gets 503."""
 
     default_k: int = Field(default=3, ge=1)
     """Hits of a query that does not say how many (Search-R1 shows 3)."""
@@ -43,7 +45,9 @@ class ServerSettings(BaseModel):
     body_timeout_s: float = Field(default=10.0, gt=0, allow_inf_nan=False)
     """Longest time in which a request's body must arrive, in seconds."""
     max_waiting: int = Field(default=4096, ge=1)
-    """Queries that may wait for a search; what comes on top is answered 503 with Retry-After."""
+    """Queries that may wait for a search, and names that may wait to be opened; what comes on top is answered 503 with
+    Retry-After.
+    """
     retry_after_s: int = Field(default=1, ge=1)
     """Seconds that a 503 asks the client to stay away."""
     shutdown_timeout_s: int = Field(default=30, ge=1)
