@@ -34,18 +34,17 @@ def serve_index(
 
     Example: waymark serve-index indexes/bm25 --port 8000 --replicas 4 --set max_batch=128
     """
-    import os
-
     from retrieval.server.serve import serve
     from retrieval.server.settings import ServerSettings
     from scripts.assignments import nested, parse_assignments
+    from scripts.server_token import server_token
 
     given: dict[str, Any] = nested(parse_assignments(setting or [], option="--set"))
     if unknown := sorted(set(given) - set(ServerSettings.model_fields)):
         names = ", ".join(ServerSettings.model_fields)
         raise ValueError(f"--set: the server has no setting {', '.join(unknown)}; its settings: {names}")
-    token = token_file.read_text(encoding="utf-8").strip() if token_file else os.environ.get("WAYMARK_SERVER_TOKEN")
-    options = {"host": host, "port": port, "replicas": replicas, "token": token or None, "window_s": window_ms / 1000}
+    token = server_token(token_file)
+    options = {"host": host, "port": port, "replicas": replicas, "token": token, "window_s": window_ms / 1000}
     settings = ServerSettings.model_validate(options | given)
     serve(index, settings, announce=lambda line: typer.echo(f"serving {line}"))
 

@@ -39,11 +39,10 @@ def serve_mcp(
 
     Example: waymark serve-mcp indexes/bm25        (what an MCP client starts; --http --port 8000 serves a network)
     """
-    import os
-
     from retrieval.server.mcp_server import SETTINGS, serve_mcp
     from retrieval.server.settings import ServerSettings
     from scripts.assignments import nested, parse_assignments
+    from scripts.server_token import server_token
 
     for name, value in (("--host", host), ("--port", port), ("--token-file", token_file)):
         if value is not None and not http:
@@ -53,8 +52,7 @@ def serve_mcp(
         raise ValueError(f"--set: there is no setting {', '.join(unknown)} here; the settings: {', '.join(SETTINGS)}")
     options: dict[str, Any] = {}
     if http:
-        token = token_file.read_text(encoding="utf-8").strip() if token_file else os.environ.get("WAYMARK_SERVER_TOKEN")
-        address = {"host": host, "port": port, "token": token or None}
+        address = {"host": host, "port": port, "token": server_token(token_file)}
         options = {name: value for name, value in address.items() if value is not None}
     settings = ServerSettings.model_validate(options | given)
     serve_mcp(index, settings, over_http=http, announce=lambda line: typer.echo(f"serving {line}"))

@@ -65,7 +65,7 @@ class RayServeArgs(BaseModel):
             raise ValueError(
                 f"there is no argument {', '.join(unknown)}; beside the index there are {', '.join(names)}"
             )
-        return ServerSettings.model_validate({"token": os.environ.get("WAYMARK_SERVER_TOKEN") or None} | given)
+        return ServerSettings.model_validate({"token": os.environ.get("WAYMARK_SERVER_TOKEN")} | given)
 
 
 def app(args: RayServeArgs) -> Application:

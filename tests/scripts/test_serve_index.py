@@ -11,10 +11,12 @@ from contextlib import closing
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from retrieval.client import HttpRetriever
 from retrieval.index import build_index, open_index
+from tests.retrieval.dense.tiny_encoder import write_tiny_bert
 from tests.retrieval.server.served import REPOSITORY, all_ended, served
 
 QUERIES = ["owl number 3", "cat 5 dog", "nothing known", "OWL!", "7 11"]
@@ -73,6 +75,48 @@ def test_the_token_of_the_environment_is_asked_for(index: Path, monkeypatch: pyt
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "--token-file {file} cannot be read (No such file or directory)"),
+        (b" \n", "--token-file {file} is empty; put the token into it, or leave --token-file out"),
+        ("naïve".encode(), "printable ASCII"),
+        (b"\xff\xfe", "--token-file {file} is no text"),
+        (b"two\nlines", "printable ASCII"),
+    ],
+)
+def test_a_token_file_that_gives_no_token_is_not_taken_for_no_token(
+    index: Path, tmp_path: Path, content: bytes | None, message: str
+) -> None:
+    file = tmp_path / "token"
+    if content is not None:
+        file.write_bytes(content)
+    refused = run(str(index), "--port", "0", "--token-file", str(file))
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert message.format(file=file) in refused.stderr and "Traceback" not in refused.stderr
+
+
+@pytest.mark.slow
+def test_an_empty_token_in_the_environment_is_not_taken_for_no_token(
+    index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WAYMARK_SERVER_TOKEN", "")
+    refused = run(str(index), "--port", "0")
+    assert refused.returncode == 2 and "WAYMARK_SERVER_TOKEN is empty" in refused.stderr
+
+
+@pytest.mark.slow
+def test_replicas_that_cannot_open_what_they_are_given_are_bad_input(index: Path, tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text('{"id": "1", "title": "", "text": "another corpus"}\n')
+    build_index(corpus, tmp_path / "index")
+    refused = run(str(index), str(tmp_path / "index"), "--port", "0", "--replicas", "2")
+    assert refused.returncode == 2 and "Traceback" not in refused.stderr
+    assert "searches another corpus than part 1" in refused.stderr
+    assert "a replica ended with code 2 before it was ready" in refused.stderr
+
+
+@pytest.mark.slow
 def test_what_cannot_be_served_is_said_before_anything_is(index: Path, tmp_path: Path) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         port = str(taken.getsockname()[1])
@@ -96,6 +140,56 @@ def test_an_altered_index_is_found_out_at_the_start(index: Path, tmp_path: Path,
         (broken / file.name).write_bytes(content[:-5] if file.name == "data.csc.index.npy" else content)
     result = run(str(broken), "--port", "0", *options)
     assert result.returncode == 2 and "checksum" in result.stderr and "Traceback" not in result.stderr
+
+
+@pytest.mark.slow
+def test_what_a_spec_sets_for_searching_reaches_every_replica(index: Path, tmp_path: Path) -> None:
+    encoder = write_tiny_bert(tmp_path / "encoder")
+    settings = {"encoder": {"model": encoder}, "lists": 8, "nprobe": 8}
+    build_index(index.with_name("corpus.jsonl"), tmp_path / "ivf", backend="ivf_flat", settings=settings)
+    spec = json.dumps({"index": str(tmp_path / "ivf"), "settings": {"nprobe": 3}})
+    with served("-m", "scripts.serve_index", spec, "--port", "0", "--replicas", "2") as server:
+        said = {}
+        for _ in range(40):
+            health = server.get("/health").json()
+            said[health["pid"]] = health["identity"]["settings"]["nprobe"]
+        assert list(said.values()) == [3, 3]
+
+
+@pytest.mark.slow
+def test_replicas_share_the_files_of_an_index(tmp_path: Path) -> None:
+    """What each holds of its own is the interpreter and the vocabulary; the postings and passages are mapped."""
+    corpus = tmp_path / "corpus.jsonl"
+    with corpus.open("w", encoding="utf-8") as file:
+        for i in range(30_000):
+            words = " ".join(f"w{(i * j * 7919) % 4999}" for j in range(1, 60))
+            file.write(json.dumps({"id": str(i), "title": "", "text": words}) + "\n")
+    build_index(corpus, tmp_path / "index")
+    size = sum(file.stat().st_size for file in (tmp_path / "index").iterdir())
+    assert size > 20_000_000
+    few = tmp_path / "few.jsonl"
+    few.write_text('{"id": "1", "title": "", "text": "owl"}\n')
+    build_index(few, tmp_path / "few")
+    own = {name: private_bytes_of_replicas(tmp_path / name) for name in ("few", "index")}
+    for private in own["index"]:
+        assert private - min(own["few"]) < 0.15 * size, f"a copy of its smallest array would be .27: {own} of {size}"
+
+
+def private_bytes_of_replicas(index: Path) -> list[int]:
+    """Unique set size of each of two replicas that have searched and opened passages all over the index."""
+    with served("-m", "scripts.serve_index", str(index), "--port", "0", "--replicas", "2") as server:
+        processes = server.process_ids()
+        last = server.get("/health").json()["num_passages"]
+        clients = [httpx.Client(base_url=server.url, trust_env=False, timeout=60) for _ in range(8)]
+        asked = {client.get("/health").json()["pid"] for client in clients}  # held together, so both replicas get some
+        for client in clients:
+            for start in range(0, 4990, 50):
+                body = {"query": " ".join(f"w{i}" for i in range(start, start + 10)), "topk": 1}
+                assert client.post("/retrieve", json=body).status_code == 200
+            for passage_id in range(1, last, max(1, last // 100)):
+                assert client.post("/access", json={"id": str(passage_id)}).status_code == 200
+        assert asked == processes, "what only one has read would count as its own"
+        return [psutil.Process(process).memory_full_info().uss for process in processes]
 
 
 @pytest.mark.slow

@@ -174,18 +174,18 @@ async def test_no_request_waits_longer_than_its_window_and_one_batch_whatever_th
 
 
 async def test_overload_is_503_with_retry_after_at_once(start: Start) -> None:
-    server = start(max_in_flight=1, max_batch=1, max_queries=2, max_waiting=4)
+    server = start(max_in_flight=1, max_batch=1, max_queries=2, max_waiting=2)
     async with httpx.AsyncClient(base_url=server.url, trust_env=False, timeout=20) as client:
 
         async def ask(i: int) -> tuple[int, float, str | None]:
-            started = time.perf_counter()
-            answer = await client.post("/retrieve", json={"queries": ["sleep:0.5"], "topk": 1 + i})
-            return answer.status_code, time.perf_counter() - started, answer.headers.get("retry-after")
+            answer = await client.post("/retrieve", json={"queries": ["sleep:1"], "topk": 1 + i})
+            return answer.status_code, time.perf_counter(), answer.headers.get("retry-after")
 
         answers = await asyncio.gather(*(ask(i) for i in range(12)))
     refused = [answer for answer in answers if answer[0] == 503]
-    assert 5 <= len(refused) <= 8 and all(answer[0] in (200, 503) for answer in answers)
-    assert all(seconds < 0.4 and retry_after == "1" for _, seconds, retry_after in refused)
+    answered = [when for status, when, _ in answers if status == 200]
+    assert len(answered) + len(refused) == 12 and len(refused) >= 6
+    assert all(when < max(answered) - 0.9 and retry_after == "1" for _, when, retry_after in refused)
     assert server.post("/retrieve", json={"queries": ["a"]}).status_code == 200
     assert f"waymark_overloads_total {len(refused)}.0" in server.get("/metrics").text
 
@@ -239,23 +239,6 @@ def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_error(
     time.sleep(0.2)
     assert server.get("/health").status_code == 200
     assert not caplog.records
-
-
-def test_stopping_finishes_what_was_taken_and_takes_nothing_more(start: Start) -> None:
-    server = start()
-    answers: list[httpx.Response] = []
-    asked = threading.Thread(
-        target=lambda: answers.append(server.post("/retrieve", json={"queries": ["sleep:0.6"], "topk": 1}))
-    )
-    asked.start()
-    time.sleep(0.2)
-    server.process.stop()
-    time.sleep(0.25)
-    with pytest.raises(httpx.ConnectError):
-        server.get("/health")
-    asked.join()
-    assert answers[0].status_code == 200 and len(answers[0].json()["result"][0]) == 1
-    server.stop()
 
 
 class SlowDocuments(FakeRetriever):
