@@ -164,6 +164,8 @@ def _expanded(value: Any) -> Any:
         return value
     if isinstance(value, str) and value.startswith(("http://", "https://")):
         return {"url": value}
+    if isinstance(value, str) and not value.strip():
+        return value  # not the working directory, which an empty path would be
     if isinstance(value, str) and value.lstrip().startswith("{"):
         return _mapping_of(value, "yaml", f"the retriever {value!r:.200}")
     if isinstance(value, str | Path):
