@@ -38,11 +38,11 @@ class InformationGainReward(TurnReward):
         max_fit_passages: int = 200_000,
         max_cached_passages: int = 100_000,
     ) -> None:
-        context.corpus()  # refused now, not in the middle of a run, where it is on a server
+        corpus = context.corpus()  # refused now, not in the middle of a run, where it is on a server; nothing is read
         self.redundancy = finite_parameter(self.name, "redundancy", redundancy)
         self.similarity = PassageSimilarity(
             context.passage,
-            context.corpus,
+            lambda: corpus,
             max_fit_passages=int(finite_parameter(self.name, "max_fit_passages", max_fit_passages, minimum=1)),
             max_cached_passages=int(finite_parameter(self.name, "max_cached_passages", max_cached_passages, minimum=1)),
         )

@@ -94,9 +94,14 @@ def test_finding_the_gold_passage_itself_covers_it_fully() -> None:
 def test_the_idf_is_fitted_once_and_vectors_are_kept() -> None:
     fits, lookups = [], []
 
+    class Corpus(list):
+        def __getitem__(self, row):
+            if row == 0:
+                fits.append(1)
+            return super().__getitem__(row)
+
     def corpus():
-        fits.append(1)
-        return list(PASSAGES.values())
+        return Corpus(PASSAGES.values())
 
     def passage(passage_id: str):
         lookups.append(passage_id)

@@ -88,8 +88,8 @@ def test_every_arm_of_a_study_is_a_run_that_can_start(name: str, quickstart_test
 def test_a_run_needs_what_the_quickstart_leaves_and_can_start(name: str, quickstart_testbed: Testbed) -> None:
     config = load_config(RECIPES[name])
     left = Testbed(folder=Path("runs/quickstart/testbed"))
-    named: tuple[Any, ...] = (config.policy.model, config.data.index, config.data.train_questions)
-    assert named == (str(left.policy), left.index, left.questions("train"))
+    named: tuple[Any, ...] = (config.policy.model, str(config.data.index), config.data.train_questions)
+    assert named == (str(left.policy), str(left.index), left.questions("train"))
     assert config.data.dev_questions == left.questions("dev")
     moved = {"policy.model": left.policy, "data.index": left.index}
     moved |= {f"data.{split}_questions": left.questions(split) for split in ("train", "dev")}
