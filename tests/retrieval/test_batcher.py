@@ -1,45 +1,20 @@
+"""What goes into one batch, when it is sent, and who gets which answer."""
+
 import asyncio
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
 import pytest
 
 from retrieval.batcher import MicroBatcher
-from retrieval.passage import Hit, Passage
-from retrieval.request import RequestError
-from retrieval.retriever import RetrievalError
-
-
-class FakeRetriever:
-    """Answers every query with one passage of that name; `before` may wait or raise first."""
-
-    num_passages = 1000
-    prefix_depth: int | None = None
-
-    def __init__(self, before: Callable[[Sequence[str]], None] = lambda queries: None) -> None:
-        self.batches: list[list[str]] = []
-        self._before = before
-
-    def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
-        self.batches.append(list(queries))
-        if any(not query for query in queries):
-            raise RequestError("query is empty")
-        self._before(queries)
-        return [[Hit(passage=Passage(id=query, title="", text=""), score=1.0, rank=1)] * k for query in queries]
-
-    def get(self, passage_id: str) -> Passage:
-        return Passage(id=passage_id, title="", text="")
-
-
-def ids(hits: list[Hit]) -> list[str]:
-    return [hit.passage.id for hit in hits]
+from retrieval.passage import Hit
+from tests.retrieval.echo_retriever import EchoRetriever, ids
 
 
 @pytest.mark.parametrize("window_s", [0.0, 0.02])
 async def test_concurrent_queries_become_one_batch_and_get_their_own_answers(window_s: float) -> None:
-    retriever = FakeRetriever()
+    retriever = EchoRetriever()
     async with MicroBatcher(retriever, window_s=window_s) as batcher:
         answers = await asyncio.gather(*(batcher.search(f"q{i}", 2) for i in range(100)))
     assert [ids(hits) for hits in answers] == [[f"q{i}"] * 2 for i in range(100)]
@@ -47,7 +22,7 @@ async def test_concurrent_queries_become_one_batch_and_get_their_own_answers(win
 
 
 async def test_a_window_of_zero_waits_until_the_loop_is_idle_and_no_longer() -> None:
-    retriever = FakeRetriever()
+    retriever = EchoRetriever()
     batcher = MicroBatcher(retriever)
 
     async def late(rounds: int) -> None:
@@ -63,7 +38,7 @@ async def test_a_window_of_zero_waits_until_the_loop_is_idle_and_no_longer() -> 
 
 
 async def test_a_window_holds_the_first_query_for_company() -> None:
-    retriever = FakeRetriever()
+    retriever = EchoRetriever()
     batcher = MicroBatcher(retriever, window_s=0.1)
 
     async def after(pause_s: float) -> None:
@@ -76,7 +51,7 @@ async def test_a_window_holds_the_first_query_for_company() -> None:
 
 @pytest.mark.parametrize("prefix_depth", [0, 10])
 async def test_batches_are_no_larger_than_allowed_and_everybody_gets_his_k(prefix_depth: int) -> None:
-    retriever = FakeRetriever()
+    retriever = EchoRetriever()
     retriever.prefix_depth = prefix_depth
     async with MicroBatcher(retriever, max_batch=4) as batcher:
         answers = await asyncio.gather(*(batcher.search(f"q{i}", 1 + i % 2) for i in range(10)))
@@ -84,80 +59,9 @@ async def test_batches_are_no_larger_than_allowed_and_everybody_gets_his_k(prefi
     assert max(len(batch) for batch in retriever.batches) <= 4 and sum(map(len, retriever.batches)) == 10
 
 
-async def test_an_empty_query_fails_its_own_caller_only() -> None:
-    batcher = MicroBatcher(FakeRetriever(), backoff_s=10)
-    started = time.perf_counter()
-    answers = await asyncio.gather(*(batcher.search(q, 1) for q in ("a", "", "b")), return_exceptions=True)
-    assert isinstance(answers[1], RequestError) and "empty" in str(answers[1])
-    assert ids(answers[0]) == ["a"] and ids(answers[2]) == ["b"]
-    assert time.perf_counter() - started < 5, "a refusal is no outage: nothing to wait for"
-
-
-async def test_a_query_that_crashes_the_retriever_fails_its_own_caller_only() -> None:
-    def before(queries: Sequence[str]) -> None:
-        if "poison" in queries:
-            raise OSError("connection reset")
-
-    batcher = MicroBatcher(FakeRetriever(before), retries=1, backoff_s=0.001)
-    answers = await asyncio.gather(*(batcher.search(q, 1) for q in ("a", "poison", "b")), return_exceptions=True)
-    assert ids(answers[0]) == ["a"] and ids(answers[2]) == ["b"]
-    assert isinstance(answers[1], RetrievalError) and isinstance(answers[1].__cause__, OSError)
-    assert "'poison' failed 3 times; the last error was: OSError('connection reset')" in str(answers[1])
-
-
-async def test_an_outage_that_ends_is_survived() -> None:
-    failures = iter([True, True, False])
-    outcomes: list[str] = []
-
-    def before(queries: Sequence[str]) -> None:
-        if next(failures):
-            raise ConnectionError("down")
-
-    batcher = MicroBatcher(
-        FakeRetriever(before),
-        retries=2,
-        backoff_s=0.001,
-        on_batch=lambda size, seconds, outcome: outcomes.append(outcome),
-    )
-    assert ids(await batcher.search("q", 1)) == ["q"]
-    assert outcomes == ["failed", "failed", "answered"]
-
-
-async def test_a_retriever_that_hangs_ends_in_a_typed_error_within_the_deadline() -> None:
-    release = threading.Event()
-    outcomes: list[str] = []
-    batcher = MicroBatcher(
-        FakeRetriever(lambda queries: release.wait(20) and None),
-        timeout_s=0.05,
-        retries=1,
-        on_batch=lambda size, seconds, outcome: outcomes.append(outcome),
-    )
-    started = time.perf_counter()
-    with pytest.raises(RetrievalError):
-        await batcher.search("q", 1)
-    release.set()
-    assert time.perf_counter() - started <= batcher.deadline_s + 0.5
-    assert outcomes and set(outcomes) == {"timed_out"}
-
-
-async def test_a_query_that_hangs_takes_no_other_down_with_it() -> None:
-    release = threading.Event()
-
-    def before(queries: Sequence[str]) -> None:
-        if "slow" in queries:
-            release.wait(20)
-
-    batcher = MicroBatcher(FakeRetriever(before), timeout_s=0.4, retries=2, backoff_s=0.001)
-    queries = ["a", "slow", "b", "c"]
-    answers = await asyncio.gather(*(batcher.search(q, 1) for q in queries), return_exceptions=True)
-    release.set()
-    assert isinstance(answers[1], RetrievalError)
-    assert [ids(answers[i]) for i in (0, 2, 3)] == [["a"], ["b"], ["c"]]
-
-
 async def test_a_slow_search_does_not_hold_back_the_next_batch() -> None:
     release = threading.Event()
-    batcher = MicroBatcher(FakeRetriever(lambda queries: "slow" in queries and release.wait(20) and None))
+    batcher = MicroBatcher(EchoRetriever(lambda queries: "slow" in queries and release.wait(20) and None))
     slow = asyncio.create_task(batcher.search("slow", 1))
     await asyncio.sleep(0.02)
     assert ids(await asyncio.wait_for(batcher.search("quick", 1), 5)) == ["quick"]
@@ -166,19 +70,8 @@ async def test_a_slow_search_does_not_hold_back_the_next_batch() -> None:
     assert ids(await slow) == ["slow"]
 
 
-async def test_queries_that_wait_for_a_slot_are_bounded_too() -> None:
-    release = threading.Event()
-    retriever = FakeRetriever(lambda queries: release.wait(20) and None)
-    batcher = MicroBatcher(retriever, max_batch=1, max_in_flight=1, timeout_s=0.1, retries=0)
-    started = time.perf_counter()
-    answers = await asyncio.gather(*(batcher.search(f"q{i}", 1) for i in range(30)), return_exceptions=True)
-    release.set()
-    assert all(isinstance(answer, RetrievalError) for answer in answers)
-    assert time.perf_counter() - started < 1
-
-
 async def test_a_caller_that_gives_up_is_forgotten() -> None:
-    retriever = FakeRetriever(lambda queries: time.sleep(0.05))
+    retriever = EchoRetriever(lambda queries: time.sleep(0.05))
     batcher = MicroBatcher(retriever)
     leaving, staying = (asyncio.create_task(batcher.search(q, 1)) for q in ("leaving", "staying"))
     await asyncio.sleep(0.01)
@@ -187,16 +80,8 @@ async def test_a_caller_that_gives_up_is_forgotten() -> None:
     await batcher.close()
 
 
-async def test_a_retriever_that_loses_answers_is_found_out() -> None:
-    retriever = FakeRetriever()
-    retriever.search = lambda queries, k: []  # type: ignore[method-assign]
-    batcher = MicroBatcher(retriever, retries=0)
-    with pytest.raises(RetrievalError, match="returned 0 lists for 1 queries"):
-        await batcher.search("q", 1)
-
-
 async def test_a_closed_batcher_has_answered_everything_and_takes_nothing_more() -> None:
-    batcher = MicroBatcher(FakeRetriever(lambda queries: time.sleep(0.02)), window_s=5)
+    batcher = MicroBatcher(EchoRetriever(lambda queries: time.sleep(0.02)), window_s=5)
     asked = asyncio.create_task(batcher.search("q", 1))
     await asyncio.sleep(0)
     await batcher.close()
@@ -206,7 +91,7 @@ async def test_a_closed_batcher_has_answered_everything_and_takes_nothing_more()
 
 
 def test_one_batcher_serves_one_event_loop_after_another() -> None:
-    batcher = MicroBatcher(FakeRetriever())
+    batcher = MicroBatcher(EchoRetriever())
     for i in range(3):
         assert ids(asyncio.run(batcher.search(f"q{i}", 1))) == [f"q{i}"]
 
@@ -224,11 +109,11 @@ def test_one_batcher_serves_one_event_loop_after_another() -> None:
 )
 def test_settings_out_of_range_are_refused(setting: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        MicroBatcher(FakeRetriever(), **setting)
+        MicroBatcher(EchoRetriever(), **setting)
 
 
 async def test_a_call_with_many_queries_stays_whole_and_shares_its_batch() -> None:
-    retriever = FakeRetriever()
+    retriever = EchoRetriever()
     async with MicroBatcher(retriever) as batcher:
         many, one, none = await asyncio.gather(
             batcher.search_many(["a", "b", "c"], 2), batcher.search("d", 2), batcher.search_many([], 2)
@@ -238,7 +123,7 @@ async def test_a_call_with_many_queries_stays_whole_and_shares_its_batch() -> No
 
 
 async def test_a_call_larger_than_a_batch_is_searched_in_parts_and_answered_in_order() -> None:
-    retriever = FakeRetriever()
+    retriever = EchoRetriever()
     async with MicroBatcher(retriever, max_batch=4) as batcher:
         hits = await batcher.search_many([f"q{i}" for i in range(10)], 1)
     assert [ids(one) for one in hits] == [[f"q{i}"] for i in range(10)]
@@ -247,7 +132,7 @@ async def test_a_call_larger_than_a_batch_is_searched_in_parts_and_answered_in_o
 
 async def test_what_arrives_while_all_slots_are_busy_becomes_one_batch() -> None:
     release = threading.Event()
-    retriever = FakeRetriever(lambda queries: "slow" in queries and release.wait(20) and None)
+    retriever = EchoRetriever(lambda queries: "slow" in queries and release.wait(20) and None)
     batcher = MicroBatcher(retriever, max_in_flight=1)
     slow = asyncio.create_task(batcher.search("slow", 1))
     await asyncio.sleep(0.02)
@@ -263,7 +148,7 @@ async def test_what_arrives_while_all_slots_are_busy_becomes_one_batch() -> None
 
 async def test_a_caller_that_gives_up_before_its_search_is_never_searched() -> None:
     release = threading.Event()
-    retriever = FakeRetriever(lambda queries: "slow" in queries and release.wait(20) and None)
+    retriever = EchoRetriever(lambda queries: "slow" in queries and release.wait(20) and None)
     batcher = MicroBatcher(retriever, max_in_flight=1)
     slow = asyncio.create_task(batcher.search("slow", 1))
     await asyncio.sleep(0.02)
@@ -279,7 +164,7 @@ async def test_a_caller_that_gives_up_before_its_search_is_never_searched() -> N
 
 
 async def test_a_steady_stream_does_not_hold_a_window_of_zero_open() -> None:
-    retriever = FakeRetriever()
+    retriever = EchoRetriever()
     batcher = MicroBatcher(retriever)
     first = asyncio.create_task(batcher.search("first", 1))
     others = []
@@ -293,7 +178,7 @@ async def test_a_steady_stream_does_not_hold_a_window_of_zero_open() -> None:
 
 async def test_search_threads_are_used_again() -> None:
     threads: set[int] = set()
-    batcher = MicroBatcher(FakeRetriever(lambda queries: threads.add(threading.get_ident())))
+    batcher = MicroBatcher(EchoRetriever(lambda queries: threads.add(threading.get_ident())))
     for i in range(20):
         await batcher.search(f"q{i}", 1)
     assert len(threads) <= 2
@@ -317,7 +202,7 @@ async def waiting_together(batcher: MicroBatcher, release: threading.Event, dept
 
 async def test_all_depths_that_wait_are_one_batch_and_each_gets_its_own() -> None:
     release, depths = threading.Event(), range(1, 13)
-    retriever = FakeRetriever(busy_with(release))
+    retriever = EchoRetriever(busy_with(release))
     answers = await waiting_together(MicroBatcher(retriever, max_in_flight=1), release, depths)
     assert [ids(hits) for hits in answers] == [[f"q{i}"] * k for i, k in enumerate(depths)]
     assert list(map(len, retriever.batches)) == [1, 12]
@@ -325,7 +210,7 @@ async def test_all_depths_that_wait_are_one_batch_and_each_gets_its_own() -> Non
 
 async def test_deeper_searches_than_the_retriever_vouches_for_are_not_cut() -> None:
     release, depths = threading.Event(), [1, 5, 6, 2, 6, 7]
-    retriever = FakeRetriever(busy_with(release))
+    retriever = EchoRetriever(busy_with(release))
     retriever.prefix_depth = 5
     answers = await waiting_together(MicroBatcher(retriever, max_in_flight=1), release, depths)
     assert [ids(hits) for hits in answers] == [[f"q{i}"] * k for i, k in enumerate(depths)]
@@ -334,72 +219,8 @@ async def test_deeper_searches_than_the_retriever_vouches_for_are_not_cut() -> N
 
 async def test_a_deep_search_is_not_made_for_all_that_wait_beside_it() -> None:
     release = threading.Event()
-    retriever = FakeRetriever(busy_with(release))
+    retriever = EchoRetriever(busy_with(release))
     depths = [3] * 100 + [1000] + [3] * 100
     answers = await waiting_together(MicroBatcher(retriever, max_in_flight=1), release, depths)
     assert list(map(len, answers)) == depths
     assert list(map(len, retriever.batches)) == [1, 200, 1]
-
-
-async def test_one_bad_query_of_a_hundred_costs_a_few_searches_and_holds_up_nobody() -> None:
-    def before(queries: Sequence[str]) -> None:
-        time.sleep(0.02)
-        if "bad" in queries:
-            raise OSError("unreadable")
-
-    retriever = FakeRetriever(before)
-    batcher = MicroBatcher(retriever, max_in_flight=1, retries=1, backoff_s=0.001, window_s=0.01)
-
-    async def wait_of(query: str, after_s: float = 0.0) -> float:
-        await asyncio.sleep(after_s)
-        started = time.perf_counter()
-        with suppress(RetrievalError):
-            assert ids(await batcher.search(query, 1)) == [query]
-        return time.perf_counter() - started
-
-    bad = [wait_of("bad" if i == 50 else f"q{i}") for i in range(100)]
-    *_, later = await asyncio.gather(*bad, wait_of("later", 0.1))
-    assert len(retriever.batches) <= 18, "a hundred and one, searched in halves: 1 + 2 * 7, and the later one"
-    position = next(i for i, batch in enumerate(retriever.batches) if "later" in batch)
-    assert position < len(retriever.batches) - 1, "what was asked meanwhile does not wait for all halves"
-    assert later < 0.3
-
-
-async def test_an_error_of_the_retrievers_own_is_no_fault_of_the_caller() -> None:
-    def before(queries: Sequence[str]) -> None:
-        raise ValueError("operands could not be broadcast together")
-
-    batcher = MicroBatcher(FakeRetriever(before), retries=1, backoff_s=0.001)
-    with pytest.raises(RetrievalError, match=r"'q' failed 2 times; .*could not be broadcast"):
-        await batcher.search("q", 1)
-
-
-class Panic(BaseException):
-    """What a library written in Rust raises when it panics."""
-
-
-@pytest.mark.parametrize("raised", [Panic("index out of bounds"), SystemExit(3), StopIteration()])
-async def test_what_is_no_exception_ends_in_a_typed_error_at_once(raised: BaseException) -> None:
-    def before(queries: Sequence[str]) -> None:
-        if "panic" in queries:
-            raise raised
-
-    batcher = MicroBatcher(FakeRetriever(before), retries=0, timeout_s=10)
-    started = time.perf_counter()
-    with pytest.raises(RetrievalError, match=type(raised).__name__):
-        await batcher.search("panic", 1)
-    assert time.perf_counter() - started < 2
-    assert ids(await batcher.search("q", 1)) == ["q"]
-
-
-async def test_a_deadline_bounds_all_attempts_together() -> None:
-    release = threading.Event()
-    retriever = FakeRetriever(lambda queries: release.wait(20) and None)
-    batcher = MicroBatcher(retriever, timeout_s=0.2, retries=3, backoff_s=0.001, deadline_s=0.2)
-    started = time.perf_counter()
-    with pytest.raises(RetrievalError, match=r"within 0\.2 s"):
-        await batcher.search("q", 1)
-    assert time.perf_counter() - started < 0.35
-    await asyncio.sleep(0.1)
-    release.set()
-    assert retriever.batches == [["q"]], "nobody waits for another attempt"

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.retrieval.server.served import REPOSITORY
+from tests.retrieval.server.served import LONG_ENOUGH_S, REPOSITORY
 
 ECHO = """
 import asyncio, signal, sys
@@ -44,13 +44,15 @@ def request(number: int) -> bytes:
 
 
 def test_every_request_is_answered_after_the_end_of_input_and_prints_stay_off_the_wire() -> None:
-    output, error = started().communicate(b"".join(map(request, range(100))) + b'{"id": 100, "method": ""}', timeout=60)
+    output, error = started().communicate(
+        b"".join(map(request, range(100))) + b'{"id": 100, "method": ""}', timeout=LONG_ENOUGH_S
+    )
     assert {json.loads(line)["id"] for line in output.splitlines()} == set(range(101)), "also of a line without an end"
     assert b"not for the wire" in error
 
 
 def test_a_line_that_is_too_long_is_cut_and_the_next_one_is_whole() -> None:
-    output, _ = started(longest=50).communicate(b"x" * 300_000 + b"\n" + request(1), timeout=60)
+    output, _ = started(longest=50).communicate(b"x" * 300_000 + b"\n" + request(1), timeout=LONG_ENOUGH_S)
     first, second = output.splitlines()
     assert first == b"x" * 50 and json.loads(second)["id"] == 1
 
@@ -63,7 +65,7 @@ def test_a_client_that_reads_nothing_is_given_up_after_the_patience() -> None:
     process.stdin.flush()
     time.sleep(0.5)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 0
+    assert process.wait(LONG_ENOUGH_S) == 0
 
 
 @pytest.mark.parametrize("close", ["stdout", "stdin"])
@@ -76,4 +78,4 @@ def test_a_closed_end_ends_the_lines(close: str) -> None:
         process.stdin.flush()
     else:
         process.stdin.close()
-    assert process.wait(60) == 0
+    assert process.wait(LONG_ENOUGH_S) == 0
