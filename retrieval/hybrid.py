@@ -8,12 +8,11 @@ cosine) are first brought to the range 0 to 1, query by query.
 >>> [hit.passage.title for hit in hybrid.search(["who painted the ceiling"], k=3)[0]]        # doctest: +SKIP
 """
 
-import hashlib
-import json
 import math
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, Literal, Self, TypeVar
 
+from retrieval.identity import identity_hash
 from retrieval.passage import Hit, Passage
 from retrieval.request import check_request
 from retrieval.retriever import OpenRetriever, corpus_of
@@ -58,11 +57,6 @@ def fuse(
             places.setdefault(name, [math.inf] * len(rankings))[part] = place
     totals = {name: math.fsum(values) for name, values in earned.items()}
     return sorted(totals.items(), key=lambda item: (-item[1], places[item[0]]))
-
-
-def identity_hash(identity: Mapping[str, Any]) -> str:
-    """sha256 of an identity: what stands for `index_hash` where several retrievers make one."""
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode("utf-8")).hexdigest()
 
 
 class HybridRetriever:

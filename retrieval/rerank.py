@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Self
 
-from retrieval.hybrid import identity_hash
+from retrieval.identity import identity_hash
 from retrieval.model_fingerprint import model_identity
 from retrieval.passage import Hit, Passage
 from retrieval.request import check_request

@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
 from retrieval.batcher import MicroBatcher
-from retrieval.hybrid import identity_hash
+from retrieval.identity import IDENTITY_HEADER, identity_hash
 from retrieval.passage import Hit
 from retrieval.request import RequestError
 from retrieval.retriever import RetrievalError, Retriever
@@ -21,7 +21,6 @@ from retrieval.server.documents import AccessRequest, Documents, parse_access
 from retrieval.server.metrics import ServerMetrics
 from retrieval.server.refusal import Refusal, bad_request, come_back
 from retrieval.server.settings import ServerSettings
-from retrieval.server_answer import IDENTITY_HEADER
 
 _WATCH_AFTER_S = 0.02
 """A search that takes longer than this is dropped when its client leaves; most are over by then."""

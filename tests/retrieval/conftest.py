@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.retrieval.scripted_server import Scripted
+from tests.retrieval.client.scripted_server import Scripted
 from tests.retrieval.server.running import Running, Start, servers
 
 

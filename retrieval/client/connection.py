@@ -15,11 +15,12 @@ from typing import Any, TypeVar
 import httpx
 
 from retrieval.bearer_token import checked_token
+from retrieval.client.answer import GarbledAnswer
+from retrieval.client.request import checked_url, is_loopback, retry_after_s
+from retrieval.client.request_parts import TooLarge
+from retrieval.identity import IDENTITY_HEADER
 from retrieval.request import RequestError
-from retrieval.request_parts import TooLarge
 from retrieval.retriever import RetrievalError
-from retrieval.server_answer import IDENTITY_HEADER, GarbledAnswer
-from retrieval.server_request import checked_url, is_loopback, retry_after_s
 
 RETRYABLE_STATUS = frozenset({408, 429, 502, 503, 504})
 BAD_REQUEST_STATUS = frozenset({400, 413, 422})

@@ -4,8 +4,8 @@ import pytest
 
 from retrieval.bearer_token import checked_token
 from retrieval.client import HttpRetriever
+from retrieval.client.request import is_loopback
 from retrieval.opening import retriever_spec
-from retrieval.server_request import is_loopback
 
 
 @pytest.mark.parametrize(

@@ -14,13 +14,10 @@ from concurrent.futures import CancelledError, Future
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from retrieval.async_client import AsyncHttpRetriever
-from retrieval.circuit import CircuitOpen
+from retrieval.client.async_retriever import AsyncHttpRetriever
+from retrieval.client.query_cache import CacheStats, DiskCache, MemoryCache, QueryCache
 from retrieval.passage import Hit, Passage
-from retrieval.query_cache import CacheStats, DiskCache, MemoryCache, QueryCache
 from retrieval.title import MAX_PASSAGES_PER_TITLE
-
-__all__ = ["AsyncHttpRetriever", "CircuitOpen", "HttpRetriever", "query_cache"]
 
 Result = TypeVar("Result")
 

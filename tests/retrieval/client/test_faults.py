@@ -11,7 +11,7 @@ import pytest
 
 from retrieval.client import CircuitOpen, HttpRetriever
 from retrieval.retriever import RetrievalError
-from tests.retrieval.scripted_server import FAKE, Scripted, answer, http
+from tests.retrieval.client.scripted_server import FAKE, Scripted, answer, http
 
 QUICK: dict[str, Any] = {"backoff_s": 0.01, "max_backoff_s": 0.02, "timeout_s": 5}
 

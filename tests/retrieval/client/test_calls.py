@@ -11,7 +11,7 @@ import pytest
 from retrieval.client import CircuitOpen, HttpRetriever
 from retrieval.passage import Hit
 from retrieval.retriever import RetrievalError
-from tests.retrieval.scripted_server import FAKE, Scripted, answer, http
+from tests.retrieval.client.scripted_server import FAKE, Scripted, answer, http
 from tests.retrieval.server.fakes import FakeRetriever
 from tests.retrieval.server.running import Start
 

@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from retrieval.client.answer import BrokenAnswer, decoded, start_of
+from retrieval.client.connection import Declined, ServerConnection
 from retrieval.retriever import RetrievalError
-from retrieval.server_answer import BrokenAnswer, decoded, start_of
-from retrieval.server_connection import Declined, ServerConnection
 
 BELIEVED_S = 1.0
 """For how long an index is taken to be the one that is served, in seconds, where no answer says so meanwhile."""

@@ -8,9 +8,6 @@ from retrieval.corpus import DIALECTS as CORPUS_DIALECTS
 from retrieval.passage import Hit, Passage, is_text
 from retrieval.retriever import RetrievalError
 
-IDENTITY_HEADER = "X-Identity-Hash"
-"""On every answer: the sha256 of the identity of what gave it, so that a client sees when another index is served."""
-
 
 class GarbledAnswer(RetrievalError):
     """The server answered 200 with something that is no answer to the question."""

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from retrieval.client import query_cache
+from retrieval.client.http_retriever import query_cache
+from retrieval.client.query_cache import DiskCache, MemoryCache, query_key
 from retrieval.passage import Hit, Passage
-from retrieval.query_cache import DiskCache, MemoryCache, query_key
 
 HITS = [Hit(passage=Passage(id="1", title="ü", text="a\nb"), score=0.1 + 0.2, rank=1)]
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from retrieval.client import HttpRetriever
+from retrieval.identity import IDENTITY_HEADER
 from retrieval.passage import Passage
-from retrieval.server_answer import IDENTITY_HEADER
 from tests.retrieval.server.fakes import FakeRetriever
 from tests.retrieval.server.running import Running, Start
 
@@ -51,7 +51,7 @@ def test_the_answers_of_a_replaced_index_are_forgotten(start: Start, tmp_path: P
 
 
 def test_an_answer_from_the_cache_alone_is_of_the_index_of_now(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("retrieval.server_health.BELIEVED_S", 0.0)
+    monkeypatch.setattr("retrieval.client.health.BELIEVED_S", 0.0)
     running, new = start(), changed()
     with HttpRetriever(running.url, cache_queries=100) as remote:
         assert remote.search(["a"], 1) == remote.search(["a"], 1) == [OLD.expected("a", 1)]

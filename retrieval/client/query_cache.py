@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from retrieval.client.answer import checked_passage, checked_score
 from retrieval.passage import Hit
-from retrieval.server_answer import checked_passage, checked_score
 
 Result = TypeVar("Result")
 

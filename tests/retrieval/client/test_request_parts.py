@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.request_parts import PartLimits, TooLarge, in_parts, part_limits, parts_of
+from retrieval.client.request_parts import PartLimits, TooLarge, in_parts, part_limits, parts_of
 from retrieval.retriever import RetrievalError
 
 

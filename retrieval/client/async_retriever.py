@@ -1,6 +1,6 @@
 """An asynchronous client of a retrieval server: pooled, with deadlines, retries, a circuit breaker and a query cache.
 
-What is retried is told in `server_connection`. A call of many queries is asked in several requests, sized by the limits
+What is retried is told in `connection`. A call of many queries is asked in several requests, sized by the limits
 that the server publishes, and is one success or failure for the breaker. What was asked before is answered from the
 cache, as long as the server is known to serve the index that answered then.
 """
@@ -9,16 +9,16 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from retrieval.circuit import CircuitBreaker
+from retrieval.client.answer import decoded, hits_of, passages_of, titled_passages_of
+from retrieval.client.circuit import CircuitBreaker
+from retrieval.client.connection import Declined, ServerConnection
+from retrieval.client.health import ServerHealth, described
+from retrieval.client.query_cache import CacheStats, KeptAnswers, QueryCache
+from retrieval.client.request import check_search, is_text, may_be_an_id
+from retrieval.client.request_parts import in_parts, part_limits, parts_of
 from retrieval.passage import Hit, Passage
-from retrieval.query_cache import CacheStats, KeptAnswers, QueryCache
 from retrieval.request import RequestError
-from retrieval.request_parts import in_parts, part_limits, parts_of
 from retrieval.retriever import RetrievalError
-from retrieval.server_answer import decoded, hits_of, passages_of, titled_passages_of
-from retrieval.server_connection import Declined, ServerConnection
-from retrieval.server_health import ServerHealth, described
-from retrieval.server_request import check_search, is_text, may_be_an_id
 from retrieval.title import MAX_PASSAGES_PER_TITLE, check_limit, fold_title
 
 _ROUNDS = 2

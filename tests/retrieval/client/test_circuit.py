@@ -1,6 +1,6 @@
 import pytest
 
-from retrieval.circuit import CircuitBreaker, CircuitOpen
+from retrieval.client.circuit import CircuitBreaker, CircuitOpen
 from retrieval.retriever import RetrievalError
 
 
