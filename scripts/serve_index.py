@@ -37,13 +37,13 @@ def serve_index(
     from retrieval.server.serve import serve
     from retrieval.server.settings import ServerSettings
     from scripts.assignments import nested, parse_assignments
-    from scripts.server_token import server_token
+    from scripts.server_token import given_token
 
     given: dict[str, Any] = nested(parse_assignments(setting or [], option="--set"))
     if unknown := sorted(set(given) - set(ServerSettings.model_fields)):
         names = ", ".join(ServerSettings.model_fields)
         raise ValueError(f"--set: the server has no setting {', '.join(unknown)}; its settings: {names}")
-    token = server_token(token_file)
+    token = given_token(token_file)
     options = {"host": host, "port": port, "replicas": replicas, "token": token, "window_s": window_ms / 1000}
     settings = ServerSettings.model_validate(options | given)
     serve(index, settings, announce=lambda line: typer.echo(f"serving {line}"))

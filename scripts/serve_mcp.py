@@ -42,7 +42,7 @@ def serve_mcp(
     from retrieval.server.mcp_server import SETTINGS, serve_mcp
     from retrieval.server.settings import ServerSettings
     from scripts.assignments import nested, parse_assignments
-    from scripts.server_token import server_token
+    from scripts.server_token import given_token
 
     for name, value in (("--host", host), ("--port", port), ("--token-file", token_file)):
         if value is not None and not http:
@@ -52,7 +52,7 @@ def serve_mcp(
         raise ValueError(f"--set: there is no setting {', '.join(unknown)} here; the settings: {', '.join(SETTINGS)}")
     options: dict[str, Any] = {}
     if http:
-        address = {"host": host, "port": port, "token": server_token(token_file)}
+        address = {"host": host, "port": port, "token": given_token(token_file)}
         options = {name: value for name, value in address.items() if value is not None}
     settings = ServerSettings.model_validate(options | given)
     serve_mcp(index, settings, over_http=http, announce=lambda line: typer.echo(f"serving {line}"))

@@ -8,7 +8,7 @@ from retrieval.bearer_token import checked_token
 VARIABLE = "WAYMARK_SERVER_TOKEN"
 
 
-def server_token(token_file: Path | None) -> str | None:
+def given_token(token_file: Path | None) -> str | None:
     """What the file holds, without white space around it; without a file, the environment's; None where neither is.
 
     An empty one is refused: a server that was meant to ask for a token must not start without.

@@ -9,7 +9,7 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -101,12 +101,20 @@ def create_mcp_server(tools: SearchTools) -> "Server[Any]":
 
     return Server(
         "waymark",
-        version=version("waymark"),
+        version=_version(),
         title="Waymark retrieval",
         instructions=INSTRUCTIONS,
         on_list_tools=list_tools,
         on_call_tool=call_tool,
     )
+
+
+def _version() -> str:
+    """What is installed; sources that are run without an installation have no number."""
+    try:
+        return version("waymark")
+    except PackageNotFoundError:
+        return "unknown"
 
 
 def create_mcp_app(tools: SearchTools, retriever: Retriever, settings: ServerSettings) -> "ASGIApp":

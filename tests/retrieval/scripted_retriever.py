@@ -1,6 +1,6 @@
 """A retriever that answers from a table: what the tests of everything built on top of retrievers search with."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
 from retrieval.passage import Hit, Passage
@@ -52,6 +52,9 @@ class ScriptedRetriever:
 
     def __contains__(self, passage_id: object) -> bool:
         return passage_id in self._passages
+
+    def known_ids(self, passage_ids: Iterable[str]) -> set[str]:
+        return set(passage_ids) & self._passages.keys()
 
     def close(self) -> None:
         self.closed = True

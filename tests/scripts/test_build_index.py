@@ -91,7 +91,7 @@ def test_a_build_that_goes_on_says_so(tmp_path: Path, capsys: pytest.CaptureFixt
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("retrieval.index._checksums", interrupted)
+        patched.setattr("retrieval.index.file_checksums", interrupted)
         assert waymark("build-index", corpus, "--out", out) == 130
     capsys.readouterr()
     assert waymark("build-index", corpus, "--out", out) == 0

@@ -103,6 +103,13 @@ class Cluster:
         finally:
             self.process.kill()
 
+    def both(self) -> set[int]:
+        """The two replicas' processes; Ray may be a while in using the second one."""
+        until = time.monotonic() + 60
+        while len(found := self.process_ids()) < 2:
+            assert time.monotonic() < until, "both replicas answer"
+        return found
+
     def process_ids(self) -> set[int]:
         def ask(_: int) -> int:
             process_id: int = httpx.get(self.url + "/health", timeout=20, trust_env=False).json()["pid"]
@@ -152,7 +159,7 @@ def test_every_answer_is_that_of_serve_index_byte_for_byte(cluster: Cluster, ind
             httpx.post(url + "/retrieve", content=b"{", timeout=20, trust_env=False) for url in (alone.url, cluster.url)
         )
         assert other.status_code == one.status_code == 400 and other.content == one.content
-    assert len(cluster.process_ids()) == 2, "both replicas answer"
+    assert len(cluster.both()) == 2
 
 
 def test_the_client_finds_what_the_index_finds_and_requests_share_batches(cluster: Cluster, index: Path) -> None:
@@ -184,7 +191,7 @@ def test_the_client_finds_what_the_index_finds_and_requests_share_batches(cluste
 def test_the_replicas_map_one_copy_of_the_index(cluster: Cluster, index: Path) -> None:
     mapped = [
         {line.split()[-1] for line in Path(f"/proc/{process}/maps").read_text().splitlines() if str(index) in line}
-        for process in cluster.process_ids()
+        for process in cluster.both()
     ]
     assert len(mapped) == 2 and mapped[0] == mapped[1] and len(mapped[0]) >= 2
 
@@ -194,7 +201,7 @@ def test_a_killed_replica_is_replaced_and_one_that_finds_another_index_is_not(in
     old = build_index(corpus, tmp_path / "index")
     own = Cluster({"index": str(tmp_path / "index"), "num_replicas": 2, "num_cpus": 0.2})
     try:
-        before = own.process_ids()
+        before = own.both()
         os.kill(min(before), signal.SIGKILL)
         until = time.monotonic() + 60
         while len(now := own.process_ids() - {min(before)}) < 2:
