@@ -11,9 +11,12 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from transformers import PreTrainedTokenizerBase
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 
 # No compatibility or canonical decomposition leads from these back to ASCII brackets.
 _HARMLESS = {"<": "‹", ">": "›", "[": "⟦", "]": "⟧", "{": "❴", "}": "❵", "|": "¦"}
@@ -76,7 +79,7 @@ def _broken(found: str) -> str:
     return broken if broken != found else f"{found[:1]} {found[1:]}"
 
 
-def control_tokens(tokenizer: PreTrainedTokenizerBase) -> frozenset[str]:
+def control_tokens(tokenizer: "PreTrainedTokenizerBase") -> frozenset[str]:
     """Strings that this tokenizer turns into control tokens, and the literal markers of its chat template.
 
     Special tokens always count; other added tokens count where they look like markup (they start and end with
@@ -96,7 +99,7 @@ def control_tokens(tokenizer: PreTrainedTokenizerBase) -> frozenset[str]:
 _NEUTRALISERS: "WeakKeyDictionary[PreTrainedTokenizerBase, dict[tuple[object, ...], Neutraliser]]" = WeakKeyDictionary()
 
 
-def neutraliser(tokenizer: PreTrainedTokenizerBase, reserved: tuple[str, ...]) -> Neutraliser:
+def neutraliser(tokenizer: "PreTrainedTokenizerBase", reserved: tuple[str, ...]) -> Neutraliser:
     """The neutraliser for a tokenizer's control tokens and further reserved strings; made once, then reused."""
     made = _NEUTRALISERS.setdefault(tokenizer, {})
     key = (reserved, str(getattr(tokenizer, "chat_template", None)), len(tokenizer))

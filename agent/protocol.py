@@ -9,12 +9,13 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 from string import Formatter
-from typing import Literal
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Literal
 
 from agent.action import Action, ToolRequest
 from agent.neutraliser import neutraliser
+
+if TYPE_CHECKING:  # measuring an index reads this table, and transformers takes a second to import
+    from transformers import PreTrainedTokenizerBase
 
 Tag = tuple[str, str]
 
@@ -117,7 +118,7 @@ def prompt_text(protocol: AgentProtocol, question_text: str) -> str:
     return protocol.prompt.format(question=question)
 
 
-def encode_prompt(protocol: AgentProtocol, question_text: str, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+def encode_prompt(protocol: AgentProtocol, question_text: str, tokenizer: "PreTrainedTokenizerBase") -> tuple[int, ...]:
     """The prompt's ids: one user message through the chat template where the tokenizer has one, plain text otherwise.
 
     Encoded once, as one piece. Chat control tokens inside the question are neutralised. Plain text gets the beginning

@@ -6,10 +6,10 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from envs.datasets import SupportCheck, check_supports_in
 from envs.question import Question
-from evaluation.console import terminal_table
 from evaluation.coverage import corpus_coverage
 from evaluation.retrieval_comparison import (
     RetrievalComparison,
@@ -20,6 +20,7 @@ from evaluation.retrieval_comparison import (
     quality_table,
 )
 from evaluation.retrieval_quality import Progress
+from evaluation.terminal_table import terminal_table, terminal_tables
 from retrieval.retriever import OpenRetriever, corpus_of
 
 
@@ -42,12 +43,11 @@ class IndexReport:
         if len(summaries) == 1:
             console.print(_figure_table(next(iter(summaries.values()))))
         else:
-            console.print(terminal_table(quality_table(summaries)))
-            console.print(terminal_table(paired_table(self.comparison.tests, "Paired randomisation tests")))
+            console.print(*terminal_tables(quality_table(summaries), console.width), sep="\n")
+            self._print_tests(console)
         if self.coverage:
-            console.print(
-                terminal_table(coverage_table(self.coverage, "Share of the questions for which the corpus holds"))
-            )
+            title = "Share of the questions for which the corpus holds"
+            console.print(*terminal_tables(coverage_table(self.coverage, title), console.width), sep="\n")
         counted = next(iter(summaries.values()))
         console.print(
             f"n = {counted['n']} questions, {counted['num_searches']} searches"
@@ -56,6 +56,14 @@ class IndexReport:
             highlight=False,
             soft_wrap=True,
         )
+
+    def _print_tests(self, console: Console) -> None:
+        """The paired tests of one pair after the other: two long names beside the figures would leave them no room."""
+        console.print("Paired randomisation tests", style="table.title")
+        for pair in dict.fromkeys((test.first, test.second) for test in self.comparison.tests):
+            console.print(Text(f"{pair[0]} minus {pair[1]}", overflow="fold"))
+            tests = [test for test in self.comparison.tests if (test.first, test.second) == pair]
+            console.print(terminal_table(paired_table(tests)))
 
 
 def measure_retrievers(

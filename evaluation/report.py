@@ -189,7 +189,7 @@ def format_number(value: Any) -> str:
         return str(value)
     if isinstance(value, int) or (abs(value) >= 1000 and value == int(value)):
         return f"{int(value):,}"
-    return f"{value:.3f}" if abs(value) < 10 else f"{value:,.1f}"
+    return f"{round(value, 3) + 0.0:.3f}" if abs(value) < 10 else f"{value:,.1f}"  # + 0.0: no minus before a zero
 
 
 def format_signed(value: Any) -> str:

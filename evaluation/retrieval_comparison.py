@@ -66,45 +66,36 @@ def figures_of(summary: Mapping[str, Any]) -> list[str]:
 
 
 def quality_table(summaries: Mapping[str, Mapping[str, Any]], title: str = "") -> Table:
-    """One row a retriever, one column a figure, intervals beside the numbers."""
-    columns = figures_of(next(iter(summaries.values())))
+    """One row a figure, one column a retriever, intervals beside the numbers."""
+    figures = figures_of(next(iter(summaries.values())))
     rows: list[list[Cell]] = [
-        [name, *(_measure(summary, column) for column in columns)] for name, summary in summaries.items()
+        [figure, *(_measure(summary, figure) for summary in summaries.values())] for figure in figures
     ]
-    return Table(title=title, columns=["retriever", *columns], rows=rows)
+    return Table(title=title, columns=["figure", *summaries], rows=rows)
 
 
 def paired_table(tests: Sequence[PairedTest], title: str = "") -> Table:
-    """One row a test: the difference with its interval, and p with and without Holm's correction."""
+    """One row a test of one pair: the difference with its interval, and p with and without Holm's correction."""
     rows: list[list[Cell]] = [
-        [
-            f"{test.first} - {test.second}",
-            test.measure,
-            Measure(value=test.difference, low=test.low, high=test.high),
-            _p(test.p),
-            _p(test.p_holm),
-        ]
+        [test.measure, Measure(value=test.difference, low=test.low, high=test.high), _p(test.p), _p(test.p_holm)]
         for test in tests
     ]
-    return Table(title=title, columns=["retrievers", "figure", "difference", "p", "p (Holm)"], rows=rows)
+    return Table(title=title, columns=["figure", "difference", "p", "p (Holm)"], rows=rows)
 
 
 def coverage_table(summaries: Mapping[str, Mapping[str, Any]], title: str = "") -> Table:
-    """One row a corpus and its questions, from summaries of `corpus_coverage`."""
-    names = ("supports", "answers", "answers_in_supports")
-    rows: list[list[Cell]] = [
-        [
-            corpus,
-            *(
-                cell
-                for name in names
-                for cell in (summary[f"coverage_{name}_n"], _measure(summary, f"coverage_{name}"))
-            ),
-        ]
-        for corpus, summary in summaries.items()
-    ]
-    columns = [column for name in ("every support", "an answer", "an answer in a support") for column in ("n", name)]
-    return Table(title=title, columns=["corpus", *columns], rows=rows)
+    """One column a corpus, one row a share of its questions and one for how many those are, from summaries of
+    `corpus_coverage`.
+    """
+    rows: list[list[Cell]] = []
+    for label, name in (
+        ("every support", "supports"),
+        ("an answer", "answers"),
+        ("an answer in a support", "answers_in_supports"),
+    ):
+        rows.append([label, *(_measure(summary, f"coverage_{name}") for summary in summaries.values())])
+        rows.append(["  of so many questions", *(summary[f"coverage_{name}_n"] for summary in summaries.values())])
+    return Table(title=title, columns=["corpus", *summaries], rows=rows)
 
 
 def _measure(summary: Mapping[str, Any], name: str) -> Measure:
