@@ -1,0 +1,113 @@
+"""How far rollouts may run ahead of the learner: which units may start, and which a step takes.
+
+Units are numbered in the order in which questions are asked; step `s` of a synchronous run takes units
+`s * units_per_step` and those after it. A unit may start while the policy's version is at least its own step minus
+`max_staleness` (versions count optimiser steps), and a step never takes a unit that started more than `max_staleness`
+versions before it. Nothing is ever discarded for its age: starts are bounded, and a unit that would become too old is
+waited for (Fu et al. 2025, AReaL, staleness control).
+
+With `max_staleness` 0 every step takes its own units in order, which is the synchronous loop.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdmissionState:
+    """What a resume needs: units below `settled` are taken or rejected, and so are those in `beyond`."""
+
+    settled: int = 0
+    beyond: tuple[int, ...] = ()
+    rejected: int = 0
+
+
+class Admission:
+    """The book of unit numbers. It counts, and knows neither episodes nor clocks.
+
+    Args:
+        units_per_step: units that a step takes, at least 1.
+        max_staleness: versions that a unit may be older than the step that takes it, at least 0.
+        state: from a checkpoint; units that had started but were not taken start again.
+    """
+
+    def __init__(self, *, units_per_step: int, max_staleness: int, state: AdmissionState | None = None) -> None:
+        if units_per_step < 1 or max_staleness < 0:
+            raise ValueError(
+                f"units_per_step={units_per_step}, max_staleness={max_staleness}: a step takes at least one unit, and "
+                "staleness is 0 (synchronous) or more versions"
+            )
+        state = state or AdmissionState()
+        self._per_step = units_per_step
+        self._max_staleness = max_staleness
+        self._settled = set(range(state.settled)) | set(state.beyond)
+        self._rejected = state.rejected
+        self._next = 0
+        self._started: dict[int, int] = {}
+        self._finished: dict[int, None] = {}
+
+    @property
+    def state(self) -> AdmissionState:
+        """What a resume needs."""
+        first = next(n for n in range(len(self._settled) + 1) if n not in self._settled)
+        return AdmissionState(
+            settled=first, beyond=tuple(sorted(n for n in self._settled if n > first)), rejected=self._rejected
+        )
+
+    @property
+    def waiting(self) -> tuple[int, ...]:
+        """Units that have started and are not taken, oldest first."""
+        return tuple(self._started)
+
+    def admit(self, version: int) -> list[int]:
+        """Numbers of the units that may start now that the policy has this version; each is told once."""
+        limit = (version + 1 + self._max_staleness) * self._per_step + self._rejected
+        admitted = [number for number in range(self._next, limit) if number not in self._settled]
+        self._next = max(self._next, limit)
+        self._started.update(dict.fromkeys(admitted, version))
+        return admitted
+
+    def finish(self, number: int) -> None:
+        """A unit is complete."""
+        if number not in self._started:
+            raise ValueError(f"unit {number} has not started, or was taken before")
+        self._finished[number] = None
+
+    def reject(self, number: int) -> None:
+        """A complete unit is not wanted (no spread in its rewards); another may start in its place."""
+        self._settle((number,))
+        self._rejected += 1
+
+    def due(self, step: int) -> list[int]:
+        """Units that the step must take, because they would be too old for the next, complete or not."""
+        return [number for number, version in self._started.items() if version <= step - self._max_staleness]
+
+    def take(self, step: int) -> list[int] | None:
+        """The units of a step in the order of their numbers, or None while too few that it may take are complete.
+
+        Units are taken in the order in which they completed, as long as those that are left behind still fit into the
+        steps before they are too old.
+        """
+        chosen: list[int] = []
+        for number in self._finished:
+            if len(chosen) < self._per_step and self._leaves_room(step, [*chosen, number]):
+                chosen.append(number)
+        if len(chosen) < self._per_step:
+            return None
+        self._settle(chosen)
+        return sorted(chosen)
+
+    def _leaves_room(self, step: int, chosen: list[int]) -> bool:
+        """True if what is not chosen fits into the rest of this step and the steps until each is due."""
+        left = sorted(version for number, version in self._started.items() if number not in chosen)
+        open_places = self._per_step - len(chosen)
+        return all(
+            count <= open_places + (version + self._max_staleness - step) * self._per_step
+            for count, version in enumerate(left, start=1)
+        )
+
+    def _settle(self, numbers: Iterable[int]) -> None:
+        for number in numbers:
+            del self._finished[number]
+            del self._started[number]
+            self._settled.add(number)
