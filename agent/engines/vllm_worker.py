@@ -1,0 +1,65 @@
+"""What vLLM's worker does for Waymark: the class that is mixed into it, in whichever process the worker lives.
+
+vLLM's own reload puts every weight where its kernels read it, fused and packed. It passes over an output head that
+shares the embedding's weight, which no checkpoint names: on a CPU that head's packed copy would stay the old one.
+"""
+
+import mmap
+import os
+from typing import Any
+
+import torch
+import vllm.v1.sample.sampler as sampler
+from vllm.model_executor.layers.logits_processor import LogitsProcessor
+from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead, VocabParallelEmbedding
+
+SharedEntry = tuple[str, str, list[int], int]
+"""A tensor in shared memory: its name, its dtype without `torch.`, its shape, and where it begins, in bytes."""
+
+
+class WaymarkWorker:
+    """Mixed into vLLM's worker (`worker_extension_cls`); every method is called by `collective_rpc`."""
+
+    def waymark_load(self, pairs: list[tuple[str, torch.Tensor]]) -> None:
+        """Replace all weights, named as in the model's checkpoints, by tensors of this process."""
+        self.reload_weights(weights_iterator=iter(pairs))  # type: ignore[attr-defined]
+        self.waymark_repack_tied_heads()
+
+    def waymark_load_shared(self, path: str, size: int, entries: list[SharedEntry]) -> None:
+        """Replace all weights by what lies in a file of shared memory, `size` bytes long."""
+        file = os.open(path, os.O_RDONLY)
+        try:
+            memory = mmap.mmap(file, size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+        finally:
+            os.close(file)
+        pairs = []
+        for name, dtype, shape, offset in entries:
+            flat = torch.frombuffer(memory, dtype=getattr(torch, dtype), count=torch.Size(shape).numel(), offset=offset)
+            pairs.append((name, flat.view(shape)))
+        self.waymark_load(pairs)
+
+    def waymark_repack_tied_heads(self) -> None:
+        """Give each output head that shares the embedding's weight its packed copy anew."""
+        modules = list(self._model().modules())
+        embeddings = {
+            module.weight.data_ptr()
+            for module in modules
+            if isinstance(module, VocabParallelEmbedding) and not isinstance(module, ParallelLMHead)
+        }
+        for module in modules:
+            if isinstance(module, ParallelLMHead) and module.weight.data_ptr() in embeddings:
+                module.quant_method.process_weights_after_loading(module)
+
+    def waymark_skip_compiling(self) -> None:
+        """Take the sampler's rank count as it is written: compiling it costs an eager engine's first token seconds."""
+        count = sampler.batched_count_greater_than
+        sampler.batched_count_greater_than = getattr(count, "_torchdynamo_orig_callable", count)
+
+    def waymark_scale_logits(self, factor: float) -> None:
+        """Multiply the logits of every step from now on: 1 over a temperature, and back."""
+        for module in self._model().modules():
+            if isinstance(module, LogitsProcessor):
+                module.scale *= factor
+
+    def _model(self) -> Any:
+        return self.model_runner.get_model()  # type: ignore[attr-defined]
