@@ -10,6 +10,7 @@ An exception in the thread ends it: whoever waits, and whoever comes later, gets
 import os
 import random
 import threading
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, InvalidStateError
@@ -271,7 +272,9 @@ def untouched_process() -> Iterator[None]:
     numbers = torch.get_rng_state(), np.random.get_state(), random.getstate()
     variables = dict(os.environ)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
     finally:
         torch.set_num_threads = set_num_threads
         torch.set_rng_state(numbers[0])

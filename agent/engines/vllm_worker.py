@@ -13,9 +13,6 @@ import vllm.v1.sample.sampler as sampler
 from vllm.model_executor.layers.logits_processor import LogitsProcessor
 from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead, VocabParallelEmbedding
 
-SharedEntry = tuple[str, str, list[int], int]
-"""A tensor in shared memory: its name, its dtype without `torch.`, its shape, and where it begins, in bytes."""
-
 
 class WaymarkWorker:
     """Mixed into vLLM's worker (`worker_extension_cls`); every method is called by `collective_rpc`."""
@@ -25,8 +22,8 @@ class WaymarkWorker:
         self.reload_weights(weights_iterator=iter(pairs))  # type: ignore[attr-defined]
         self.waymark_repack_tied_heads()
 
-    def waymark_load_shared(self, path: str, size: int, entries: list[SharedEntry]) -> None:
-        """Replace all weights by what lies in a file of shared memory, `size` bytes long."""
+    def waymark_load_shared(self, path: str, size: int, entries: list[tuple[str, str, list[int], int]]) -> None:
+        """Replace all weights by what lies in `size` bytes of shared memory: name, dtype, shape, offset of each."""
         file = os.open(path, os.O_RDONLY)
         try:
             memory = mmap.mmap(file, size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)

@@ -1,0 +1,185 @@
+"""vLLM in processes of its own: `AsyncLLM`, driven from one event loop on a thread of this process. The GPU driver.
+
+The same interface, settings and rules as `agent.engines.vllm`, and callers may come from any event loop. An update
+closes a gate: new requests wait before it. Then what runs ends ("finish") or is frozen where it is ("continue"), the
+weights travel (`agent.engines.vllm_transfer`), and the gate opens with the new version.
+"""
+
+import asyncio
+import threading
+import weakref
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from agent.engine import Completion, EngineError, SamplingParams
+from agent.engines.sample_groups import SampleGroups
+from agent.engines.served_model import ServedModel
+from agent.engines.vllm_processes import VLLMProcesses
+from agent.engines.vllm_requests import checked_sampling, checked_scoring, completion_of, scores_of
+from agent.engines.vllm_settings import VLLMSettings, engine_arguments, import_vllm, startup_error
+from agent.engines.vllm_transfer import open_transfer
+
+
+class AsyncVLLMEngine(SampleGroups):
+    """Samples a model that vLLM serves in processes of its own; implements `agent.engine.Engine`.
+
+    Args:
+        model: a Hugging Face folder or id.
+        settings: how vLLM serves it.
+        version: of the weights in the folder.
+
+    Raises:
+        ValueError: vLLM is missing or cannot serve this model here, or a setting asks for more memory than there is.
+    """
+
+    def __init__(self, model: str | Path, settings: VLLMSettings | None = None, *, version: int = 0) -> None:
+        self._settings = settings or VLLMSettings()
+        self._model = ServedModel(
+            model,
+            max_model_len=self._settings.max_model_len,
+            trust_remote_code=self._settings.trust_remote_code,
+        )
+        self._model.check_servable(on_cpu=not torch.cuda.is_available())
+        on_cpu = import_vllm()
+        arguments = engine_arguments(self._model, self._settings, "process", on_cpu=on_cpu)
+        self._loop = asyncio.new_event_loop()
+        self._runner = threading.Thread(
+            target=_serve_loop, args=(self._loop,), name="waymark-vllm-processes", daemon=True
+        )
+        self._runner.start()
+        self._updating = threading.Lock()
+        try:
+            self._vllm: VLLMProcesses = self._call(VLLMProcesses.start(arguments, self._settings, version))
+        except Exception as error:
+            _end_loop(self._loop, self._runner)
+            raise startup_error(error, self._model) from error
+        self._transfer = open_transfer(_Remote(self), self._settings, on_cpu=on_cpu)
+        self._closer = weakref.finalize(self, _close, self._vllm, self._loop, self._runner)
+
+    @property
+    def version(self) -> int:
+        """Version of the weights that sample now."""
+        return self._vllm.version
+
+    @property
+    def context_window(self) -> int:
+        """Most tokens, prompt and completion together, that the engine takes."""
+        return self._model.context_window
+
+    @contextmanager
+    def episode(self) -> Iterator[None]:
+        """Announce a live episode; this engine waits for nobody."""
+        yield
+
+    async def generate(self, prompt_ids: Sequence[int], params: SamplingParams, *, key: str) -> Completion:
+        """Sample one completion; cancelling the caller takes the request out of the engine.
+
+        Raises:
+            ValueError: a sampling parameter out of range, an empty prompt, one that leaves no room in the context
+                window, or an id outside the model's vocabulary.
+            EngineError: the engine failed or was closed.
+        """
+        wanted = checked_sampling(self._model, prompt_ids, params)
+        output = await asyncio.wrap_future(self._submit(self._vllm.sample(key, list(prompt_ids), wanted)))
+        return completion_of(output, key)
+
+    def update_weights(self, named_tensors: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
+        """Replace every weight in place and set the version; returns when the new weights sample.
+
+        Names as in `match_weights`: they are checked as a whole before anything is changed. If the transfer fails
+        halfway the engine ends, so that no token is sampled from a mixture.
+
+        Raises:
+            ValueError: names or shapes that do not fit; the old weights are then untouched.
+            EngineError: the transfer failed, and with it the engine.
+        """
+        pairs = self._model.match(named_tensors)
+        with self._updating:
+            self._call(self._vllm.begin_update())
+            try:
+                self._transfer.send(pairs)
+                self._call(self._vllm.end_update(version))
+            except BaseException as error:
+                self._vllm.fail(error)
+                raise EngineError(f"the engine failed in an update: {type(error).__name__}: {error}") from error
+
+    def score(self, token_ids: Sequence[int], *, temperature: float = 1.0) -> list[float]:
+        """Logprob of each token given those before it; the first is 0.0: `[num_tokens]`.
+
+        vLLM gives the logprobs of a prompt at temperature 1. For another the logits themselves are divided by it, while
+        nothing else runs; such a call waits for what does.
+
+        Raises:
+            ValueError: no tokens, more than the context window, an unknown id, or a temperature that is not positive.
+            EngineError: the engine failed or was closed.
+        """
+        checked = checked_scoring(self._model, token_ids, temperature)
+        if checked is None:
+            return [0.0]
+        ids, params = checked
+        if temperature == 1:
+            return scores_of(self._call(self._vllm.sample("score", ids, params)), token_ids)
+        with self._updating:
+            return scores_of(self._call(self._vllm.sample_scaled(ids, params, 1 / temperature)), token_ids)
+
+    async def close(self) -> None:
+        """Fail what still waits and end vLLM's processes. A second call does nothing."""
+        await asyncio.to_thread(self._closer)
+
+    def _submit(self, work: Coroutine[Any, Any, Any]) -> Any:
+        if self._loop.is_closed() or not self._runner.is_alive():
+            work.close()
+            raise EngineError("the engine is closed")
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def _call(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return self._submit(work).result()
+
+
+class _Remote:
+    """vLLM's control calls, each waited for: what a transfer drives an update through."""
+
+    def __init__(self, engine: AsyncVLLMEngine) -> None:
+        self._engine = weakref.ref(engine)
+
+    def rpc(self, method: str, *args: Any) -> None:
+        self._wait("rpc", method, *args)
+
+    def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
+        self._wait("rpc", "init_weight_transfer_engine", init_info)
+
+    def start_weight_update(self) -> None:
+        self._wait("rpc", "start_weight_update")
+
+    def update_weights(self, update_info: Any) -> None:
+        self._wait("rpc", "update_weights", update_info)
+
+    def finish_weight_update(self, weight_version: str | None = None) -> None:
+        self._wait("rpc", "finish_weight_update")
+
+    def _wait(self, method: str, *args: Any) -> None:
+        engine = self._engine()
+        if engine is None:
+            raise EngineError("the engine is closed")
+        engine._call(getattr(engine._vllm, method)(*args))
+
+
+def _serve_loop(loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.set_event_loop(loop)
+    loop.run_forever()
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.close()
+
+
+def _end_loop(loop: asyncio.AbstractEventLoop, runner: threading.Thread) -> None:
+    loop.call_soon_threadsafe(loop.stop)
+    runner.join()
+
+
+def _close(vllm: VLLMProcesses, loop: asyncio.AbstractEventLoop, runner: threading.Thread) -> None:
+    asyncio.run_coroutine_threadsafe(vllm.close(), loop).result()
+    _end_loop(loop, runner)

@@ -1,0 +1,186 @@
+"""`AsyncLLM` with a gate before it; everything here runs on one event loop.
+
+A request passes the gate, takes one of `max_num_seqs` slots, and is handed to vLLM. So vLLM never holds more than run
+together, and an update knows what it has to wait for.
+"""
+
+import asyncio
+from typing import Any
+
+from agent.engine import EngineError
+from agent.engines.vllm_requests import engine_prompt, request_id
+from agent.engines.vllm_settings import VLLMSettings
+from agent.engines.vllm_thread import untouched_process
+
+
+class VLLMProcesses:
+    """A started `AsyncLLM`. `version` is that of the weights that sample now."""
+
+    def __init__(self, llm: Any, settings: VLLMSettings, version: int) -> None:
+        self.version = version
+        self._llm = llm
+        self._settings = settings
+        self._slots = asyncio.Semaphore(settings.max_num_seqs)
+        self._open = asyncio.Event()
+        self._open.set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._running: dict[asyncio.Task[Any], str] = {}
+        self._again: set[asyncio.Task[Any]] = set()
+        self._failure: BaseException | None = None
+
+    @classmethod
+    async def start(cls, arguments: dict[str, Any], settings: VLLMSettings, version: int) -> "VLLMProcesses":
+        """Start vLLM's processes and wait until they serve.
+
+        Raises:
+            Exception: what vLLM raised.
+        """
+        from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        with untouched_process():
+            llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
+        made = cls(llm, settings, version)
+        if arguments["enforce_eager"]:
+            await llm.collective_rpc("waymark_skip_compiling")
+        await llm.update_weight_version(str(version))
+        return made
+
+    async def sample(self, key: str, prompt: list[int], params: Any) -> Any:
+        """vLLM's finished output for a prompt.
+
+        Raises:
+            EngineError: vLLM failed, or refuses the request.
+        """
+        async with self._slots:
+            while True:
+                await self._open.wait()
+                self._check_alive()
+                run = asyncio.ensure_future(self._finished(key, prompt, params))
+                self._running[run] = run.get_name()
+                self._idle.clear()
+                try:
+                    return await run
+                except asyncio.CancelledError:
+                    if run not in self._again:
+                        self._check_alive()
+                        raise
+                finally:
+                    run.cancel()
+                    self._again.discard(run)
+                    self._running.pop(run, None)
+                    if not self._running:
+                        self._idle.set()
+
+    async def sample_scaled(self, prompt: list[int], params: Any, factor: float) -> Any:
+        """As `sample`, alone in the engine and with its logits multiplied."""
+        self._check_alive()
+        self._open.clear()
+        try:
+            await self._idle.wait()
+            self._check_alive()
+            await self.rpc("waymark_scale_logits", factor)
+            output = await self._finished("score", prompt, params)
+            await self.rpc("waymark_scale_logits", 1 / factor)
+            return output
+        except BaseException as error:
+            self.fail(error)
+            raise
+        finally:
+            self._open.set()
+
+    async def begin_update(self) -> None:
+        """Close the gate, and wait until what runs has ended ("finish") or stands still ("continue").
+
+        Raises:
+            EngineError: the engine has failed.
+        """
+        self._check_alive()
+        self._open.clear()
+        try:
+            if self._settings.on_update == "finish":
+                await self._idle.wait()
+                self._check_alive()
+            await self._llm.pause_generation(mode="keep", clear_cache=False)
+        except BaseException as error:
+            self.fail(error)
+            raise _engine_error(error) from error
+
+    async def end_update(self, version: int) -> None:
+        """Make the cache and the version those of the new weights, and open the gate."""
+        if self._settings.prefix_cache_on_update == "reset":
+            if not await self._llm.reset_prefix_cache(reset_running_requests=True):
+                raise EngineError("vLLM could not empty its prefix cache after an update")
+        else:
+            await self._begin_again()
+        await self._llm.update_weight_version(str(version))
+        self.version = version
+        await self._llm.resume_generation()
+        self._open.set()
+
+    async def rpc(self, method: str, *args: Any) -> None:
+        """Call a method of every worker."""
+        await self._llm.collective_rpc(method, args=args)
+
+    def fail(self, error: BaseException) -> None:
+        """Remember that the engine is of no more use; whoever waits, and whoever comes later, is told. Any thread."""
+        self._failure = self._failure or error
+        self._slots._get_loop().call_soon_threadsafe(self._release)
+
+    async def close(self) -> None:
+        """End vLLM's processes."""
+        if self._failure is None:
+            self._failure = EngineError("the engine is closed")
+        self._release()
+        self._llm.shutdown(timeout=self._settings.shutdown_timeout_s)
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    def _release(self) -> None:
+        for run in self._running:
+            run.cancel()
+        self._open.set()
+
+    async def _finished(self, key: str, prompt: list[int], params: Any) -> Any:
+        """vLLM's last output for a request."""
+        name = request_id(key)
+        task = asyncio.current_task()
+        if task in self._running:
+            self._running[task] = name
+        try:
+            async for output in self._llm.generate(
+                engine_prompt(prompt, self.version, self._settings), params, name
+            ):
+                if output.finished:
+                    return output
+        except ValueError as error:
+            raise EngineError(f"vLLM refuses request {key!r}: {error}") from error
+        except Exception as error:
+            if self._llm.errored:
+                self._failure = self._failure or error
+            raise _engine_error(error) from error
+        raise EngineError(f"vLLM ended request {key!r} without an output")
+
+    async def _begin_again(self) -> None:
+        """Take back requests without a token: they might read prompts that the old weights have computed."""
+        states = self._llm.output_processor.request_states.values()
+        begun = {s.external_req_id for s in states if s.detokenizer is not None and s.detokenizer.num_output_tokens()}
+        fresh = [run for run, name in self._running.items() if name not in begun]
+        self._again.update(fresh)
+        for run in fresh:
+            run.cancel()
+        await asyncio.gather(*fresh, return_exceptions=True)
+
+    def _check_alive(self) -> None:
+        if self._failure is not None:
+            raise _engine_error(self._failure)
+        if self._llm.errored:
+            raise EngineError("vLLM's process has ended")
+
+
+def _engine_error(error: BaseException) -> EngineError:
+    if isinstance(error, EngineError):
+        return EngineError(*error.args)
+    failure = EngineError(f"the engine failed: {type(error).__name__}: {error}")
+    failure.__cause__ = error
+    return failure
