@@ -8,7 +8,10 @@ ActionKind = Literal["call", "answer", "invalid"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolRequest:
-    """One call that the policy asks for: `tool` is "search", `argument` the query."""
+    """One call that the policy asks for: `tool` is "search" with a query as `argument`, or "open" with a document.
+
+    A document is named by id or title, with the number of a window where it is not the first: see `agent.tools`.
+    """
 
     tool: str
     argument: str

@@ -32,7 +32,10 @@ UnitKind = Literal["group", "paraphrase_set", "branch_tree"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolCall:
-    """A tool call that was carried out. `status` is "ok", "empty" (no hits) or "error"; `latency_s` is wall time."""
+    """A tool call that was carried out. `status` is "ok", "empty" (no hits) or "error"; `latency_s` is wall time.
+
+    The hits of `open` are the passages in the window that was opened, in the document's order and with score 0.
+    """
 
     tool: str
     argument: str
@@ -43,7 +46,10 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
-    """A passage as the policy saw it: the number it stood under, and whether the token budget shortened it."""
+    """A passage as the policy saw it: the number it stood under, and whether only a part of it was shown.
+
+    A part is what the token budget left of it, or what stands of it in an opened window.
+    """
 
     number: int
     passage_id: str
@@ -140,6 +146,11 @@ class Trajectory:
     def num_searches(self) -> int:
         """Search calls that were carried out."""
         return sum(call.tool == "search" for turn in self.turns for call in turn.calls)
+
+    @property
+    def num_opens(self) -> int:
+        """Documents that were opened or looked for, each window counted."""
+        return sum(call.tool == "open" for turn in self.turns for call in turn.calls)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,10 +1,10 @@
 """Episodes: an environment and an actor make a trajectory, one coroutine each, many on one event loop.
 
-`run_episode` is the loop of sample, search, observe. Faults outside the policy become typed endings here and nowhere
-else: a RetrievalError ends the episode as `retrieval_outage`, an EngineError as `engine_failure`; every other exception
-is a bug and propagates. `run_episodes` plays many: each slot of the concurrency bound is one worker that holds one
-announcement to the engine from before the first request to its last, so that a deterministic engine never sees the
-gap between two episodes.
+`run_episode` is the loop of sample, call tools, observe. Faults outside the policy become typed endings here and
+nowhere else: a RetrievalError ends the episode as `retrieval_outage`, an EngineError as `engine_failure`; every other
+exception is a bug and propagates. `run_episodes` plays many: each slot of the concurrency bound is one worker that
+holds one announcement to the engine from before the first request to its last, so that a deterministic engine never
+sees the gap between two episodes.
 """
 
 import asyncio
@@ -19,15 +19,20 @@ from transformers import PreTrainedTokenizerBase
 from agent.action import ToolRequest
 from agent.engine import EngineError
 from agent.protocol import AgentProtocol
+from agent.tools import OPEN, split_open_argument
 from agent.trajectory import ToolCall, Trajectory
 from envs.actor import ActionRequest, Actor, stable_seed
 from envs.question import Question
 from envs.search_env import EpisodeLimits, Finished, SearchEnv
-from retrieval.passage import Hit
+from retrieval.passage import Hit, Passage
 from retrieval.retriever import RetrievalError
 
 Search = Callable[[str, int], Awaitable[list[Hit]]]
 """`await search(query, k)`: at most `k` hits, best first; RetrievalError where there is no answer in time."""
+
+Documents = Callable[[str], Awaitable[list[Passage]]]
+"""`await documents(name)`: the passages of the document with this id or title, none where there is no such document;
+RetrievalError where there is no answer in time. `retrieval.access.DocumentReader.open` is one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,16 +48,20 @@ class EpisodeSpec:
     seed: int = 0
 
 
-async def run_episode(spec: EpisodeSpec, *, actor: Actor, env: SearchEnv, search: Search) -> Trajectory:
+async def run_episode(
+    spec: EpisodeSpec, *, actor: Actor, env: SearchEnv, search: Search, documents: Documents | None = None
+) -> Trajectory:
     """Play one episode to its end.
 
     Raises:
-        ValueError: the prompt does not fit the limits or the model's window (raised before anything is sampled).
+        ValueError: the prompt does not fit the limits or the model's window, or a protocol with `open` and no
+            `documents` (raised before anything is sampled).
         IndexError: the question has no such wording.
     """
+    _check_tools(env.protocol, documents)
     env.reset(spec.question.wording(spec.view), context_window=actor.context_window)
     with actor.episode():
-        return await _play(spec, actor, env, search)
+        return await _play(spec, actor, env, search, documents)
 
 
 async def run_episodes(
@@ -63,12 +72,14 @@ async def run_episodes(
     protocol: AgentProtocol,
     tokenizer: PreTrainedTokenizerBase,
     limits: EpisodeLimits,
+    documents: Documents | None = None,
     max_concurrent: int = 256,
     on_finish: Callable[[Trajectory], None] | None = None,
 ) -> list[Trajectory]:
     """Play many episodes, at most `max_concurrent` at once; the trajectories come in the order of the specs.
 
-    Every prompt is encoded and checked before the first token is sampled. `on_finish` is called with each trajectory
+    Every prompt is encoded and checked before the first token is sampled. `documents` opens documents, for a protocol
+    that offers `open`. `on_finish` is called with each trajectory
     when it ends (for progress). The first exception cancels the other episodes and is raised as it is.
 
     Raises:
@@ -78,6 +89,7 @@ async def run_episodes(
         raise ValueError(f"max_concurrent={max_concurrent}: at least one episode must be allowed to run")
     if len({spec.id for spec in specs}) != len(specs):
         raise ValueError("two episode specs have one id: ids name trajectories and order requests, so make them unique")
+    _check_tools(protocol, documents)
     results: list[Trajectory | None] = [None] * len(specs)
     queue = iter(enumerate(specs))
     checker = SearchEnv(protocol, tokenizer, limits)
@@ -89,7 +101,7 @@ async def run_episodes(
             for position, spec in queue:
                 text = spec.question.wording(spec.view)
                 env.reset(text, context_window=actor.context_window, prompt_ids=prompts[text])
-                trajectory = await _play(spec, actor, env, search)
+                trajectory = await _play(spec, actor, env, search, documents)
                 results[position] = trajectory
                 if on_finish is not None:
                     on_finish(trajectory)
@@ -110,7 +122,17 @@ async def run_episodes(
     return [trajectory for trajectory in results if trajectory is not None]
 
 
-async def _play(spec: EpisodeSpec, actor: Actor, env: SearchEnv, search: Search) -> Trajectory:
+def _check_tools(protocol: AgentProtocol, documents: Documents | None) -> None:
+    if protocol.offers_open and documents is None:
+        raise ValueError(
+            f"protocol {protocol.name!r} offers {OPEN!r}, and there is nothing that opens documents: give documents=, "
+            "such as DocumentReader(retriever).open, or take a protocol with tools=('search',)"
+        )
+
+
+async def _play(
+    spec: EpisodeSpec, actor: Actor, env: SearchEnv, search: Search, documents: Documents | None = None
+) -> Trajectory:
     while env.finish_reason is None:
         turn = len(env.turns)
         request = ActionRequest(
@@ -131,7 +153,7 @@ async def _play(spec: EpisodeSpec, actor: Actor, env: SearchEnv, search: Search)
         step = env.act(completion)
         if isinstance(step, Finished):
             break
-        results = await _carry_out(step.calls, search, env.limits.top_k)
+        results = await _carry_out(step.calls, search, documents, env.limits.top_k)
         if any(result.status == "error" for result in results):
             env.abandon("retrieval_outage", results)
         else:
@@ -150,11 +172,13 @@ async def _play(spec: EpisodeSpec, actor: Actor, env: SearchEnv, search: Search)
     )
 
 
-async def _carry_out(requests: Sequence[ToolRequest], search: Search, k: int) -> list[ToolCall]:
-    """All searches of a turn at once; a bug in one is raised after all have ended."""
+async def _carry_out(
+    requests: Sequence[ToolRequest], search: Search, documents: Documents | None, k: int
+) -> list[ToolCall]:
+    """All calls of a turn at once; a bug in one is raised after all have ended."""
     if len(requests) == 1:
-        return [await _call(requests[0], search, k)]
-    outcomes = await asyncio.gather(*(_call(r, search, k) for r in requests), return_exceptions=True)
+        return [await _call(requests[0], search, documents, k)]
+    outcomes = await asyncio.gather(*(_call(r, search, documents, k) for r in requests), return_exceptions=True)
     results = []
     for outcome in outcomes:
         if isinstance(outcome, BaseException):
@@ -163,11 +187,14 @@ async def _carry_out(requests: Sequence[ToolRequest], search: Search, k: int) ->
     return results
 
 
-async def _call(request: ToolRequest, search: Search, k: int) -> ToolCall:
+async def _call(request: ToolRequest, search: Search, documents: Documents | None, k: int) -> ToolCall:
     start = time.perf_counter()
     status: Literal["ok", "empty", "error"]
     try:
-        hits = tuple(await search(request.argument, k))
+        if request.tool == OPEN:
+            hits = await _opened(request, documents)
+        else:
+            hits = tuple(await search(request.argument, k))
         status = "ok" if hits else "empty"
     except RetrievalError:
         hits, status = (), "error"
@@ -178,3 +205,11 @@ async def _call(request: ToolRequest, search: Search, k: int) -> ToolCall:
         status=status,
         latency_s=time.perf_counter() - start,
     )
+
+
+async def _opened(request: ToolRequest, documents: Documents | None) -> tuple[Hit, ...]:
+    """The whole document, each passage once; the environment keeps the window that is asked for."""
+    assert documents is not None, "_check_tools refuses a protocol that offers what cannot be done"
+    document, _ = split_open_argument(request.argument)
+    passages = {passage.id: passage for passage in await documents(document)}
+    return tuple(Hit(passage=p, score=0.0, rank=rank) for rank, p in enumerate(passages.values(), start=1))

@@ -1,56 +1,27 @@
 """The search environment: what follows from what a policy sampled. It does no I/O and never waits.
 
-One object plays one episode at a time: `reset` gives the prompt's ids, `act` takes a completion and says which searches
-have to be carried out, `observe` takes their results and gives the ids to append. Whoever drives it (`envs.episode`)
-samples and searches in between. Nothing sampled is ever re-encoded: completions are decoded only to be parsed, and
-observations are encoded once. Which condition ends an episode with which reason is a table in docs/environment.md.
+One object plays one episode at a time: `reset` gives the prompt's ids, `act` takes a completion and says which calls
+have to be carried out (searches, documents to open), `observe` takes their results and gives the ids to append. Whoever
+drives it (`envs.episode`) samples, searches and opens in between. Nothing sampled is ever re-encoded: completions are
+decoded only to be parsed, and observations are encoded once. Which condition ends an episode with which reason is a
+table in docs/environment.md.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 from transformers import PreTrainedTokenizerBase
 
 from agent.action import Action, ToolRequest
+from agent.chat import chat_template
+from agent.document import DocumentWindow, Piece, split_document
 from agent.engine import Completion
-from agent.observation import check_observation_budget, render_correction, render_observation
+from agent.observation import Found, check_observation_budget, render_correction, render_observation, window_tokens
 from agent.protocol import AgentProtocol, encode_prompt, parse_action
+from agent.tools import OPEN, SEARCH, split_open_argument
 from agent.trajectory import FinishReason, Shown, ToolCall, Turn
-
-SEARCH = "search"
-"""The one tool of this environment."""
-
-
-class EpisodeLimits(BaseModel):
-    """What one episode may cost. Defaults are the field's usual ones (Search-R1)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    max_turns: int = Field(
-        default=4, ge=1, description="Actions, the answer included; a search in the last is not run."
-    )
-    max_searches: int | None = Field(
-        default=None,
-        ge=0,
-        description="Searches carried out; later ones find nothing. None: no limit but the turns.",
-    )
-    max_new_tokens_per_turn: int = Field(default=500, ge=1, description="Tokens sampled in one action.")
-    max_trajectory_tokens: int = Field(default=4096, ge=2, description="Tokens of prompt, actions and observations.")
-    max_observation_tokens: int = Field(default=500, ge=1, description="Tokens of one observation with its wrapper.")
-    top_k: int = Field(default=3, ge=1, description="Passages per search.")
-    max_queries_per_turn: int = Field(
-        default=4, ge=1, description="Searches one action may ask for; more is an invalid action."
-    )
-
-    @model_validator(mode="after")
-    def _check_across_fields(self) -> "EpisodeLimits":
-        if self.max_new_tokens_per_turn >= self.max_trajectory_tokens:
-            raise ValueError(
-                f"max_new_tokens_per_turn={self.max_new_tokens_per_turn} leaves no token for the prompt in "
-                f"max_trajectory_tokens={self.max_trajectory_tokens}: raise the second or lower the first"
-            )
-        return self
+from envs.episode_limits import EpisodeLimits as EpisodeLimits
+from retrieval.passage import Passage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,15 +38,42 @@ class Finished:
     reason: FinishReason
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _PendingAction:
+    """An action that waits for its observation; `allowed` tells for each of its requests whether it is carried out."""
+
+    completion: Completion
+    action: Action
+    allowed: tuple[bool, ...]
+    tried_a_tool: bool
+
+    @property
+    def calls(self) -> tuple[ToolRequest, ...]:
+        return tuple(r for r, allowed in zip(self.action.requests, self.allowed, strict=True) if allowed)
+
+
 class SearchEnv:
     """One agent's search environment. Reusable: `reset` starts a new episode."""
 
     def __init__(self, protocol: AgentProtocol, tokenizer: PreTrainedTokenizerBase, limits: EpisodeLimits) -> None:
-        """Raises ValueError where `max_observation_tokens` cannot hold even the empty wrapper."""
+        """Raises ValueError where `max_observation_tokens` cannot hold even the empty wrapper of the most calls that
+        one action may make, or a window of `max_open_tokens`, and where the protocol needs a chat template that the
+        tokenizer lacks.
+        """
         self.protocol = protocol
         self.limits = limits
         self._tokenizer = tokenizer
-        self._wrapper_tokens = check_observation_budget(protocol, tokenizer, limits.max_observation_tokens)
+        most_calls = limits.max_queries_per_turn if protocol.parallel else 1
+        self._wrapper_tokens = [
+            check_observation_budget(protocol, tokenizer, limits.max_observation_tokens, calls=calls)
+            for calls in range(1, most_calls + 1)
+        ]
+        self._chat = chat_template(protocol, tokenizer) if protocol.tool_call is not None else None
+        self._window_tokens = 0
+        if protocol.offers_open:
+            self._window_tokens = window_tokens(
+                protocol, tokenizer, limits.max_observation_tokens, limits.max_open_tokens
+            )
         self._max_tokens = limits.max_trajectory_tokens
         self._clear(())
 
@@ -84,9 +82,11 @@ class SearchEnv:
         self._token_ids: list[int] = list(prompt_ids)
         self._turns: list[Turn] = []
         self._numbers: dict[str, int] = {}
-        self._num_searches = 0
-        self._pending: tuple[Completion, Action, tuple[ToolRequest, ...]] | None = None
+        self._carried_out = {SEARCH: 0, OPEN: 0}
+        self._pending: _PendingAction | None = None
         self._finish_reason: FinishReason | None = None
+        # The document that was opened last: its windows are often read one after the other.
+        self._document: tuple[tuple[Passage, ...], list[tuple[Piece, ...]]] | None = None
 
     @property
     def prompt_ids(self) -> tuple[int, ...]:
@@ -158,14 +158,16 @@ class SearchEnv:
             )
         shortened = self.max_new_tokens < self.limits.max_new_tokens_per_turn
         self._token_ids.extend(completion.token_ids)
-        action = self._check(parse_action(self.protocol, self._decode(completion)))
-        reason = self._end_of(action, completion, shortened)
+        text = self._decode(completion)
+        action = self._check(parse_action(self.protocol, text, ended=completion.finish == "eos"), completion)
+        tried_a_tool = self._chat is not None and any(tag[0] in text for _, tag in self.protocol.calls)
+        reason = self._end_of(action, completion, shortened, tried_a_tool)
         if reason is not None:
             self._close(completion, action)
             return self._finish(reason)
-        calls = self._allowed(action.requests) if action.kind == "call" else ()
-        self._pending = (completion, action, calls)
-        return Pending(calls=calls)
+        allowed = self._allowed(action.requests)
+        self._pending = _PendingAction(completion=completion, action=action, allowed=allowed, tried_a_tool=tried_a_tool)
+        return Pending(calls=self._pending.calls)
 
     def observe(self, results: Sequence[ToolCall]) -> tuple[int, ...]:
         """Append the observation of the pending action; returns its ids.
@@ -179,26 +181,29 @@ class SearchEnv:
         """
         if self._pending is None:
             raise RuntimeError("observe() follows an act() that returned Pending")
-        completion, action, calls = self._pending
+        completion, action, calls = self._pending.completion, self._pending.action, self._pending.calls
         if len(results) != len(calls):
-            raise ValueError(
-                f"{len(calls)} searches are pending and {len(results)} results were given: give one for each"
-            )
-        self._num_searches += len(calls)
+            raise ValueError(f"{len(calls)} calls are pending and {len(results)} results were given: give one for each")
+        for call in calls:
+            self._carried_out[call.tool] += 1
         shown: tuple[Shown, ...] = ()
+        last_id = completion.token_ids[-1] if completion.token_ids else None
         if action.kind == "call":
-            found = [result.hits for result in results]
+            found, results = self._found(self._pending, results)
             observation = render_observation(
                 self.protocol,
                 self._tokenizer,
-                [*found, *([()] * (len(action.requests) - len(found)))],
+                found,
                 numbers=self._numbers,
                 max_tokens=min(self.limits.max_observation_tokens, self._room()),
+                last_id=last_id,
             )
             ids, shown = observation.ids, observation.shown
-            fits = bool(shown) or not any(found) or self._room() >= self.limits.max_observation_tokens
+            any_passage = any(result.hits for result in results)
+            fits = bool(shown) or not any_passage or self._room() >= self.limits.max_observation_tokens
         else:
-            ids = render_correction(self.protocol, self._tokenizer, action.error)
+            as_tool = self._pending.tried_a_tool
+            ids = render_correction(self.protocol, self._tokenizer, action.error, last_id=last_id, as_tool=as_tool)
             fits = len(ids) <= self._room()
         if not fits:
             self._close(completion, action, tuple(results))
@@ -211,54 +216,110 @@ class SearchEnv:
     def abandon(self, reason: FinishReason, results: Sequence[ToolCall] = ()) -> None:
         """End the episode for a fault outside the policy; a pending action keeps the calls that were made."""
         if self._pending is not None:
-            completion, action, _ = self._pending
-            self._close(completion, action, tuple(results))
+            self._close(self._pending.completion, self._pending.action, tuple(results))
         self._finish(reason)
 
     def _decode(self, completion: Completion) -> str:
         ids = completion.token_ids
-        if completion.finish == "eos" and ids and ids[-1] == self._tokenizer.eos_token_id:
+        ends = {self._tokenizer.eos_token_id}
+        if self._chat is not None:  # a chat model may end its text with one of several tokens
+            ends |= {*self._chat.markers, *self._tokenizer.all_special_ids}
+        if completion.finish == "eos" and ids and ids[-1] in ends:
             ids = ids[:-1]
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
-    def _check(self, action: Action) -> Action:
+    def _check(self, action: Action, completion: Completion) -> Action:
         """The action, or the invalid action that it is under this environment's rules."""
-        if action.kind != "call":
-            return action
         error = None
-        unknown = sorted({request.tool for request in action.requests} - {SEARCH})
-        if unknown:
-            error = f"there is no tool {unknown[0]!r}; the only one is {SEARCH!r}"
-        elif len(action.requests) > self.limits.max_queries_per_turn:
-            error = (
-                f"{len(action.requests)} queries in one turn; at most {self.limits.max_queries_per_turn} are allowed"
-            )
-        elif not action.requests or not all(request.argument.strip() for request in action.requests):
-            error = "the query is empty"
+        if self._chat is not None and not self._chat.markers.isdisjoint(completion.token_ids[:-1]):
+            error = "a turn ends where it is ended; what follows may only be written by the environment"
+        elif action.kind == "call":
+            error = self._fault(action.requests)
         return action if error is None else Action(kind="invalid", thought=action.thought, error=error)
 
-    def _end_of(self, action: Action, completion: Completion, shortened: bool) -> FinishReason | None:
+    def _fault(self, requests: tuple[ToolRequest, ...]) -> str | None:
+        tools = self.protocol.tools
+        unknown = sorted({request.tool for request in requests} - set(tools))
+        if unknown:
+            only = (
+                f"the only one is {tools[0]!r}" if len(tools) == 1 else f"the tools are {', '.join(map(repr, tools))}"
+            )
+            return f"there is no tool {unknown[0]!r}; {only}"
+        most = self.limits.max_queries_per_turn
+        if len(requests) > most:
+            return f"{len(requests)} calls in one turn; at most {most} are allowed"
+        if not requests or not all(request.argument.strip() for request in requests):
+            return "the query is empty"
+        return None
+
+    def _end_of(
+        self, action: Action, completion: Completion, shortened: bool, tried_a_tool: bool
+    ) -> FinishReason | None:
         """Why the episode ends with this action, or None. The order of the rules is the table's in the docs."""
         if action.kind == "answer":
             return "answered"
         if action.kind == "invalid":
             if completion.finish == "length" and shortened:
                 return "token_limit"
-            if completion.finish == "eos":
+            if completion.finish == "eos" and not tried_a_tool:
                 return "no_answer"
             if self.protocol.on_invalid == "end":
                 return "malformed"
         if len(self._turns) + 1 >= self.limits.max_turns:
             return "turn_limit"
-        if action.kind == "call" and self._wrapper_tokens > self._room():
+        if action.kind == "call" and self._wrapper_tokens[self._wrappers(action) - 1] > self._room():
             return "token_limit"
         return None
 
-    def _allowed(self, requests: tuple[ToolRequest, ...]) -> tuple[ToolRequest, ...]:
-        """The requests that `max_searches` still allows; the rest finds nothing."""
-        if self.limits.max_searches is None:
-            return requests
-        return requests[: max(0, self.limits.max_searches - self._num_searches)]
+    def _wrappers(self, action: Action) -> int:
+        """How many wrappers the observation of a call has: one, or one for each request where each has its message."""
+        return len(action.requests) if self._chat is not None else 1
+
+    def _allowed(self, requests: tuple[ToolRequest, ...]) -> tuple[bool, ...]:
+        """For each request whether `max_searches` and `max_opens` still allow it; what they do not finds nothing."""
+        limits = {SEARCH: self.limits.max_searches, OPEN: self.limits.max_opens}
+        used = dict(self._carried_out)
+        allowed = []
+        for request in requests:
+            limit = limits[request.tool]
+            allowed.append(limit is None or used[request.tool] < limit)
+            used[request.tool] += 1
+        return tuple(allowed)
+
+    def _found(
+        self, pending: "_PendingAction", results: Sequence[ToolCall]
+    ) -> tuple[list[Found], tuple[ToolCall, ...]]:
+        """What each request of an action brought, and the calls as they are kept: `open` with its window's passages."""
+        found: list[Found] = []
+        calls: list[ToolCall] = []
+        remaining = iter(results)
+        for request, allowed in zip(pending.action.requests, pending.allowed, strict=True):
+            result = next(remaining) if allowed else None
+            if request.tool == SEARCH:
+                found.append(result.hits if result is not None else ())
+            else:
+                window = self._window(request, result)
+                found.append(window)
+                if result is not None:
+                    shown = {piece.passage.id for piece in window.pieces}
+                    hits = tuple(hit for hit in result.hits if hit.passage.id in shown)
+                    result = replace(result, hits=hits, status="ok" if hits else "empty")
+            if result is not None:
+                calls.append(result)
+        return found, tuple(calls)
+
+    def _window(self, request: ToolRequest, result: ToolCall | None) -> DocumentWindow:
+        """The window that a request asks for, of the document that was found."""
+        document, number = split_open_argument(request.argument)
+        if result is None:
+            return DocumentWindow(document=document, window=number, refused=True)
+        passages = tuple(hit.passage for hit in result.hits)
+        if self._document is None or self._document[0] != passages:
+            windows = split_document(self.protocol, self._tokenizer, passages, max_tokens=self._window_tokens)
+            self._document = (passages, windows)
+        windows = self._document[1]
+        pieces = windows[number - 1] if 1 <= number <= len(windows) else ()
+        return DocumentWindow(document=document, window=number, windows=len(windows), pieces=pieces)
 
     def _room(self) -> int:
         """Tokens left once the next action has its full `max_new_tokens_per_turn`."""

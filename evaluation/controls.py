@@ -43,6 +43,11 @@ class EmptyRetriever:
         check_request(queries, k, self.num_passages)
         return [[] for _ in queries]
 
+    def open_document(self, key: str, limit: int) -> list[Passage]:
+        """No document has this name."""
+        del key, limit
+        return []
+
     def get(self, passage_id: str) -> Passage:
         """The passage with this id (KeyError if unknown)."""
         return self.inner.get(passage_id)
@@ -74,15 +79,20 @@ class RandomRetriever:
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         """`k` distinct random passages for every query, scores 1/rank."""
         check_request(queries, k, self.num_passages)
-        found = []
-        for query in queries:
-            digest = hashlib.blake2b(f"{self.seed}/{query}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
-            rng = random.Random(int.from_bytes(digest, "big"))
-            ids = rng.sample(self.pool, min(k, len(self.pool)))
-            found.append(
-                [Hit(passage=self.inner.get(id_), score=1.0 / rank, rank=rank) for rank, id_ in enumerate(ids, start=1)]
-            )
-        return found
+        return [
+            [Hit(passage=passage, score=1.0 / rank, rank=rank) for rank, passage in enumerate(self._drawn(query, k), 1)]
+            for query in queries
+        ]
+
+    def open_document(self, key: str, limit: int) -> list[Passage]:
+        """One random passage, whatever the name."""
+        del limit
+        return self._drawn(f"open {key}", 1)
+
+    def _drawn(self, key: str, k: int) -> list[Passage]:
+        digest = hashlib.blake2b(f"{self.seed}/{key}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        rng = random.Random(int.from_bytes(digest, "big"))
+        return [self.inner.get(id_) for id_ in rng.sample(self.pool, min(k, len(self.pool)))]
 
     def get(self, passage_id: str) -> Passage:
         """The passage with this id (KeyError if unknown)."""

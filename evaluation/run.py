@@ -12,10 +12,11 @@ from agent.engine import Engine
 from agent.protocol import AgentProtocol
 from agent.trajectory import Trajectory
 from envs.actor import Actor, EngineActor, ScriptedActor, ScriptedPolicy, stable_seed
-from envs.episode import EpisodeSpec, Search, run_episodes
+from envs.episode import Documents, EpisodeSpec, Search, run_episodes
 from envs.question import Question
 from envs.search_env import EpisodeLimits
 from evaluation.metrics import Evaluation, evaluate_trajectories
+from retrieval.access import DocumentReader
 from retrieval.batcher import MicroBatcher
 from retrieval.retriever import Retriever
 
@@ -32,6 +33,7 @@ async def evaluate_policy(
     policy: ScriptedPolicy | None = None,
     search: Search | None = None,
     retriever: Retriever | None = None,
+    documents: Documents | None = None,
     temperature: float = 0.0,
     samples: int = 1,
     seed: int = 0,
@@ -49,6 +51,7 @@ async def evaluate_policy(
         policy: a scripted one. Exactly one of the two.
         search: an async search, such as `MicroBatcher.search`; or
         retriever: from which a micro-batcher is made and closed here. Exactly one of the two.
+        documents: opens documents, for a protocol that offers `open`; a `retriever` opens its own.
         samples: episodes per question; their figures are averaged before means are taken.
         seed: of sampling and of scripted policies. Equal arguments give equal trajectories.
         max_concurrent: episodes in flight.
@@ -58,7 +61,8 @@ async def evaluate_policy(
         The evaluation, and the trajectories in the order of the questions.
 
     Raises:
-        ValueError: no question, repeated question ids, both or neither of a pair, or a prompt that does not fit.
+        ValueError: no question, repeated question ids, both or neither of a pair, a prompt that does not fit, or a
+            protocol that offers `open` over a retriever that opens nothing.
     """
     if (engine is None) == (policy is None):
         raise ValueError("give either engine= or policy= (a scripted one), and not both")
@@ -76,12 +80,15 @@ async def evaluate_policy(
     else:
         assert policy is not None
         actor = ScriptedActor(policy, tokenizer)
+    if retriever is not None and documents is None and protocol.offers_open:
+        documents = DocumentReader(retriever).open
     batcher = MicroBatcher(retriever) if retriever is not None else None
     try:
         trajectories = await run_episodes(
             [_spec(question, sample, seed) for question in questions for sample in range(samples)],
             actor=actor,
             search=batcher.search if batcher is not None else _given(search),
+            documents=documents,
             protocol=protocol,
             tokenizer=tokenizer,
             limits=limits,

@@ -1,18 +1,22 @@
 """Protocols by name: what a config or a command line calls them."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from agent.extension import load_object
 from agent.protocol import AgentProtocol
-from agent.protocols.search_r1 import SEARCH_R1
-from agent.protocols.waymark import WAYMARK
+from agent.protocols.hermes import HERMES, HERMES_OPEN
+from agent.protocols.search_r1 import SEARCH_R1, SEARCH_R1_OPEN
+from agent.protocols.waymark import WAYMARK, WAYMARK_OPEN
 
-PROTOCOLS: dict[str, AgentProtocol] = {SEARCH_R1.name: SEARCH_R1, WAYMARK.name: WAYMARK}
+PROTOCOLS: dict[str, AgentProtocol] = {
+    protocol.name: protocol for protocol in (SEARCH_R1, SEARCH_R1_OPEN, WAYMARK, WAYMARK_OPEN, HERMES, HERMES_OPEN)
+}
 
 
 def load_protocol(name: str, **overrides: Any) -> AgentProtocol:
-    """A protocol by name (`search_r1`, `waymark`) or `module:object`, with fields replaced.
+    """A protocol by name (a key of `PROTOCOLS`) or `module:object`, with fields replaced.
 
     The object may be an `AgentProtocol` or a function without arguments that returns one.
 
@@ -28,5 +32,12 @@ def load_protocol(name: str, **overrides: Any) -> AgentProtocol:
     unknown = sorted(set(overrides) - set(fields))
     if unknown:
         raise ValueError(f"a protocol has no field {', '.join(unknown)}; its fields: {', '.join(fields)}")
-    pairs: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in overrides.items()}
+    pairs = {name: _frozen(value) for name, value in overrides.items()}
     return dataclasses.replace(found, **pairs) if pairs else found
+
+
+def _frozen(value: Any) -> Any:
+    """Lists of a config as tuples, mappings as tuples of pairs."""
+    if isinstance(value, Mapping):
+        return tuple((str(key), _frozen(item)) for key, item in value.items())
+    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value

@@ -4,6 +4,8 @@ Published policies were trained on exactly these bytes. `deviations` says where 
 completions do not notice.
 """
 
+from dataclasses import replace
+
 from agent.protocol import AgentProtocol
 
 SEARCH_R1 = AgentProtocol(
@@ -35,3 +37,22 @@ SEARCH_R1 = AgentProtocol(
         "a text that ends without an action ends the episode as no_answer",
     ),
 )
+
+SEARCH_R1_OPEN = replace(
+    SEARCH_R1,
+    name="search_r1_open",
+    tools=("search", "open"),
+    parallel=True,
+    prompt=SEARCH_R1.prompt.replace(
+        "You can search as many times",
+        "You can search for several things at once, one query a line. You can read a whole document by <open> title "
+        "</open>, and its second part by <open> title | 2 </open>. You can search as many times",
+    ),
+    correction=SEARCH_R1.correction.replace(
+        "If I want to give",
+        "If I want to read a document, I should put its title between <open> and </open>. If I want to give",
+    ),
+    nothing_found="nothing found",
+    deviations=(*SEARCH_R1.deviations, "documents can be opened, and one turn can hold several queries"),
+)
+"""Search-R1's conventions with `open` and several queries in a turn. No published policy was trained on this prompt."""

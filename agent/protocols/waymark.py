@@ -4,9 +4,11 @@
     <information>[1] Velmora: Velmora was founded by Tarnek Osmi.</information>
     <think>found</think><answer>Tarnek Osmi [1]</answer>
 
-A passage keeps its number for the whole trajectory, so a citation always means the same text. The prompt is short on
-purpose: small policies trained from nothing read it at every step.
+A search may hold several queries, one a line. A passage keeps its number for the whole trajectory, so a citation always
+means the same text. The prompt is short on purpose: small policies trained from nothing read it at every step.
 """
+
+from dataclasses import replace
 
 from agent.protocol import AgentProtocol
 
@@ -17,8 +19,18 @@ WAYMARK = AgentProtocol(
     observation="\n<information>{passages}</information>\n",
     nothing_found="nothing found",
     one_line=True,
+    parallel=True,
     numbers="trajectory",
     citations=True,
     on_invalid="correct",
     correction="\ninvalid: use <search>query</search> or <answer>text [1]</answer>\n",
 )
+
+WAYMARK_OPEN = replace(
+    WAYMARK,
+    name="waymark_open",
+    tools=("search", "open"),
+    prompt=WAYMARK.prompt.replace(" or <answer>", " or <open>title | 2</open> or <answer>"),
+    correction=WAYMARK.correction.replace(" or <answer>", " or <open>title | 2</open> or <answer>"),
+)
+"""With `open`: `<open>Velmora</open>` reads the first window of a document, `<open>Velmora | 2</open>` the second."""

@@ -15,6 +15,7 @@ from envs.actor import ScriptedActor, ScriptedPolicy, stable_seed
 from envs.episode import EpisodeSpec, Search, run_episodes
 from envs.question import Question
 from envs.search_env import EpisodeLimits
+from retrieval.access import DocumentReader
 from retrieval.batcher import MicroBatcher
 from retrieval.index import Index
 from retrieval.passage import Hit
@@ -89,6 +90,7 @@ def make_demonstrations(
                 specs,
                 actor=ScriptedActor(policy, tokenizer),
                 search=direct_search(retriever) if isinstance(retriever, Index) else batcher.search,
+                documents=DocumentReader(retriever).open if protocol.offers_open else None,
                 protocol=protocol,
                 tokenizer=tokenizer,
                 limits=limits,

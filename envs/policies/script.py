@@ -4,10 +4,12 @@ What stands between tags begins with a space: a word then has the same token in 
 copied from, with any tokenizer that keeps the space before a word inside its token.
 """
 
+import json
 import random
 from collections.abc import Sequence
 
 from agent.protocol import AgentProtocol
+from agent.tools import SEARCH
 
 
 class Script:
@@ -18,6 +20,9 @@ class Script:
 
     def search(self, thought: str | None, query: str) -> str:
         """A thought and a search."""
+        if self.protocol.tool_call is not None:
+            call = json.dumps({"name": SEARCH, "arguments": {"query": query}}, ensure_ascii=False)
+            return self._thought(thought) + f"\n{call}\n".join(self.protocol.tool_call)
         return self._thought(thought) + f" {query}".join(self.protocol.search)
 
     def answer(self, thought: str | None, answer: str, citations: Sequence[int]) -> str:
@@ -27,7 +32,7 @@ class Script:
 
     def malformed(self, text: str, rng: random.Random) -> str:
         """The action with the other tag's ending, or without its opening tag; it still ends on a stop string."""
-        search, answer = self.protocol.search, self.protocol.answer
+        search, answer = self.protocol.tool_call or self.protocol.search, self.protocol.answer
         right, wrong = (search, answer) if search[0] in text else (answer, search)
         if rng.random() < 0.5:
             return text.replace(right[1], wrong[1])

@@ -194,19 +194,17 @@ async def test_searches_of_concurrent_episodes_share_batches():
         assert sum(sizes) == 16 and len(sizes) < 16
 
 
-async def test_the_searches_of_one_turn_run_at_once(monkeypatch):
-    from agent.action import Action, ToolRequest
+async def test_the_searches_of_one_turn_run_at_once():
+    def two_then_answer(episode, turn):
+        return "<search>Velmora\nTorvane</search>" if turn == 0 else ANSWER
 
-    two = Action(kind="call", requests=tuple(ToolRequest(tool="search", argument=a) for a in ("Velmora", "Torvane")))
-    answer = Action(kind="answer", answer="x")
-    monkeypatch.setattr("envs.search_env.parse_action", lambda protocol, text: answer if text == ANSWER else two)
     both = asyncio.Barrier(2)
 
     async def search(query, k):
         await both.wait()
         return await found(query, k)
 
-    t = await asyncio.wait_for(play(FakeEngine(search_then_answer), search=search), timeout=5)
+    t = await asyncio.wait_for(play(FakeEngine(two_then_answer), search=search), timeout=5)
     assert [c.argument for c in t.turns[0].calls] == ["Velmora", "Torvane"]
 
     async def half_down(query, k):
@@ -214,7 +212,7 @@ async def test_the_searches_of_one_turn_run_at_once(monkeypatch):
             raise RetrievalError("down")
         return await found(query, k)
 
-    t = await play(FakeEngine(search_then_answer), search=half_down)
+    t = await play(FakeEngine(two_then_answer), search=half_down)
     assert t.finish_reason == "retrieval_outage" and [c.status for c in t.turns[0].calls] == ["error", "ok"]
 
 

@@ -192,33 +192,32 @@ def test_max_searches_zero_never_searches():
     assert env(max_searches=0).act(say(SEARCH)) == Pending(calls=())
 
 
-def test_more_queries_than_allowed_are_an_invalid_action(monkeypatch):
-    from agent.action import Action, ToolRequest
+QUERIES = "<search>query 0\n query 1 \n\nquery 2</search>"
 
-    requests = tuple(ToolRequest(tool="search", argument=f"query {i}") for i in range(3))
-    several = Action(kind="call", requests=requests)
-    monkeypatch.setattr("envs.search_env.parse_action", lambda protocol, text: several)
-    assert len(env(max_queries_per_turn=3).act(say(SEARCH)).calls) == 3
+
+def test_the_lines_of_a_search_are_queries_and_more_than_allowed_are_an_invalid_action():
+    step = env(max_queries_per_turn=3).act(say(QUERIES))
+    assert [(c.tool, c.argument) for c in step.calls] == [("search", f"query {i}") for i in range(3)]
     e = env(max_queries_per_turn=2)
-    assert e.act(say(SEARCH)) == Pending(calls=())
+    assert e.act(say(QUERIES)) == Pending(calls=())
     e.observe([])
-    assert "3 queries in one turn; at most 2" in e.turns[0].action.error
-    several = Action(kind="call", requests=(ToolRequest(tool="calculator", argument="1 + 1"),))
-    e = env()
-    e.act(say(SEARCH))
-    e.observe([])
-    assert "no tool 'calculator'" in e.turns[0].action.error
+    assert "3 calls in one turn; at most 2" in e.turns[0].action.error
 
 
-def test_several_queries_share_max_searches(monkeypatch):
-    from agent.action import Action, ToolRequest
+def test_search_r1_asks_one_query_unless_it_is_told_otherwise():
+    (call,) = env(SEARCH_R1).act(say(QUERIES)).calls
+    assert call.argument == "query 0\n query 1 \n\nquery 2"
+    assert len(env(load_protocol("search_r1", parallel=True)).act(say(QUERIES)).calls) == 3
 
-    requests = tuple(ToolRequest(tool="search", argument=f"query {i}") for i in range(3))
-    monkeypatch.setattr("envs.search_env.parse_action", lambda protocol, text: Action(kind="call", requests=requests))
+
+def test_several_queries_share_max_searches():
     e = env(max_searches=2)
-    assert [c.argument for c in e.act(say(SEARCH)).calls] == ["query 0", "query 1"]
-    e.observe([result("query 0", "velmora"), result("query 1", "torvane")])
-    assert len(e.turns[0].calls) == 2 and len(e.turns[0].shown) == 2
+    assert [c.argument for c in e.act(say(QUERIES)).calls] == ["query 0", "query 1"]
+    ids = e.observe([result("query 0", "velmora", "torvane"), result("query 1", "torvane", "osmi")])
+    assert len(e.turns[0].calls) == 2 and text_of(ids).count("Torvane:") == 1
+    assert [(s.number, s.passage_id) for s in e.turns[0].shown] == [(1, "velmora"), (2, "torvane"), (3, "osmi")]
+    assert e.act(say(QUERIES)) == Pending(calls=())
+    assert WAYMARK.nothing_found in text_of(e.observe([]))
 
 
 # Bad input.
@@ -260,7 +259,7 @@ def test_calls_out_of_order_are_refused():
     e.act(say(SEARCH))
     with pytest.raises(RuntimeError, match="observed"):
         e.act(say(SEARCH))
-    with pytest.raises(ValueError, match="1 searches are pending and 0 results"):
+    with pytest.raises(ValueError, match="1 calls are pending and 0 results"):
         e.observe([])
     e = SearchEnv(WAYMARK, TOKENIZER, EpisodeLimits())
     with pytest.raises(RuntimeError, match="reset"):
