@@ -30,12 +30,17 @@ class SamplingParams:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
-    """What one request got. The three tuples have equal length; `finish` says why sampling ended."""
+    """What one request got. The three tuples have equal length; `finish` says why sampling ended.
+
+    `versions` is the policy version that sampled each token. `exact` is False where a served model gave text alone: the
+    ids were then encoded from it and the logprobs are 0, which serves an evaluation and is refused for training.
+    """
 
     token_ids: tuple[int, ...]
     logprobs: tuple[float, ...]
     versions: tuple[int, ...]
     finish: Literal["stop", "eos", "length"]
+    exact: bool = True
 
 
 class EngineError(RuntimeError):

@@ -26,6 +26,7 @@ from agent.engine import Completion, EngineError, SamplingParams
 from agent.engines.decode_batch import DecodeBatch, Request, accepted_arguments
 from agent.engines.loading import check_cache, eos_tokens, load_model, load_tokenizer, model_window, takes_4d_masks
 from agent.engines.named_weights import match_weights
+from agent.engines.sample_groups import SampleGroups
 from agent.engines.sampling import check_params, check_prompt
 
 Schedule = Literal["deterministic", "eager"]
@@ -37,7 +38,7 @@ _JOIN_SHARE = 0.25
 _JOIN_STEPS = 4
 
 
-class TransformersEngine:
+class TransformersEngine(SampleGroups):
     """Samples a causal language model; implements `agent.engine.Engine`.
 
     The engine may own its model or share the learner's module: it changes neither device nor precision, and leaves the
@@ -328,6 +329,7 @@ def load_engine(
     dtype: Precision = "float32",
     device: str | None = None,
     trust_remote_code: bool = False,
+    version: int = 0,
 ) -> TransformersEngine:
     """An engine with its own copy of a model folder or Hugging Face id. `device` is CUDA where there is one.
 
@@ -338,4 +340,4 @@ def load_engine(
     model = load_model(path_or_id, trust_remote_code=trust_remote_code)
     model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))  # type: ignore[arg-type]
     model.eval()
-    return TransformersEngine(model, tokenizer, schedule=schedule, max_batch=max_batch, dtype=dtype)
+    return TransformersEngine(model, tokenizer, schedule=schedule, max_batch=max_batch, dtype=dtype, version=version)

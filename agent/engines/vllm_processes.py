@@ -5,6 +5,7 @@ together, and an update knows what it has to wait for.
 """
 
 import asyncio
+import os
 from typing import Any
 
 from agent.engine import EngineError
@@ -40,6 +41,7 @@ class VLLMProcesses:
         from vllm.v1.engine.async_llm import AsyncLLM
 
         with untouched_process():
+            os.environ.setdefault("PYTHONWARNINGS", "ignore::FutureWarning")  # of vLLM's own imports, in its processes
             llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
         made = cls(llm, settings, version)
         if arguments["enforce_eager"]:
@@ -133,8 +135,10 @@ class VLLMProcesses:
         if self._failure is None:
             self._failure = EngineError("the engine is closed")
         self._release()
-        self._llm.shutdown(timeout=self._settings.shutdown_timeout_s)
         await asyncio.gather(*self._running, return_exceptions=True)
+        llm, self._llm = self._llm, None
+        if llm is not None:
+            llm.shutdown(timeout=self._settings.shutdown_timeout_s)
 
     def _release(self) -> None:
         for run in self._running:
@@ -148,15 +152,13 @@ class VLLMProcesses:
         if task in self._running:
             self._running[task] = name
         try:
-            async for output in self._llm.generate(
-                engine_prompt(prompt, self.version, self._settings), params, name
-            ):
+            async for output in self._llm.generate(engine_prompt(prompt, self.version, self._settings), params, name):
                 if output.finished:
                     return output
         except ValueError as error:
             raise EngineError(f"vLLM refuses request {key!r}: {error}") from error
         except Exception as error:
-            if self._llm.errored:
+            if self._llm is not None and self._llm.errored:
                 self._failure = self._failure or error
             raise _engine_error(error) from error
         raise EngineError(f"vLLM ended request {key!r} without an output")

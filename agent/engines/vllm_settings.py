@@ -62,7 +62,7 @@ class VLLMSettings(BaseModel):
     """Port of that rendezvous; 0 takes a free one."""
     seed: int = Field(default=0, ge=0, lt=1 << 32)
     """Seed of vLLM itself; requests carry their own."""
-    shutdown_timeout_s: float = Field(default=10.0, gt=0)
+    shutdown_timeout_s: float = Field(default=5.0, gt=0)
     """How long closing waits for vLLM's processes before they are killed."""
     trust_remote_code: bool = False
     """Let the model's folder bring code of its own."""

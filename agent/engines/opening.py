@@ -1,0 +1,141 @@
+"""Engines by config: which of the three serves the policy, with its settings, opened with one call.
+
+    engine: transformers                                   the embedded one
+    engine: vllm                                           vLLM, on this machine
+    engine: {kind: vllm, on_update: continue, max_num_seqs: 64}
+    engine: {kind: openai, url: "http://127.0.0.1:8000"}   a server
+
+Only what the config names is imported.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field
+
+from agent.engine import Engine
+from agent.engines.served_model import ServedModel
+from agent.engines.vllm_settings import VLLMSettings
+
+Purpose = Literal["evaluation", "rollouts"]
+
+
+class TransformersSpec(BaseModel):
+    """The embedded engine, on the learner's own library."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["transformers"] = "transformers"
+    """The engine."""
+    schedule: Literal["deterministic", "eager"] = "eager"
+    """What is batched with what: by keys alone, or by what waits (`agent.engines.transformers`)."""
+    max_batch: int = Field(default=256, ge=1)
+    """Most rows decoded together."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Precision of the computation; the weights stay as they are."""
+    device: str | None = None
+    """torch's name of the device; None is the GPU where there is one."""
+    trust_remote_code: bool = False
+    """Let the model's folder bring code of its own."""
+
+
+class VLLMSpec(VLLMSettings):
+    """vLLM on this machine."""
+
+    kind: Literal["vllm"] = "vllm"
+    """The engine."""
+
+
+class OpenAISpec(BaseModel):
+    """A served model; the other keys are those of `OpenAISettings`, checked when it opens."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    kind: Literal["openai"] = "openai"
+    """The engine."""
+    url: str = Field(pattern=r"^https?://")
+    """Where `/v1/completions` is found."""
+
+
+def _by_name(given: Any) -> Any:
+    return {"kind": given} if isinstance(given, str) else given
+
+
+EngineSettings = Annotated[
+    Annotated[TransformersSpec | VLLMSpec | OpenAISpec, Discriminator("kind")], BeforeValidator(_by_name)
+]
+"""A field of a config: an engine's name, or a mapping with `kind` and that engine's settings."""
+
+
+def check_engine(spec: TransformersSpec | VLLMSpec | OpenAISpec, model: str | Path) -> None:
+    """Refuse, before anything is spent, what this engine could not serve on this machine.
+
+    Raises:
+        ValueError: no such model, or one that vLLM has no kernels for.
+    """
+    if isinstance(spec, VLLMSpec):
+        import torch
+
+        on_cpu = not torch.cuda.is_available()
+        served = ServedModel(model, max_model_len=spec.max_model_len, trust_remote_code=spec.trust_remote_code)
+        served.check_servable(on_cpu=on_cpu)
+        if spec.chosen_driver() == "process":
+            spec.chosen_transfer(on_cpu=on_cpu)
+
+
+def open_engine(
+    spec: TransformersSpec | VLLMSpec | OpenAISpec,
+    model: str | Path,
+    *,
+    purpose: Purpose = "evaluation",
+    version: int = 0,
+) -> Engine:
+    """The engine that the config names, serving a model.
+
+    Args:
+        spec: which engine, and its settings.
+        model: a Hugging Face folder or id; a served model's tokenizer is read from it.
+        purpose: "rollouts" refuses a server whose answers cannot be trained on.
+        version: of the model's weights.
+
+    Raises:
+        ValueError: no such model, one that the engine cannot serve, or a library that is not installed.
+        EngineError: a server does not answer.
+    """
+    if isinstance(spec, TransformersSpec):
+        from agent.engines.transformers import load_engine
+
+        return load_engine(
+            model,
+            schedule=spec.schedule,
+            max_batch=spec.max_batch,
+            dtype=spec.dtype,
+            device=spec.device,
+            trust_remote_code=spec.trust_remote_code,
+            version=version,
+        )
+    if isinstance(spec, VLLMSpec):
+        return _open_vllm(spec, model, version)
+    return _open_server(spec, model, purpose, version)
+
+
+def _open_vllm(spec: VLLMSpec, model: str | Path, version: int) -> Engine:
+    settings = VLLMSettings.model_validate(spec.model_dump(exclude={"kind"}))
+    if settings.chosen_driver() == "process":
+        from agent.engines.vllm_async import AsyncVLLMEngine
+
+        return AsyncVLLMEngine(model, settings, version=version)
+    from agent.engines.vllm import VLLMEngine
+
+    return VLLMEngine(model, settings, version=version)
+
+
+def _open_server(spec: OpenAISpec, model: str | Path, purpose: Purpose, version: int) -> Engine:
+    try:
+        from agent.engines.openai import OpenAIEngine, OpenAISettings
+    except ImportError as error:
+        raise ValueError(f"asking {spec.url} needs `pip install 'waymark[serve]'` ({error})") from error
+    from agent.engines.loading import load_tokenizer
+
+    settings = OpenAISettings.model_validate(spec.model_dump(exclude={"kind"}))
+    return OpenAIEngine(settings, load_tokenizer(model), purpose=purpose, version=version)
