@@ -23,7 +23,7 @@ from agent.engines.sample_groups import SampleGroups
 from agent.engines.served_model import ServedModel
 from agent.engines.vllm_requests import checked_sampling, checked_scoring, completion_of, engine_prompt, scores_of
 from agent.engines.vllm_settings import VLLMSettings, engine_arguments, import_vllm, startup_error
-from agent.engines.vllm_thread import EngineRequest, EngineThread
+from agent.engines.vllm_thread import EngineRequest, EngineThread, StartFailed
 
 
 class VLLMEngine(SampleGroups):
@@ -37,6 +37,7 @@ class VLLMEngine(SampleGroups):
     Raises:
         ValueError: vLLM is missing or cannot serve this model here, another engine of this process is open, or a
             setting asks for more memory than there is.
+        EngineError: vLLM failed to start for another reason.
     """
 
     def __init__(self, model: str | Path, settings: VLLMSettings | None = None, *, version: int = 0) -> None:
@@ -51,8 +52,8 @@ class VLLMEngine(SampleGroups):
         arguments = engine_arguments(self._model, self._settings, "thread", on_cpu=on_cpu)
         try:
             self._thread = EngineThread(arguments, self._settings, version)
-        except ValueError as error:
-            raise startup_error(error, self._model) from error
+        except StartFailed as failed:
+            raise startup_error(failed.__cause__, self._model) from failed.__cause__
         self._closer = weakref.finalize(self, EngineThread.stop, self._thread)
 
     @property

@@ -34,6 +34,7 @@ class AsyncVLLMEngine(SampleGroups):
 
     Raises:
         ValueError: vLLM is missing or cannot serve this model here, or a setting asks for more memory than there is.
+        EngineError: vLLM failed to start for another reason.
     """
 
     def __init__(self, model: str | Path, settings: VLLMSettings | None = None, *, version: int = 0) -> None:

@@ -42,6 +42,7 @@ class VLLMProcesses:
 
         with untouched_process():
             os.environ.setdefault("PYTHONWARNINGS", "ignore::FutureWarning")  # of vLLM's own imports, in its processes
+            os.environ["WAYMARK_VLLM_OWNER"] = str(os.getpid())  # agent.engines.vllm_worker ends with it
             llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
         made = cls(llm, settings, version)
         if arguments["enforce_eager"]:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from agent.engine import EngineError
 from agent.engines.served_model import ServedModel
 
 Driver = Literal["thread", "process"]
@@ -173,13 +174,12 @@ def _check_version() -> None:
         )
 
 
-def startup_error(error: Exception, model: ServedModel) -> Exception:
+def startup_error(error: BaseException | None, model: ServedModel) -> Exception:
     """What a failed start means in Waymark's own settings: a ValueError where a setting can cure it."""
-    said = str(error) or type(error).__name__
-    lowered = said.lower()
-    if any(word in lowered for word in ("memory", "kv cache", "out of", "max seq len")):
+    said = f"{type(error).__name__}: {error}".rstrip(": ")
+    if any(words in said.lower() for words in ("memory", "kv cache", "max seq len", "max_model_len")):
         return ValueError(
             f"vLLM could not start {model.name}: {said} Change engine.gpu_memory_fraction (GPU), engine.kv_cache_gb "
             "(CPU), engine.max_model_len or engine.max_num_seqs"
         )
-    return ValueError(f"vLLM could not start {model.name}: {type(error).__name__}: {said}")
+    return (ValueError if isinstance(error, ValueError) else EngineError)(f"vLLM could not start {model.name}: {said}")

@@ -51,12 +51,16 @@ class Job:
     future: "Future[Any]" = field(default_factory=Future)
 
 
+class StartFailed(Exception):
+    """vLLM could not start; `__cause__` says why."""
+
+
 class EngineThread:
     """Starts vLLM in a thread of this process and steps it. `version` is that of the weights in the model's folder.
 
     Raises:
         ValueError: another engine of this process is open, or the process belongs to a group of several.
-        Exception: what vLLM raised while it started.
+        StartFailed: vLLM raised something while it started.
     """
 
     def __init__(self, arguments: dict[str, Any], settings: VLLMSettings, version: int) -> None:
@@ -84,9 +88,9 @@ class EngineThread:
         self._thread.start()
         try:
             self._started.result()
-        except BaseException:
+        except BaseException as error:
             self._thread.join()
-            raise
+            raise StartFailed from error
 
     @property
     def num_running(self) -> int:
@@ -155,9 +159,8 @@ class EngineThread:
                 self._failure = failure
                 waiting = [*self._running.values(), *self._arrivals, *self._jobs]
                 self._running, self._arrivals, self._jobs = {}, deque(), deque()
-            if engine is not None:
-                _shut_down(engine)
-                del engine
+            _shut_down(engine)
+            engine = None
             _one_a_process.release()
             if not self._started.done():
                 self._started.set_exception(failure)
@@ -259,10 +262,14 @@ def _start(arguments: dict[str, Any]) -> Any:
         return LLMEngine(config, Executor.get_class(config), log_stats=False, multiprocess_mode=False)
 
 
-def _shut_down(engine: Any) -> None:
-    """Give back the engine's memory and vLLM's process-wide state; a failure here hides none before it."""
-    engine.renderer.shutdown()
-    engine.engine_core.shutdown()
+def _shut_down(engine: Any | None) -> None:
+    """Give back the engine's memory, and vLLM's process-wide state, also after a start that failed halfway."""
+    if engine is not None:
+        engine.renderer.shutdown()
+        engine.engine_core.shutdown()
+    from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
+
+    cleanup_dist_env_and_memory()
 
 
 @contextmanager

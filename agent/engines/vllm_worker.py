@@ -4,14 +4,22 @@ vLLM's own reload puts every weight where its kernels read it, fused and packed.
 shares the embedding's weight, which no checkpoint names: on a CPU that head's packed copy would stay the old one.
 """
 
+import contextlib
 import mmap
 import os
+import select
+import signal
+import threading
 from typing import Any
 
 import torch
 import vllm.v1.sample.sampler as sampler
 from vllm.model_executor.layers.logits_processor import LogitsProcessor
 from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead, VocabParallelEmbedding
+
+
+OWNER = "WAYMARK_VLLM_OWNER"
+"""Environment variable with the process id of whoever started vLLM; set for vLLM's own processes alone."""
 
 
 class WaymarkWorker:
@@ -60,3 +68,25 @@ class WaymarkWorker:
 
     def _model(self) -> Any:
         return self.model_runner.get_model()  # type: ignore[attr-defined]
+
+
+def _end_with(owner: int) -> None:
+    """Kill this process, and vLLM's between it and its owner, once the owner is gone, however it went."""
+    between = os.getppid()
+
+    def wait() -> None:
+        with contextlib.suppress(ProcessLookupError):
+            poll = select.poll()
+            poll.register(os.pidfd_open(owner), select.POLLIN)
+            poll.poll()
+        if between not in (owner, 1):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(between, signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=wait, name="waymark-owner", daemon=True).start()
+
+
+# vLLM imports this module as soon as its worker begins, before it loads anything.
+if OWNER in os.environ and int(os.environ[OWNER]) != os.getpid():
+    _end_with(int(os.environ[OWNER]))
