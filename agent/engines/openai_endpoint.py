@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from agent.engine import EngineError
 from retrieval.bearer_token import BearerToken
+from retrieval.client.request import is_loopback
 
 _RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 _FIRST_PAUSE_S = 0.25
@@ -92,7 +93,8 @@ class Endpoint:
             EngineError: no answer within the deadline and retries.
         """
         attempts = _Attempts(self.settings, f"{method} {self._url}{path}")
-        with httpx.Client(headers=self._headers(), timeout=self.settings.timeout_s) as client:
+        options: dict[str, Any] = {"timeout": self.settings.timeout_s, "trust_env": not is_loopback(self._url)}
+        with httpx.Client(headers=self._headers(), **options) as client:
             while True:
                 try:
                     return attempts.read(client.request(method, self._url + path, json=body))
@@ -137,6 +139,7 @@ class Endpoint:
             self._clients[loop] = httpx.AsyncClient(
                 headers=self._headers(),
                 timeout=httpx.Timeout(self.settings.timeout_s),
+                trust_env=not is_loopback(self._url),
                 limits=httpx.Limits(max_connections=most, max_keepalive_connections=most),
             )
         return self._clients[loop]

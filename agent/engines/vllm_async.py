@@ -9,6 +9,7 @@ import asyncio
 import threading
 import weakref
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -47,19 +48,15 @@ class AsyncVLLMEngine(SampleGroups):
         self._model.check_servable(on_cpu=not torch.cuda.is_available())
         on_cpu = import_vllm()
         arguments = engine_arguments(self._model, self._settings, "process", on_cpu=on_cpu)
-        self._loop = asyncio.new_event_loop()
-        self._runner = threading.Thread(
-            target=_serve_loop, args=(self._loop,), name="waymark-vllm-processes", daemon=True
-        )
-        self._runner.start()
+        self._loop = _LoopThread()
         self._updating = threading.Lock()
         try:
-            self._vllm: VLLMProcesses = self._call(VLLMProcesses.start(arguments, self._settings, version))
+            self._vllm: VLLMProcesses = self._loop.call(VLLMProcesses.start(arguments, self._settings, version))
         except Exception as error:
-            _end_loop(self._loop, self._runner)
+            self._loop.end()
             raise startup_error(error, self._model) from error
         self._transfer = open_transfer(_Remote(self), self._settings, on_cpu=on_cpu)
-        self._closer = weakref.finalize(self, _close, self._vllm, self._loop, self._runner)
+        self._closer = weakref.finalize(self, _close, self._vllm, self._loop)
 
     @property
     def version(self) -> int:
@@ -85,7 +82,7 @@ class AsyncVLLMEngine(SampleGroups):
             EngineError: the engine failed or was closed.
         """
         wanted = checked_sampling(self._model, prompt_ids, params)
-        output = await asyncio.wrap_future(self._submit(self._vllm.sample(key, list(prompt_ids), wanted)))
+        output = await asyncio.wrap_future(self._loop.submit(self._vllm.sample(key, list(prompt_ids), wanted)))
         return completion_of(output, key)
 
     def update_weights(self, named_tensors: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
@@ -100,10 +97,10 @@ class AsyncVLLMEngine(SampleGroups):
         """
         pairs = self._model.match(named_tensors)
         with self._updating:
-            self._call(self._vllm.begin_update())
+            self._loop.call(self._vllm.begin_update())
             try:
                 self._transfer.send(pairs)
-                self._call(self._vllm.end_update(version))
+                self._loop.call(self._vllm.end_update(version))
             except BaseException as error:
                 self._vllm.fail(error)
                 raise EngineError(f"the engine failed in an update: {type(error).__name__}: {error}") from error
@@ -123,22 +120,13 @@ class AsyncVLLMEngine(SampleGroups):
             return [0.0]
         ids, params = checked
         if temperature == 1:
-            return scores_of(self._call(self._vllm.sample("score", ids, params)), token_ids)
+            return scores_of(self._loop.call(self._vllm.sample("score", ids, params)), token_ids)
         with self._updating:
-            return scores_of(self._call(self._vllm.sample_scaled(ids, params, 1 / temperature)), token_ids)
+            return scores_of(self._loop.call(self._vllm.sample_scaled(ids, params, 1 / temperature)), token_ids)
 
     async def close(self) -> None:
         """Fail what still waits and end vLLM's processes. A second call does nothing."""
         await asyncio.to_thread(self._closer)
-
-    def _submit(self, work: Coroutine[Any, Any, Any]) -> Any:
-        if self._loop.is_closed() or not self._runner.is_alive():
-            work.close()
-            raise EngineError("the engine is closed")
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
-
-    def _call(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return self._submit(work).result()
 
 
 class _Remote:
@@ -166,21 +154,53 @@ class _Remote:
         engine = self._engine()
         if engine is None:
             raise EngineError("the engine is closed")
-        engine._call(getattr(engine._vllm, method)(*args))
+        engine._loop.call(getattr(engine._vllm, method)(*args))
 
 
-def _serve_loop(loop: asyncio.AbstractEventLoop) -> None:
-    asyncio.set_event_loop(loop)
-    loop.run_forever()
-    loop.run_until_complete(loop.shutdown_asyncgens())
-    loop.close()
+class _LoopThread:
+    """An event loop on a thread of its own. Nothing can be handed to it once it ends, so nobody waits in vain."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._lock = threading.Lock()
+        self._ended = False
+        self._thread = threading.Thread(target=self._run, name="waymark-vllm-processes", daemon=True)
+        self._thread.start()
+
+    def submit(self, work: Coroutine[Any, Any, Any]) -> "Future[Any]":
+        """Run a coroutine there.
+
+        Raises:
+            EngineError: the loop has ended.
+        """
+        with self._lock:
+            if self._ended:
+                work.close()
+                raise EngineError("the engine is closed")
+            return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def call(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Run a coroutine there and wait for its result."""
+        return self.submit(work).result()
+
+    def end(self, last: Coroutine[Any, Any, None] | None = None) -> None:
+        """Run one more coroutine, then end."""
+        with self._lock:
+            self._ended = True
+            closing = asyncio.run_coroutine_threadsafe(last, self._loop) if last is not None else None
+        try:
+            if closing is not None:
+                closing.result()
+        finally:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        self._loop.close()
 
 
-def _end_loop(loop: asyncio.AbstractEventLoop, runner: threading.Thread) -> None:
-    loop.call_soon_threadsafe(loop.stop)
-    runner.join()
-
-
-def _close(vllm: VLLMProcesses, loop: asyncio.AbstractEventLoop, runner: threading.Thread) -> None:
-    asyncio.run_coroutine_threadsafe(vllm.close(), loop).result()
-    _end_loop(loop, runner)
+def _close(vllm: VLLMProcesses, loop: _LoopThread) -> None:
+    loop.end(vllm.close())

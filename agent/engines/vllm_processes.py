@@ -6,12 +6,15 @@ together, and an update knows what it has to wait for.
 
 import asyncio
 import os
+from collections.abc import Coroutine
 from typing import Any
 
 from agent.engine import EngineError
 from agent.engines.vllm_requests import engine_prompt, request_id
 from agent.engines.vllm_settings import VLLMSettings
 from agent.engines.vllm_thread import untouched_process
+
+_LOOK_AGAIN_S = 1.0
 
 
 class VLLMProcesses:
@@ -28,6 +31,7 @@ class VLLMProcesses:
         self._idle.set()
         self._running: dict[asyncio.Task[Any], str] = {}
         self._again: set[asyncio.Task[Any]] = set()
+        self._callers: set[asyncio.Task[Any]] = set()
         self._failure: BaseException | None = None
 
     @classmethod
@@ -40,6 +44,8 @@ class VLLMProcesses:
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
 
+        if arguments.get("weight_transfer_config", {}).get("backend") == "ipc":
+            os.environ["VLLM_ALLOW_INSECURE_SERIALIZATION"] = "1"  # vLLM pickles the handles between its processes
         with untouched_process():
             os.environ.setdefault("PYTHONWARNINGS", "ignore::FutureWarning")  # of vLLM's own imports, in its processes
             os.environ["WAYMARK_VLLM_OWNER"] = str(os.getpid())  # agent.engines.vllm_worker ends with it
@@ -56,25 +62,25 @@ class VLLMProcesses:
         Raises:
             EngineError: vLLM failed, or refuses the request.
         """
-        async with self._slots:
-            while True:
-                await self._open.wait()
-                self._check_alive()
-                run = asyncio.ensure_future(self._finished(key, prompt, params))
-                self._running[run] = run.get_name()
-                self._idle.clear()
-                try:
-                    return await run
-                except asyncio.CancelledError:
-                    if run not in self._again:
-                        self._check_alive()
-                        raise
-                finally:
-                    run.cancel()
-                    self._again.discard(run)
-                    self._running.pop(run, None)
-                    if not self._running:
-                        self._idle.set()
+        caller = asyncio.current_task()
+        assert caller is not None
+        self._callers.add(caller)
+        try:
+            async with self._slots:
+                while True:
+                    await self._open.wait()
+                    self._check_alive()
+                    run = asyncio.ensure_future(self._finished(key, prompt, params))
+                    try:
+                        return await self._counted(run)
+                    except asyncio.CancelledError:
+                        if run not in self._again or caller.cancelling():
+                            self._check_alive()
+                            raise
+                    finally:
+                        self._again.discard(run)
+        finally:
+            self._callers.discard(caller)
 
     async def sample_scaled(self, prompt: list[int], params: Any, factor: float) -> Any:
         """As `sample`, alone in the engine and with its logits multiplied."""
@@ -105,7 +111,7 @@ class VLLMProcesses:
             if self._settings.on_update == "finish":
                 await self._idle.wait()
                 self._check_alive()
-            await self._llm.pause_generation(mode="keep", clear_cache=False)
+            await self._answered(self._llm.pause_generation(mode="keep", clear_cache=False))
         except BaseException as error:
             self.fail(error)
             raise _engine_error(error) from error
@@ -113,18 +119,18 @@ class VLLMProcesses:
     async def end_update(self, version: int) -> None:
         """Make the cache and the version those of the new weights, and open the gate."""
         if self._settings.prefix_cache_on_update == "reset":
-            if not await self._llm.reset_prefix_cache(reset_running_requests=True):
+            if not await self._answered(self._llm.reset_prefix_cache(reset_running_requests=True)):
                 raise EngineError("vLLM could not empty its prefix cache after an update")
         else:
             await self._begin_again()
-        await self._llm.update_weight_version(str(version))
+        await self._answered(self._llm.update_weight_version(str(version)))
         self.version = version
-        await self._llm.resume_generation()
+        await self._answered(self._llm.resume_generation())
         self._open.set()
 
     async def rpc(self, method: str, *args: Any) -> None:
         """Call a method of every worker."""
-        await self._llm.collective_rpc(method, args=args)
+        await self._answered(self._llm.collective_rpc(method, args=args))
 
     def fail(self, error: BaseException) -> None:
         """Remember that the engine is of no more use; whoever waits, and whoever comes later, is told. Any thread."""
@@ -136,7 +142,7 @@ class VLLMProcesses:
         if self._failure is None:
             self._failure = EngineError("the engine is closed")
         self._release()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        await asyncio.gather(*self._callers, return_exceptions=True)
         llm, self._llm = self._llm, None
         if llm is not None:
             llm.shutdown(timeout=self._settings.shutdown_timeout_s)
@@ -145,6 +151,27 @@ class VLLMProcesses:
         for run in self._running:
             run.cancel()
         self._open.set()
+
+    async def _counted(self, run: "asyncio.Task[Any]") -> Any:
+        self._running[run] = ""
+        self._idle.clear()
+        try:
+            return await run
+        finally:
+            self._running.pop(run, None)
+            if not self._running:
+                self._idle.set()
+
+    async def _answered(self, call: Coroutine[Any, Any, Any]) -> Any:
+        """A control call's answer; vLLM leaves such calls waiting for ever when its process dies."""
+        task = asyncio.ensure_future(call)
+        try:
+            while not (await asyncio.wait({task}, timeout=_LOOK_AGAIN_S))[0]:
+                if self._llm is None or self._llm.errored:
+                    raise EngineError("vLLM's process has ended")
+            return task.result()
+        finally:
+            task.cancel()
 
     async def _finished(self, key: str, prompt: list[int], params: Any) -> Any:
         """vLLM's last output for a request."""

@@ -56,7 +56,7 @@ class VLLMSettings(BaseModel):
     prefix_cache_on_update: Literal["reset", "salt"] = "reset"
     """`reset` empties the cache (what runs is computed anew); `salt` lets old blocks lie where no new prompt looks."""
     weight_transfer: Literal["auto", "shared_memory", "nccl", "ipc"] = "auto"
-    """How weights reach the driver `process`; `auto`: shared memory to a CPU, NCCL to a GPU. `ipc`: the same GPU."""
+    """How weights reach the driver `process`; `auto`: shared memory (CPU), NCCL, or IPC where no GPU is left over."""
     transfer_host: str = "127.0.0.1"
     """Address of the learner's machine, for NCCL's rendezvous."""
     transfer_port: int = Field(default=0, ge=0, le=65535)
@@ -95,7 +95,9 @@ class VLLMSettings(BaseModel):
             ValueError: NCCL or CUDA IPC on a machine without a GPU.
         """
         if self.weight_transfer == "auto":
-            return "shared_memory" if on_cpu else "nccl"
+            if on_cpu:
+                return "shared_memory"
+            return "nccl" if torch.cuda.device_count() > self.tensor_parallel else "ipc"
         if on_cpu and self.weight_transfer != "shared_memory":
             raise ValueError(
                 f"weight_transfer is {self.weight_transfer}, which needs a GPU, and vLLM runs on the CPU here; set "

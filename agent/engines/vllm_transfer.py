@@ -79,11 +79,12 @@ class DeviceTransfer:
     """Weights by vLLM's own transfer: this process is trainer rank 0, the workers follow.
 
     `backend` "nccl" broadcasts from this process's GPU to others; "ipc" hands over memory of the same GPU, packed
-    through one buffer, and needs `VLLM_ALLOW_INSECURE_SERIALIZATION=1` in the environment of both sides.
+    through one buffer, for which vLLM's processes pickle the handles to each other.
     """
 
     def __init__(self, engine: RemoteEngine, backend: str, settings: VLLMSettings) -> None:
         self._engine = engine
+        self._dtype = getattr(torch, settings.dtype)
         self._init_info = trainer_init_info(backend, settings)
         self._source: Any = None
         self._trainer: Any = None
@@ -91,7 +92,7 @@ class DeviceTransfer:
     def send(self, named: NamedTensors) -> None:
         """Have every worker receive these weights; the first call connects."""
         device = torch.device("cuda", torch.cuda.current_device())
-        pairs = [(name, tensor.to(device)) for name, tensor in named]
+        pairs = [(name, tensor.to(device, self._dtype)) for name, tensor in named]
         if self._trainer is None:
             from vllm.distributed.weight_transfer import WeightTransferTrainerFactory
 

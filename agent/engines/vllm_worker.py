@@ -17,7 +17,6 @@ import vllm.v1.sample.sampler as sampler
 from vllm.model_executor.layers.logits_processor import LogitsProcessor
 from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead, VocabParallelEmbedding
 
-
 OWNER = "WAYMARK_VLLM_OWNER"
 """Environment variable with the process id of whoever started vLLM; set for vLLM's own processes alone."""
 

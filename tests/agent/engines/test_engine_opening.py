@@ -73,7 +73,7 @@ def test_a_gpu_transfer_is_refused_without_a_gpu(tmp_path: Path) -> None:
 
 def test_a_window_above_the_models_is_refused(tmp_path: Path) -> None:
     save(llama_tied, tmp_path)
-    with pytest.raises(ValueError, match="max_model_len is 300, but the context window of .* has 256 tokens"):
+    with pytest.raises(ValueError, match=r"max_model_len is 300, but the context window of .* has 256 tokens"):
         check_engine(VLLMSpec(max_model_len=300), tmp_path)
 
 
@@ -116,7 +116,7 @@ def test_new_weights_are_matched_without_the_model(make: object, tmp_path: Path)
     weights = dict(reference(tmp_path).named_parameters())
     assert dict(model.match(weights.items())).keys() == weights.keys()
     assert dict(model.match(reference(tmp_path).state_dict().items())).keys() == weights.keys()
-    with pytest.raises(ValueError, match="missing model.norm.weight"):
+    with pytest.raises(ValueError, match=r"missing model\.norm\.weight"):
         model.match([(n, w) for n, w in weights.items() if n != "model.norm.weight"])
     with pytest.raises(ValueError, match="unknown extra"):
         model.match([*weights.items(), ("extra", weights["model.norm.weight"])])

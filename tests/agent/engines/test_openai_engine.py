@@ -139,7 +139,7 @@ def test_text_alone_is_encoded_marked_and_refused_for_rollouts(text_server: Serv
     assert TOKENIZER.decode(list(completion.token_ids)) == "the <search>of</search>", "the cut stop string is back"
     assert completion.exact is False and completion.finish == "stop" and set(completion.logprobs) == {0.0}
     assert not OWN_FIELDS & text_server.bodies[-1].keys()
-    with pytest.raises(ValueError, match="does not give the sampled token ids.*it can be evaluated, not trained on"):
+    with pytest.raises(ValueError, match=r"does not give the sampled token ids.*it can be evaluated, not trained on"):
         OpenAIEngine(settings(text_server), TOKENIZER, purpose="rollouts")
 
 

@@ -80,9 +80,7 @@ def test_a_score_at_another_temperature_leaves_the_samples_of_others_alone(
 
     completions, scores = asyncio.run(run())
     assert scores == pytest.approx(embedded.score([5, 9, 30, 7], temperature=0.5), abs=1e-4)
-    for mine, other in zip(
-        completions, sample(embedded, PROMPTS, max_new_tokens=60, temperature=0.0), strict=True
-    ):
+    for mine, other in zip(completions, sample(embedded, PROMPTS, max_new_tokens=60, temperature=0.0), strict=True):
         same(mine, other)
     assert engine.score([5]) == [0.0]
 

@@ -129,7 +129,9 @@ def test_starting_leaves_the_process_as_it_was(tmp_path: Path) -> None:
     folder = save(llama_tied, tmp_path)
     numbers = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()  # type: ignore[index,union-attr]
     threads, cores, setter = torch.get_num_threads(), os.sched_getaffinity(0), torch.set_num_threads
-    kept = {name: os.environ.get(name) for name in ("LD_PRELOAD", "LOCAL_WORLD_SIZE", "OMP_NUM_THREADS", "HF_HUB_OFFLINE")}
+    kept = {
+        name: os.environ.get(name) for name in ("LD_PRELOAD", "LOCAL_WORLD_SIZE", "OMP_NUM_THREADS", "HF_HUB_OFFLINE")
+    }
     engine = VLLMEngine(folder, SETTINGS)
     sample(engine, [[4]])
     assert torch.equal(numbers[0], torch.get_rng_state()) and random.getstate() == numbers[2]
@@ -141,7 +143,9 @@ def test_starting_leaves_the_process_as_it_was(tmp_path: Path) -> None:
 
 def test_too_little_memory_names_the_setting_to_change(tmp_path: Path) -> None:
     save(llama_tied, tmp_path)
-    with pytest.raises(ValueError, match=r"could not start .* Change engine.gpu_memory_fraction \(GPU\), engine.kv_cache_gb"):
+    with pytest.raises(
+        ValueError, match=r"could not start .* Change engine.gpu_memory_fraction \(GPU\), engine.kv_cache_gb"
+    ):
         VLLMEngine(tmp_path, VLLMSettings(kv_cache_gb=0.0001))
     asyncio.run(start(tmp_path).close())
 

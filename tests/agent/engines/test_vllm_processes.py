@@ -200,9 +200,7 @@ def test_vllms_own_server_gives_what_the_embedded_engine_samples(server: str, tm
     embedded = load_engine(tmp_path, device="cpu", version=1)
     assert engine.context_window == 256 and engine.exact
     for options in ({"temperature": 0.0}, {"temperature": 0.0, "stop": ("e", "o")}):
-        for mine, other in zip(
-            sample(engine, PROMPTS, **options), sample(embedded, PROMPTS, **options), strict=True
-        ):
+        for mine, other in zip(sample(engine, PROMPTS, **options), sample(embedded, PROMPTS, **options), strict=True):
             assert (mine.token_ids, mine.versions, mine.finish) == (other.token_ids, other.versions, other.finish)
             assert mine.logprobs == pytest.approx(other.logprobs, abs=1e-4)
     [drawn] = sample(engine, [[5, 9]], temperature=0.7)
