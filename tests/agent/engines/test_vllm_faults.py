@@ -105,7 +105,7 @@ def test_closing_fails_who_waits_ends_the_thread_and_frees_the_model(tmp_path: P
     failures = outcomes(engine, lambda engine: asyncio.run(engine.close()))[:5]
     assert [str(f) for f in failures] == ["the engine was closed"] * 5
     asyncio.run(engine.close())
-    with pytest.raises(EngineError, match="the engine (is|was) closed"):
+    with pytest.raises(EngineError, match=r"the engine (is|was) closed"):
         sample(engine, [[4]])
     assert not [thread for thread in threading.enumerate() if thread.name == "waymark-vllm"]
     gc.collect()
@@ -115,7 +115,7 @@ def test_closing_fails_who_waits_ends_the_thread_and_frees_the_model(tmp_path: P
 
 def test_one_engine_at_a_time_and_the_next_after_it(tmp_path: Path) -> None:
     first = start(tmp_path)
-    with pytest.raises(ValueError, match="this process has an open vLLM engine.*close that engine first"):
+    with pytest.raises(ValueError, match=r"this process has an open vLLM engine.*close that engine first"):
         VLLMEngine(tmp_path, SETTINGS)
     before = sample(first, [[4]])
     asyncio.run(first.close())
@@ -144,7 +144,7 @@ def test_starting_leaves_the_process_as_it_was(tmp_path: Path) -> None:
 def test_too_little_memory_names_the_setting_to_change(tmp_path: Path) -> None:
     save(llama_tied, tmp_path)
     with pytest.raises(
-        ValueError, match=r"could not start .* Change engine.gpu_memory_fraction \(GPU\), engine.kv_cache_gb"
+        ValueError, match=r"could not start .* Change engine.gpu_memory_fraction .*, engine.kv_cache_gb"
     ):
         VLLMEngine(tmp_path, VLLMSettings(kv_cache_gb=0.0001))
     asyncio.run(start(tmp_path).close())

@@ -32,8 +32,8 @@ def vllms_processes() -> list[psutil.Process]:
     return [p for p in psutil.Process().children(recursive=True) if p.name().startswith("VLLM")]
 
 
-def same_files() -> set[str]:
-    return {name for name in os.listdir("/dev/shm") if "waymark" in name}
+def shared_files() -> list[Path]:
+    return list(Path("/dev/shm").glob("*waymark*"))
 
 
 def test_it_samples_updates_and_scores_as_in_process_and_ends_when_killed(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_it_samples_updates_and_scores_as_in_process_and_ends_when_killed(tmp_pa
             later()
     asyncio.run(engine.close())
     asyncio.run(engine.close())
-    assert vllms_processes() == [] and same_files() == set()
+    assert vllms_processes() == [] and shared_files() == []
 
 
 def test_a_finishing_update_waits_and_closing_is_quick_and_leaves_nothing(tmp_path: Path) -> None:
