@@ -148,6 +148,7 @@ class EngineThread:
             engine = _start(arguments)
             if arguments["enforce_eager"]:
                 engine.collective_rpc("waymark_skip_compiling")
+            engine.collective_rpc("waymark_leave_random_state")
             engine.set_weight_version(str(self.version))
             self._started.set_result(None)
             while self._turn(engine):

@@ -14,11 +14,26 @@ from typing import Any
 
 import torch
 import vllm.v1.sample.sampler as sampler
+from torch.overrides import TorchFunctionMode
 from vllm.model_executor.layers.logits_processor import LogitsProcessor
 from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead, VocabParallelEmbedding
+from vllm.platforms import current_platform
 
 OWNER = "WAYMARK_VLLM_OWNER"
 """Environment variable with the process id of whoever started vLLM; set for vLLM's own processes alone."""
+
+
+class _OwnGenerator(TorchFunctionMode):
+    """In this thread, gives `torch.randint` a generator where the call brings none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._generator = torch.Generator().manual_seed(0)
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.randint and "generator" not in (kwargs or {}):
+            kwargs = {**(kwargs or {}), "generator": self._generator}
+        return func(*args, **(kwargs or {}))
 
 
 class WaymarkWorker:
@@ -58,6 +73,19 @@ class WaymarkWorker:
         """Take the sampler's rank count as it is written: compiling it costs an eager engine's first token seconds."""
         count = sampler.batched_count_greater_than
         sampler.batched_count_greater_than = getattr(count, "_torchdynamo_orig_callable", count)
+
+    def waymark_leave_random_state(self) -> None:
+        """Let the sampler draw from a generator of its own: on a CPU each step would else advance the process's."""
+        if not current_platform.is_cpu():
+            return
+        chooser = self.model_runner.sampler  # type: ignore[attr-defined]
+        forward, own = chooser.forward, _OwnGenerator()
+
+        def with_own_generator(*args: Any, **kwargs: Any) -> Any:
+            with own:
+                return forward(*args, **kwargs)
+
+        chooser.forward = with_own_generator
 
     def waymark_scale_logits(self, factor: float) -> None:
         """Multiply the logits of every step from now on: 1 over a temperature, and back."""
