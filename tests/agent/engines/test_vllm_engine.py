@@ -16,7 +16,7 @@ from agent.engines.vllm_settings import VLLMSettings
 from tests.agent.engines.served_models import llama_untied, logprobs_after, reference, save
 from tests.agent.engines.small_engine import PROMPTS, TOKENIZER, VOCAB, sample
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.vllm]
 
 SETTINGS = VLLMSettings(kv_cache_gb=0.1, max_num_seqs=4, block_size=32)
 

@@ -20,7 +20,7 @@ from agent.engines.vllm_settings import VLLMSettings
 from tests.agent.engines.served_models import changed, llama_tied, reference, save
 from tests.agent.engines.small_engine import sample
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.vllm]
 
 SETTINGS = VLLMSettings(kv_cache_gb=0.1, max_num_seqs=2, block_size=32)
 

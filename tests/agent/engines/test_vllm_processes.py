@@ -21,7 +21,7 @@ from agent.engines.vllm_settings import VLLMSettings
 from tests.agent.engines.served_models import changed, llama_tied, logprobs_after, reference, save
 from tests.agent.engines.small_engine import PROMPTS, TOKENIZER, sample
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.vllm]
 
 
 def settings(**options: object) -> VLLMSettings:

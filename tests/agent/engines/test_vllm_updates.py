@@ -26,7 +26,7 @@ from tests.agent.engines.served_models import (
 )
 from tests.agent.engines.small_engine import PROMPTS, TOKENIZER, sample
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.vllm]
 
 LONG = [(11 * i) % 250 for i in range(100)]
 
