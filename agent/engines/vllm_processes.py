@@ -24,6 +24,7 @@ class VLLMProcesses:
         self.version = version
         self._llm = llm
         self._settings = settings
+        self._loop = asyncio.get_running_loop()
         self._slots = asyncio.Semaphore(settings.max_num_seqs)
         self._open = asyncio.Event()
         self._open.set()
@@ -51,9 +52,13 @@ class VLLMProcesses:
             os.environ["WAYMARK_VLLM_OWNER"] = str(os.getpid())  # agent.engines.vllm_worker ends with it
             llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
         made = cls(llm, settings, version)
-        if arguments["enforce_eager"]:
-            await llm.collective_rpc("waymark_skip_compiling")
-        await llm.update_weight_version(str(version))
+        try:
+            if arguments["enforce_eager"]:
+                await made.rpc("waymark_skip_compiling")
+            await made._answered(llm.update_weight_version(str(version)))
+        except BaseException:
+            await made.close()
+            raise
         return made
 
     async def sample(self, key: str, prompt: list[int], params: Any) -> Any:
@@ -135,7 +140,7 @@ class VLLMProcesses:
     def fail(self, error: BaseException) -> None:
         """Remember that the engine is of no more use; whoever waits, and whoever comes later, is told. Any thread."""
         self._failure = self._failure or error
-        self._slots._get_loop().call_soon_threadsafe(self._release)
+        self._loop.call_soon_threadsafe(self._release)
 
     async def close(self) -> None:
         """End vLLM's processes."""
