@@ -174,8 +174,8 @@ def window_tokens(
         raise ValueError(
             f"max_open_tokens is {max_open_tokens or 'not set'} and max_observation_tokens {max_observation_tokens}, "
             f"but what stands around an opened document takes {around} tokens under protocol {protocol.name!r} with "
-            f"this tokenizer, so {max(room, 0)} are left for it: raise max_observation_tokens, lower max_open_tokens, or "
-            f"leave {OPEN!r} out of the protocol's tools"
+            f"this tokenizer, so {max(room, 0)} are left for it: raise max_observation_tokens, lower max_open_tokens, "
+            f"or leave {OPEN!r} out of the protocol's tools"
         )
     return max_open_tokens or room
 

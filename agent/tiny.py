@@ -198,4 +198,6 @@ def _protocol_texts(protocol: AgentProtocol) -> list[str]:
         protocol.nothing_found,
         *lines,
         marks,
+        *([protocol.window, protocol.no_document, protocol.no_window] if protocol.offers_open else []),
+        *([protocol.opens_used_up] if protocol.offers_open else []),
     ]

@@ -54,6 +54,8 @@ def parse_tool_calls(protocol: "AgentProtocol", text: str, *, ended: bool) -> Ac
             return Action(kind="invalid", thought=thought, error=str(fault))
         if not protocol.parallel:
             break
+    if len(requests) > 1 and not protocol.parallel:
+        return Action(kind="invalid", thought=thought, error="one query a turn is allowed")
     if requests:
         return Action(kind="call", thought=thought, requests=tuple(requests))
     opened = next((tag for tag in (protocol.tool_call, protocol.answer) if tag[0] in message), None)

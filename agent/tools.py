@@ -73,6 +73,12 @@ def split_open_argument(argument: str) -> tuple[str, int]:
     return (match.group(1), int(match.group(2))) if match else (argument.strip(), 1)
 
 
+def no_such_tool(name: str, tools: Sequence[str]) -> str:
+    """What a policy is told that calls something else than the tools on offer."""
+    known = f"the only one is {tools[0]!r}" if len(tools) == 1 else f"the tools are {', '.join(map(repr, tools))}"
+    return f"there is no tool {name[:40]!r}; {known}"
+
+
 def requests_of(name: object, arguments: object, tools: Sequence[str]) -> tuple[ToolRequest, ...]:
     """The requests that a JSON tool call makes: one, or one for each query of a `query_list` (verl's spelling).
 
@@ -84,8 +90,7 @@ def requests_of(name: object, arguments: object, tools: Sequence[str]) -> tuple[
         ToolCallError: no such tool, a missing or unknown argument, or one of a wrong type.
     """
     if not isinstance(name, str) or name not in tools:
-        known = " and ".join(repr(tool) for tool in tools)
-        raise ToolCallError(f"there is no tool {str(name)[:40]!r}; the tools are {known}")
+        raise ToolCallError(no_such_tool(str(name), tools))
     if not isinstance(arguments, Mapping):
         raise ToolCallError(f"the arguments of {name!r} must be an object, as in {_example(name)}")
     if name == SEARCH:

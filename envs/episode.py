@@ -58,7 +58,7 @@ async def run_episode(
             `documents` (raised before anything is sampled).
         IndexError: the question has no such wording.
     """
-    _check_tools(env.protocol, documents)
+    check_tools(env.protocol, documents)
     env.reset(spec.question.wording(spec.view), context_window=actor.context_window)
     with actor.episode():
         return await _play(spec, actor, env, search, documents)
@@ -89,7 +89,7 @@ async def run_episodes(
         raise ValueError(f"max_concurrent={max_concurrent}: at least one episode must be allowed to run")
     if len({spec.id for spec in specs}) != len(specs):
         raise ValueError("two episode specs have one id: ids name trajectories and order requests, so make them unique")
-    _check_tools(protocol, documents)
+    check_tools(protocol, documents)
     results: list[Trajectory | None] = [None] * len(specs)
     queue = iter(enumerate(specs))
     checker = SearchEnv(protocol, tokenizer, limits)
@@ -122,7 +122,12 @@ async def run_episodes(
     return [trajectory for trajectory in results if trajectory is not None]
 
 
-def _check_tools(protocol: AgentProtocol, documents: Documents | None) -> None:
+def check_tools(protocol: AgentProtocol, documents: Documents | None) -> None:
+    """See that what a protocol offers can be done.
+
+    Raises:
+        ValueError: it offers `open`, and nothing opens documents.
+    """
     if protocol.offers_open and documents is None:
         raise ValueError(
             f"protocol {protocol.name!r} offers {OPEN!r}, and there is nothing that opens documents: give documents=, "
@@ -209,7 +214,7 @@ async def _call(request: ToolRequest, search: Search, documents: Documents | Non
 
 async def _opened(request: ToolRequest, documents: Documents | None) -> tuple[Hit, ...]:
     """The whole document, each passage once; the environment keeps the window that is asked for."""
-    assert documents is not None, "_check_tools refuses a protocol that offers what cannot be done"
+    assert documents is not None, "check_tools refuses a protocol that offers what cannot be done"
     document, _ = split_open_argument(request.argument)
     passages = {passage.id: passage for passage in await documents(document)}
     return tuple(Hit(passage=p, score=0.0, rank=rank) for rank, p in enumerate(passages.values(), start=1))

@@ -18,7 +18,7 @@ from agent.document import DocumentWindow, Piece, split_document
 from agent.engine import Completion
 from agent.observation import Found, check_observation_budget, render_correction, render_observation, window_tokens
 from agent.protocol import AgentProtocol, encode_prompt, parse_action
-from agent.tools import OPEN, SEARCH, split_open_argument
+from agent.tools import OPEN, SEARCH, no_such_tool, split_open_argument
 from agent.trajectory import FinishReason, Shown, ToolCall, Turn
 from envs.episode_limits import EpisodeLimits as EpisodeLimits
 from retrieval.passage import Passage
@@ -241,10 +241,7 @@ class SearchEnv:
         tools = self.protocol.tools
         unknown = sorted({request.tool for request in requests} - set(tools))
         if unknown:
-            only = (
-                f"the only one is {tools[0]!r}" if len(tools) == 1 else f"the tools are {', '.join(map(repr, tools))}"
-            )
-            return f"there is no tool {unknown[0]!r}; {only}"
+            return no_such_tool(unknown[0], tools)
         most = self.limits.max_queries_per_turn
         if len(requests) > most:
             return f"{len(requests)} calls in one turn; at most {most} are allowed"

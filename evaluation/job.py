@@ -37,6 +37,7 @@ from evaluation.report_parts import Arm, Report
 from evaluation.run import evaluate_policy
 from evaluation.trajectory_record import plain
 from evaluation.trajectory_store import TrajectoryWriter
+from retrieval.access import DocumentReader
 from retrieval.opening import retriever_spec
 from retrieval.ready import ready_retriever
 from retrieval.retriever import OpenRetriever, RetrievalError
@@ -125,6 +126,8 @@ def run_job(job: EvaluationJob, *, progress: Progress = lambda stage, done, tota
         if job.controls:
             check_controls(index)
         try:
+            if protocol.offers_open:
+                DocumentReader(index).check()
             supports = check_supports_in(index, questions)
             policy = _open_policy(job, protocol, questions, index)
         except RetrievalError as error:

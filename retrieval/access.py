@@ -109,8 +109,7 @@ class DocumentReader:
         """See that documents can be opened, before anything is spent on it: blocks until the retriever has answered.
 
         Raises:
-            ValueError: a server that searches and opens nothing, such as Search-R1's.
-            RetrievalError: no answer in time.
+            ValueError: a server that searches and opens nothing, such as Search-R1's, or one that does not answer.
         """
         from retrieval.client.connection import Declined  # which needs httpx; an index does not
 
@@ -121,6 +120,8 @@ class DocumentReader:
                 f"the retriever finds passages and opens no documents: {error}. Serve the index with `waymark "
                 "serve-index`, name its folder, or take a protocol without `open`"
             ) from error
+        except RetrievalError as error:
+            raise ValueError(f"the retriever was asked for a document and did not answer: {error}") from error
 
     def _found(self, key: str) -> list[Passage]:
         if not key.strip() or not is_text(key):

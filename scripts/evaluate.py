@@ -19,7 +19,9 @@ def evaluate(
     ],
     questions: Annotated[Path, typer.Option(help="Questions (jsonl, plain or packed).")],
     out: Annotated[Path, typer.Option(help="Folder for evaluation.json, trajectories and report.html.")],
-    protocol: Annotated[str, typer.Option(help="waymark, search_r1, or module:object of your own.")] = "waymark",
+    protocol: Annotated[
+        str, typer.Option(help="waymark, search_r1, hermes (or with _open), module:object.")
+    ] = "waymark",
     controls: Annotated[
         bool, typer.Option("--controls", help="Also closed book, random passages, one search, oracle decomposition.")
     ] = False,

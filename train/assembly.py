@@ -15,6 +15,7 @@ from agent.protocols.registry import load_protocol
 from envs.datasets import check_supports_in, read_questions
 from envs.question import Question
 from envs.search_env import SearchEnv
+from retrieval.access import DocumentReader
 from retrieval.ready import ready_retriever
 from retrieval.retriever import CorpusElsewhere, OpenRetriever, RetrievalError, corpus_of
 from rewards.compose import Composition, build_rewards
@@ -86,6 +87,8 @@ def assemble(config: TrainConfig) -> Parts:
                 corpus_index=config.data.corpus_index,
             )
         )
+        if protocol.offers_open:
+            DocumentReader(index).check()
         rewards = build_rewards(config.rewards, RewardContext(passage=index.get, corpus=lambda: _corpus(config, index)))
         rewards.check(train_questions)
         tokenizer = _checked_tokenizer(config, protocol, [*train_questions, *dev_questions])

@@ -31,6 +31,19 @@ def bpe_tokenizer(texts: list[str], *, vocab_size: int = 400, chat: bool = False
     )
 
 
+def chat_tokenizer(
+    texts: list[str], template: str, *, control: list[str], end_of_turn: str, tags: list[str]
+) -> PreTrainedTokenizerFast:
+    """A byte-level BPE with a chat template: `control` are special tokens, `tags` others that were added."""
+    tokenizer = bpe_tokenizer(texts)
+    tokenizer.add_special_tokens({"additional_special_tokens": control, "eos_token": end_of_turn})
+    tokenizer.add_tokens([AddedToken(tag, special=False, normalized=False) for tag in tags])
+    if "<|begin_of_text|>" in control:
+        tokenizer.bos_token = "<|begin_of_text|>"
+    tokenizer.chat_template = template
+    return tokenizer
+
+
 def normalising_tokenizer(tags: list[str]) -> PreTrainedTokenizerFast:
     """A tokenizer that maps look-alikes to ASCII before it looks for its added tokens, as some models' do."""
     tokenizer = Tokenizer(BPE())

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.protocols.registry import load_protocol
 from envs.datasets import read_questions
 from envs.policies.registry import load_policy
 from envs.search_env import EpisodeLimits
@@ -15,6 +16,7 @@ from evaluation.controls import (
     evaluate_controls,
     oracle_decomposition,
 )
+from evaluation.run import evaluate_policy
 from retrieval.index import build_index, open_index
 from tests.evaluation.conftest import SmallWorld
 
@@ -43,6 +45,44 @@ def test_random_passages_depend_on_query_and_seed_alone(small_world: SmallWorld)
         assert first != other
         assert len({hit.passage.id for hit in first}) == 4
         assert [hit.rank for hit in first] == [1, 2, 3, 4]
+
+
+class OpensTheCity:
+    """Opens the page of the city that the question names, and answers with the king whom it names if any."""
+
+    def act(self, question, view, turns, rng):
+        if not turns:
+            return f"<open>{question.supporting_ids[1].removeprefix('k-')}</open>"
+        return "<answer>" + " ".join(hit.passage.text for call in turns[0].calls for hit in call.hits) + " [1]</answer>"
+
+
+async def test_a_control_also_closes_or_shuffles_the_documents(small_world: SmallWorld) -> None:
+    """A policy that opens by name must not read in the closed book what it may not find."""
+    settings = {
+        "protocol": load_protocol("waymark_open"),
+        "tokenizer": small_world.tokenizer,
+        "policy": OpensTheCity(),
+    }
+    limits = EpisodeLimits(top_k=2, max_turns=3, max_observation_tokens=300)
+    with open_index(small_world.index) as index:
+        evaluation, trajectories = await evaluate_policy(
+            small_world.questions, retriever=index, limits=limits, **settings
+        )
+        found = await evaluate_controls(
+            small_world.questions,
+            index=index,
+            limits=limits,
+            names=["closed_book", "random_retriever"],
+            **settings,
+        )
+    opened = {t.question_id: [s.passage_id for s in t.turns[0].shown] for t in trajectories}
+    assert opened == {q.id: [q.supporting_ids[1]] for q in small_world.questions}
+    assert evaluation.summary["support_recall"] == 0.5 and evaluation.summary["searches_per_question"] == 0
+    _, closed = found["closed_book"]
+    assert not any(turn.shown for t in closed for turn in t.turns)
+    _, shuffled = found["random_retriever"]
+    drawn = {t.question_id: [s.passage_id for s in t.turns[0].shown] for t in shuffled}
+    assert drawn != opened and all(len(ids) == 1 for ids in drawn.values())
 
 
 def test_random_passages_cover_the_corpus_evenly(small_world: SmallWorld) -> None:

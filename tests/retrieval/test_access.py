@@ -1,8 +1,11 @@
 """A title that an agent has read must open its passages, however it is written; another title must not."""
 
+import asyncio
 import json
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.access import PassageAccess
+from retrieval.access import DocumentReader, PassageAccess
 from retrieval.client import HttpRetriever
 from retrieval.hybrid import HybridRetriever
 from retrieval.index import Index, build_index, open_index
 from retrieval.passage import Passage
 from retrieval.rerank import RerankingRetriever
+from retrieval.retriever import RetrievalError
 from retrieval.title import fold_title
 from tests.retrieval.server.running import servers
 
@@ -146,3 +150,84 @@ def test_folding_twice_changes_nothing() -> None:
 @given(st.text())
 def test_a_title_is_folded_alike_whether_or_not_it_is_ascii(title: str) -> None:
     assert fold_title(title + " é") == " ".join([*fold_title(title).split(" "), "é"]).strip()
+
+
+async def test_a_reader_opens_documents_for_an_event_loop(source: Any) -> None:
+    reader = DocumentReader(source)
+    reader.check()
+    assert [ids(found) for found in await asyncio.gather(reader.open("p3"), reader.open("zürich"))] == [["p3"], ["p5"]]
+    assert ids(await reader.open(" rOmE")) == ["p2", "p4", "p6"]
+    for nothing in ("nowhere", "", " ", "\ud800"):
+        assert await reader.open(nothing) == []
+
+
+async def test_a_reader_opens_more_of_a_title_than_a_page_of_it(tmp_path: Path) -> None:
+    corpus = [Passage(id=str(i), title="List", text="x") for i in range(90)]
+    assert len(await DocumentReader(corpus).open("List")) == 90
+    assert len(await DocumentReader(corpus, max_passages=7).open("List")) == 7
+    with built(corpus, tmp_path) as index, servers() as start:
+        with HttpRetriever(start(index).url) as remote:
+            assert len(await DocumentReader(remote).open("List")) == 90
+        with HttpRetriever(start(index, max_k=30, default_k=3).url) as small:
+            assert len(await DocumentReader(small).open("List")) == 20, "as many as that server gives unless asked"
+
+
+async def test_a_name_that_a_server_refuses_names_no_document(index: Index) -> None:
+    with servers() as start, HttpRetriever(start(index, max_query_chars=50).url) as remote:
+        assert await DocumentReader(remote).open("x" * 51) == []
+
+
+async def test_a_lookup_that_hangs_is_an_outage_and_holds_up_nobody() -> None:
+    release = threading.Event()
+
+    class Slow:
+        def open_document(self, key: str, limit: int) -> list[Passage]:
+            if key == "slow":
+                release.wait(20)
+            return CORPUS[:1]
+
+    reader = DocumentReader(Slow(), timeout_s=0.2)
+    slow = asyncio.create_task(reader.open("slow"))
+    await asyncio.sleep(0)
+    assert await reader.open("quick") == CORPUS[:1]
+    with pytest.raises(RetrievalError, match=r"opening a document took longer than 0\.2 s"):
+        await slow
+    release.set()
+
+
+def test_a_retriever_that_opens_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="a SearchOnly finds passages and opens no documents"):
+        DocumentReader(SearchOnly())
+    with pytest.raises(ValueError, match="timeout_s is 0"):
+        DocumentReader(CORPUS, timeout_s=0)
+
+
+class SearchOnly:
+    num_passages = 3
+
+    def search(self, queries: Any, k: int) -> list[list[Any]]:
+        return [[] for _ in queries]
+
+
+def test_a_server_without_access_is_found_out_before_the_start() -> None:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_error(404)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        with (
+            HttpRetriever(f"http://127.0.0.1:{server.server_port}", retries=0) as remote,
+            pytest.raises(ValueError, match=r"opens no documents: .*404.*waymark serve-index"),
+        ):
+            DocumentReader(remote).check()
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
