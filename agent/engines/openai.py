@@ -14,7 +14,8 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from agent.engine import Completion, EngineError, SamplingParams
-from agent.engines.openai_endpoint import Endpoint, OpenAISettings
+from agent.engines.openai_endpoint import Endpoint
+from agent.engines.openai_settings import OpenAISettings
 from agent.engines.sample_groups import SampleGroups
 from agent.engines.sampling import check_params, check_prompt
 

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field
 
 from agent.engine import Engine
+from agent.engines.openai_settings import OpenAISettings
 from agent.engines.served_model import ServedModel
 from agent.engines.vllm_settings import VLLMSettings
 
@@ -46,15 +47,11 @@ class VLLMSpec(VLLMSettings):
     """The engine."""
 
 
-class OpenAISpec(BaseModel):
-    """A served model; the other keys are those of `OpenAISettings`, checked when it opens."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
+class OpenAISpec(OpenAISettings):
+    """A served model."""
 
     kind: Literal["openai"] = "openai"
     """The engine."""
-    url: str = Field(pattern=r"^https?://")
-    """Where `/v1/completions` is found."""
 
 
 def _by_name(given: Any) -> Any:
@@ -120,22 +117,20 @@ def open_engine(
 
 
 def _open_vllm(spec: VLLMSpec, model: str | Path, version: int) -> Engine:
-    settings = VLLMSettings.model_validate(spec.model_dump(exclude={"kind"}))
-    if settings.chosen_driver() == "process":
+    if spec.chosen_driver() == "process":
         from agent.engines.vllm_async import AsyncVLLMEngine
 
-        return AsyncVLLMEngine(model, settings, version=version)
+        return AsyncVLLMEngine(model, spec, version=version)
     from agent.engines.vllm import VLLMEngine
 
-    return VLLMEngine(model, settings, version=version)
+    return VLLMEngine(model, spec, version=version)
 
 
 def _open_server(spec: OpenAISpec, model: str | Path, purpose: Purpose, version: int) -> Engine:
     try:
-        from agent.engines.openai import OpenAIEngine, OpenAISettings
+        from agent.engines.openai import OpenAIEngine
     except ImportError as error:
         raise ValueError(f"asking {spec.url} needs `pip install 'waymark[serve]'` ({error})") from error
     from agent.engines.loading import load_tokenizer
 
-    settings = OpenAISettings.model_validate(spec.model_dump(exclude={"kind"}))
-    return OpenAIEngine(settings, load_tokenizer(model), purpose=purpose, version=version)
+    return OpenAIEngine(spec, load_tokenizer(model), purpose=purpose, version=version)

@@ -158,7 +158,7 @@ class EngineThread:
         finally:
             with self._changed:
                 self._failure = failure
-                waiting = [*self._running.values(), *self._arrivals, *self._jobs]
+                waiting: list[EngineRequest | Job] = [*self._running.values(), *self._arrivals, *self._jobs]
                 self._running, self._arrivals, self._jobs = {}, deque(), deque()
             _shut_down(engine)
             engine = None

@@ -59,7 +59,7 @@ class WaymarkWorker:
 
     def waymark_repack_tied_heads(self) -> None:
         """Give each output head that shares the embedding's weight its packed copy anew."""
-        modules = list(self._model().modules())
+        modules: list[Any] = list(self._model().modules())
         embeddings = {
             module.weight.data_ptr()
             for module in modules

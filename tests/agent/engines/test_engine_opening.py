@@ -80,6 +80,7 @@ def test_a_window_above_the_models_is_refused(tmp_path: Path) -> None:
 def test_settings_become_vllms_arguments(tmp_path: Path) -> None:
     model = ServedModel(save(llama_tied, tmp_path), max_model_len=128)
     settings = VLLMSettings(
+        weight_transfer="nccl",
         dtype="bfloat16",
         tensor_parallel=2,
         gpu_memory_fraction=0.4,

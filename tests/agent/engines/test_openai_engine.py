@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import pytest
 
 from agent.engine import Completion, EngineError, SamplingParams
 from agent.engines.openai import OpenAIEngine, left_out_stop
-from agent.engines.openai_endpoint import OpenAISettings
+from agent.engines.openai_settings import OpenAISettings
 from agent.engines.opening import OpenAISpec, open_engine
 from tests.agent.engines.small_engine import TOKENIZER, VOCAB, sample
 
@@ -73,7 +74,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(400, {"error": f"unknown fields {sorted(OWN_FIELDS & body.keys())}"})
         fault = self.served.faults.pop(0) if self.served.faults else None
         if fault == "cut":
-            return self.connection.close()
+            self.close_connection = True
+            return self.connection.shutdown(socket.SHUT_RDWR)
         time.sleep(self.served.delay_s)
         if fault is not None:
             return self._answer(int(fault), {"error": "the server says so"})

@@ -14,7 +14,7 @@ import pytest
 
 from agent.engine import Completion, EngineError, SamplingParams
 from agent.engines.openai import OpenAIEngine
-from agent.engines.openai_endpoint import OpenAISettings
+from agent.engines.openai_settings import OpenAISettings
 from agent.engines.transformers import load_engine
 from agent.engines.vllm_async import AsyncVLLMEngine
 from agent.engines.vllm_settings import VLLMSettings
