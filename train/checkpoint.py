@@ -21,11 +21,12 @@ _UNFINISHED = ".unfinished-"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointState:
-    """What the loop itself must know again: steps done, trajectories sampled, and the states of rewards."""
+    """What the loop itself must know again: steps done, trajectories sampled, rewards' states, units taken."""
 
     step: int
     trajectories: int
     rewards: dict[str, Any] = field(default_factory=dict)
+    admission: dict[str, Any] = field(default_factory=dict)
 
 
 class CheckpointError(ValueError):

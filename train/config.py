@@ -86,6 +86,9 @@ class RolloutConfig(Section):
     schedule: Literal["deterministic", "eager"] = Field(
         "deterministic", description="deterministic: batches depend on ids and turn alone; eager: on arrival."
     )
+    max_staleness: int = Field(
+        0, ge=0, description="Policy versions that a trajectory may be older than its step; 0 is the synchronous loop."
+    )
     max_batch: int = Field(256, ge=1, description="Rows that the engine decodes together.")
     max_concurrent_episodes: int = Field(1024, ge=1, description="Episodes in flight on the event loop.")
 
@@ -171,6 +174,16 @@ class TrainConfig(Section):
             problems.append(
                 "rollout.samples_per_question is 1: a group of one has no baseline and every advantage is 0; use 2 or "
                 "more (8 is usual)"
+            )
+        if self.rollout.max_staleness and self.rollout.schedule == "deterministic":
+            problems.append(
+                f"rollout.max_staleness is {self.rollout.max_staleness}, but rollout.schedule is deterministic, which "
+                "only a synchronous loop can be: set rollout.schedule: eager, or max_staleness: 0"
+            )
+        if self.rollout.max_staleness and self.learner.importance_weight_cap is None:
+            problems.append(
+                f"rollout.max_staleness is {self.rollout.max_staleness}, so older versions sample what is learnt from: "
+                "set learner.importance_weight_cap (2.0 is usual), which weighs their tokens"
             )
         if not self.rewards:
             problems.append("rewards is empty: name at least one, for example `exact_match: {weight: 1.0}`")

@@ -1,41 +1,49 @@
 """The training loop, which reads like the algorithm: rollouts, scores, credit, step, weights to the engine, log,
 checkpoint.
 
-    units   = rollouts.next_units(step, rank, world_size)    # groups of trajectories, sampled by the current policy
+    units   = rollouts.next_units(step, rank, world_size)    # groups of trajectories, of bounded age
     scores  = rewards.score(unit)                            # one Scores per reward, kept apart by name
     rows    = estimator(unit, scores, weights)               # which tokens, which advantages
     metrics = learner.update(rows)                           # TRL's loss on them, one optimiser step
     engine.update_weights(learner.named_weights())           # the next rollouts are on policy
 
+Engine, searches and episodes live on an event loop of their own, on another thread; the learner stays on this one.
 A killed run goes on from its last checkpoint: data order and sampling seeds follow from (seed, step), so the repeated
 steps are the same steps.
 """
 
-import asyncio
 import os
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
 from agent.engines.transformers import load_engine
 from agent.trajectory import NOT_THE_POLICYS_FAULT, Unit
+from envs.actor import EngineActor
+from envs.episode_pool import EpisodePool
 from evaluation.metrics import Evaluation
 from evaluation.run import evaluate_policy
 from evaluation.trajectory_store import TrajectoryWriter
 from evaluation.turn_scores import turn_scores
+from retrieval.access import DocumentReader
 from retrieval.batcher import MicroBatcher
 from rewards.score import Scores
+from train.admission import AdmissionState
 from train.assembly import Parts, assemble
 from train.checkpoint import CheckpointState, read_state, save_checkpoint
 from train.config import TrainConfig
 from train.credit.row import Row
 from train.learner import Learner
+from train.ledger import Ledger
 from train.policy_start import starting_model
-from train.rollouts import LocalRollouts, QuestionOrder
+from train.rollouts import QuestionOrder, Rollouts
 from train.run_folder import RunFolder
 from train.step_metrics import rollout_metrics
 from train.tracking import WALL_CLOCK_PREFIX, MetricsLog
@@ -85,8 +93,8 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False, progress: Pro
         try:
             for warning in parts.warnings:
                 progress.stage(f"warning: {warning}")
-            with asyncio.Runner() as runner:
-                return _train(config, parts, run, runner, progress)
+            with start_blocking_portal(name="waymark-rollouts") as portal:
+                return _train(config, parts, run, portal, progress)
         finally:
             run.close()
 
@@ -99,7 +107,7 @@ def refuse_several_processes() -> None:
 
 
 def _train(
-    config: TrainConfig, parts: Parts, run: RunFolder, runner: asyncio.Runner, progress: Progress
+    config: TrainConfig, parts: Parts, run: RunFolder, portal: BlockingPortal, progress: Progress
 ) -> TrainResult:
     checkpoint = run.latest_checkpoint()
     state = read_state(checkpoint) if checkpoint else CheckpointState(step=0, trajectories=0)
@@ -126,17 +134,29 @@ def _train(
     )
     engine.update_weights(learner.named_weights(), version=state.step)
     batcher = MicroBatcher(parts.index, **config.retrieval.model_dump())
-    rollouts = LocalRollouts(
-        order=QuestionOrder(
-            parts.train_questions, questions_per_step=config.rollout.questions_per_step, seed=config.seed
-        ),
-        engine=engine,
-        tokenizer=parts.tokenizer,
-        protocol=parts.protocol,
-        limits=config.limits,
+    documents = DocumentReader(parts.index).open if parts.protocol.offers_open else None
+    ledger = Ledger(run.path / "ledger.jsonl")
+    if checkpoint:
+        ledger.write("resumed", step=state.step)
+    episodes = EpisodePool(
+        actor=EngineActor(engine, temperature=config.rollout.temperature),
         search=batcher.search,
-        config=config.rollout,
+        documents=documents,
+        protocol=parts.protocol,
+        tokenizer=parts.tokenizer,
+        limits=config.limits,
+        max_concurrent=config.rollout.max_concurrent_episodes,
+    )
+    rollouts = Rollouts(
+        order=QuestionOrder(parts.train_questions, seed=config.seed),
+        episodes=episodes,
+        units_per_step=config.rollout.questions_per_step,
+        samples_per_unit=config.rollout.samples_per_question,
         seed=config.seed,
+        max_staleness=config.rollout.max_staleness,
+        ledger=ledger,
+        version=state.step,
+        state=AdmissionState(**state.admission),
     )
     log = MetricsLog(run.path, tracker=config.tracker, config=config.model_dump(mode="json"))
     log.keep_until(state.step if checkpoint else -1)
@@ -147,17 +167,18 @@ def _train(
     trajectories_seen, dev = state.trajectories, None
 
     def evaluate() -> Evaluation:
-        evaluation, _ = runner.run(
-            evaluate_policy(
-                parts.dev_questions,
-                engine=engine,
-                search=batcher.search,
-                protocol=parts.protocol,
-                tokenizer=parts.tokenizer,
-                limits=config.limits,
-                seed=config.seed,
-            )
+        ask = partial(
+            evaluate_policy,
+            parts.dev_questions,
+            engine=engine,
+            search=batcher.search,
+            documents=documents,
+            protocol=parts.protocol,
+            tokenizer=parts.tokenizer,
+            limits=config.limits,
+            seed=config.seed,
         )
+        evaluation, _ = portal.call(ask)
         return evaluation
 
     try:
@@ -167,7 +188,7 @@ def _train(
             progress.step(0, config.steps, _prefixed("dev/", dev))
         for step in range(state.step, config.steps):
             clock = Stopwatch()
-            units = runner.run(rollouts.next_units(step, rank, world_size))
+            units = portal.call(rollouts.next_units, step, rank, world_size)
             clock.lap("rollout")
             scores = [parts.rewards.score(unit, questions) for unit in units]
             clock.lap("score")
@@ -178,6 +199,7 @@ def _train(
             learned.pop("seconds")
             clock.lap("update")
             engine.update_weights(learner.named_weights(), version=step + 1)
+            portal.call(rollouts.set_version, step + 1)
             clock.lap("sync")
 
             trajectories_seen += len(trajectories)
@@ -196,7 +218,12 @@ def _train(
             if step + 1 == config.steps or (config.checkpoint_every and (step + 1) % config.checkpoint_every == 0):
                 save_checkpoint(
                     run.path,
-                    CheckpointState(step=step + 1, trajectories=trajectories_seen, rewards=parts.rewards.state_dict()),
+                    CheckpointState(
+                        step=step + 1,
+                        trajectories=trajectories_seen,
+                        rewards=parts.rewards.state_dict(),
+                        admission=asdict(portal.call(lambda: rollouts.state)),
+                    ),
                     learner,
                     keep=config.keep_checkpoints,
                 )
@@ -206,8 +233,11 @@ def _train(
         log.close()
         if store:
             store.close()
-        runner.run(batcher.close())
-        runner.run(engine.close())
+        portal.call(rollouts.close)
+        portal.call(episodes.close)
+        portal.call(batcher.close)
+        portal.call(engine.close)
+        ledger.close()
 
 
 def credit_rows(units: list[Unit], scores: list[dict[str, Scores]], parts: Parts) -> list[Row]:
