@@ -145,7 +145,9 @@ def test_it_gives_k_rows_though_the_first_lists_hold_fewer(
 
 def test_how_many_lists_and_what_they_are_learned_from() -> None:
     assert [number_of_lists(n, None) for n in (1, 38, 400, 5183, 26_647, 21_015_324)] == [1, 4, 50, 288, 653, 18_337]
-    assert number_of_lists(5183, 64) == 64 and number_of_lists(5183, 4096) == 647
+    assert number_of_lists(5183, 64) == 64 and number_of_lists(5183, 647) == 647
+    with pytest.raises(ValueError, match=r"lists is 4,096, and a corpus of 5,183 passages has enough for 647 lists"):
+        number_of_lists(5183, 4096)
     rows = training_rows(10_000, 50, 64, 0, seed=3)
     assert len(rows) == len(np.unique(rows)) == 3200 and (np.diff(rows) > 0).all()
     assert (rows == training_rows(10_000, 50, 64, 0, seed=3)).all()
