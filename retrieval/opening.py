@@ -14,8 +14,8 @@ a file too. Everything is checked before anything is opened; what is open is clo
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -273,21 +273,6 @@ def open_retriever(spec: Any) -> OpenRetriever:
         retriever = _open(checked, opened)
         opened.pop_all()
     return retriever
-
-
-@contextmanager
-def open_retrievers(specs: Sequence[Any]) -> Iterator[dict[str, OpenRetriever]]:
-    """Open several retrievers by the text of their specs, in their order, and close them when the block ends.
-
-    Raises:
-        ValueError: a spec given twice; and as `open_retriever`.
-    """
-    names = [str(spec) for spec in specs]
-    if repeated := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"{', '.join(repeated)} is given twice; name each retriever once")
-    checked = [retriever_spec(spec) for spec in specs]
-    with ExitStack() as opened:
-        yield {name: opened.enter_context(open_retriever(spec)) for name, spec in zip(names, checked, strict=True)}
 
 
 def _open(spec: IndexSpec | UrlSpec | HybridSpec | RerankSpec, opened: ExitStack) -> OpenRetriever:

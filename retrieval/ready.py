@@ -5,14 +5,14 @@ goes through the passages (a reward that fits statistics, random passages as a c
 on this machine, `corpus_index`, and everything else from the retriever.
 
 Episodes search either through a `MicroBatcher`, so deadlines, retries and outages are the same. Over a server it makes
-one request of the queries that wait: 64 at once took the client a twentieth of the CPU time of 64 requests of its own.
+one request of the queries that wait.
 
 >>> with ready_retriever("http://127.0.0.1:8000", top_k=3, example="who?") as retriever:        # doctest: +SKIP
 ...     retriever.search(["who painted the ceiling"], k=3)
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -99,25 +99,64 @@ def ready_retriever(
         FileNotFoundError: there is no index at a path.
     """
     checked = retriever_spec(spec)
-    with ExitStack() as opened:
-        try:
-            retriever = opened.enter_context(open_retriever(checked))
-            num_passages = retriever.num_passages
-            if top_k > num_passages:
-                raise ValueError(
-                    f"top_k is {top_k}, but the index {checked} holds only {num_passages} passages; lower it"
-                )
-            if example is not None:
-                retriever.search([example], top_k)
-            if corpus_index is not None:
-                retriever = RetrieverWithCorpus(retriever, _passages_of(Path(corpus_index), retriever, str(checked)))
-        except RetrievalError as error:
-            raise ValueError(
-                f"the retriever {checked} cannot be searched: {error}. Start its server (`waymark serve-index INDEX`), "
-                "or name an index folder"
-            ) from error
+    with ExitStack() as opened, outage_told(checked):
+        retriever = opened.enter_context(open_retriever(checked))
+        num_passages = retriever.num_passages
+        if top_k > num_passages:
+            raise ValueError(f"top_k is {top_k}, but the index {checked} holds only {num_passages} passages; lower it")
+        if example is not None:
+            retriever.search([example], top_k)
+        if corpus_index is not None:
+            retriever = RetrieverWithCorpus(retriever, _passages_of(Path(corpus_index), retriever, str(checked)))
         opened.pop_all()
     return retriever
+
+
+@contextmanager
+def ready_retrievers(specs: Sequence[Any]) -> Iterator[dict[str, OpenRetriever]]:
+    """Open several retrievers by the text of their specs, in their order, and close them when the block ends.
+
+    Raises:
+        ValueError: a spec given twice, or a server that does not answer; and as `open_retriever`.
+    """
+    names = [str(spec) for spec in specs]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"{', '.join(repeated)} is given twice; name each retriever once")
+    checked = [retriever_spec(spec) for spec in specs]
+    with ExitStack() as opened:
+        yield {name: opened.enter_context(answering_retriever(spec)) for name, spec in zip(names, checked, strict=True)}
+
+
+def answering_retriever(spec: Any, opener: Callable[[Any], Any] = open_retriever) -> Any:
+    """Open what `spec` names (with `opener`), and ask a server that it needs once whether it is there.
+
+    Raises:
+        ValueError: a server does not answer; and as `open_retriever`.
+    """
+    with ExitStack() as opened, outage_told(spec):
+        retriever = opener(spec)
+        opened.callback(retriever.close)
+        _ = retriever.num_passages
+        opened.pop_all()
+    return retriever
+
+
+@contextmanager
+def outage_told(spec: Any) -> Iterator[None]:
+    """Turn a server's outage inside the block into bad input: what cannot be searched, why, and what to do.
+
+    Raises:
+        ValueError: in place of a RetrievalError.
+    """
+    try:
+        yield
+    except RetrievalError as error:
+        with suppress(ValueError):
+            spec = retriever_spec(spec)
+        raise ValueError(
+            f"the retriever {spec} cannot be searched: {error}. Start its server (`waymark serve-index INDEX`), "
+            "or name an index folder"
+        ) from error
 
 
 def _passages_of(folder: Path, retriever: OpenRetriever, name: str) -> PassageStore:

@@ -18,6 +18,7 @@ QUESTIONS = [
     },
     {"id": "q2", "question": "Rome's river?", "golden_answers": ["Tiber"], "supporting_ids": ["b", "gone"]},
 ]
+DEAD = '{url: "http://127.0.0.1:9", retries: 0}'
 
 
 def jsonl(path: Path, rows: list[dict]) -> str:
@@ -114,6 +115,8 @@ def test_a_build_that_goes_on_says_so(tmp_path: Path, capsys: pytest.CaptureFixt
         (["build-index", "c.jsonl", "--out", "i", "--set", "b=7"], "b: "),
         (["evaluate-index", "none", "--questions", "q.jsonl"], "no index at none"),
         (["evaluate-index", "index", "index", "--questions", "q.jsonl"], "index is given twice"),
+        (["evaluate-index", "index", DEAD, "--questions", "q.jsonl", "--k", "1"], "cannot be searched: "),
+        (["evaluate-index", DEAD, "--questions", "q.jsonl"], "Start its server (`waymark serve-index INDEX`), or name"),
         (["evaluate-index", "index", "--questions", "q.jsonl", "--k", "3"], "the corpus has 2 passages"),
         (["evaluate-index", "index", "--questions", "q.jsonl", "--k", "five"], "write numbers separated by commas"),
         (["evaluate-index", "index", "--questions", "q.jsonl", "--k", "1", "--where", "split=x"], "no question has"),

@@ -132,6 +132,17 @@ def test_what_cannot_be_served_is_said_before_anything_is(index: Path, tmp_path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [[], ["--replicas", "2"]])
+def test_a_server_that_is_not_there_cannot_be_served(options: list[str]) -> None:
+    refused = run('{url: "http://127.0.0.1:9", retries: 0}', "--port", "0", *options)
+    assert (refused.returncode, refused.stdout) == (2, "") and "Traceback" not in refused.stderr
+    assert 'the retriever {"url": "http://127.0.0.1:9"' in refused.stderr
+    assert (
+        "cannot be searched: " in refused.stderr and "Start its server (`waymark serve-index INDEX`)" in refused.stderr
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [[], ["--replicas", "2"]])
 def test_an_altered_index_is_found_out_at_the_start(index: Path, tmp_path: Path, options: list[str]) -> None:
     broken = tmp_path / "broken"
     broken.mkdir()
