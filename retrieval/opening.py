@@ -41,6 +41,7 @@ from retrieval.hybrid import HybridRetriever, Method
 from retrieval.index import open_index
 from retrieval.rerank import CrossEncoderScorer, RerankingRetriever
 from retrieval.retriever import OpenRetriever
+from retrieval.setting_words import in_words
 
 _CONFIG_SUFFIXES = (".yaml", ".yml", ".json")
 _MOST_LEVELS = 8
@@ -310,12 +311,10 @@ def _open_url(spec: UrlSpec) -> OpenRetriever:
 def _described(error: Any) -> str:
     """One line: the part and field, what is wrong, what was given."""
     steps, kind = _field_path(error["loc"])
-    where = f"retriever {'.'.join(steps)}" if steps else "retriever"
+    where = f"retriever: {'.'.join(steps)}" if steps else "retriever"
     if error["type"] == "extra_forbidden":
         return f"{where}: there is no such setting beside {kind}; there are {', '.join(_SPECS[kind].model_fields)}"
-    message = error["msg"].removeprefix("Value error, ")
-    given = "" if error["type"] in ("missing", "value_error") else f" (given: {error['input']!r:.200})"
-    return f"{where}: {message}{given}"
+    return f"{where}: {in_words(error)}"
 
 
 def _field_path(location: tuple[str | int, ...]) -> tuple[list[str], str]:

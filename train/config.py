@@ -17,6 +17,7 @@ from envs.policies.expert import ExpertSettings
 from envs.policies.noisy import NoiseRates
 from envs.search_env import EpisodeLimits
 from retrieval.opening import RetrieverSetting
+from retrieval.setting_words import in_words
 from rewards.compose import RewardTerm
 from train.learner_config import LearnerConfig
 
@@ -314,7 +315,6 @@ def _only_follows(problem: Any, problems: Sequence[Any]) -> bool:
 
 def _explain(kind: type[Section], problem: Any) -> str:
     location = ".".join(str(part) for part in problem["loc"]) or "config"
-    message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
         known = _fields_at(kind, problem["loc"][:-1])
         near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
@@ -323,9 +323,7 @@ def _explain(kind: type[Section], problem: Any) -> str:
     if problem["type"] in ("model_type", "model_attributes_type"):
         known = _fields_at(kind, problem["loc"])
         return f"{location}: must be a section with fields ({', '.join(known)}), not {problem['input']!r}"
-    given = problem.get("input")
-    shown = f" (given: {given!r})" if not isinstance(given, dict | BaseModel) and problem["type"] != "missing" else ""
-    return f"{location}: {message}{shown}"
+    return f"{location}: {in_words(problem)}"
 
 
 def _fields_at(kind: type[Section], location: Sequence[int | str]) -> list[str]:
