@@ -81,12 +81,14 @@ def run_stages(
             progress=progress,
             refusal=partial(backend.shard_stage.refusal, settings),
         )
-        if corpus.is_read and marks.get(_MERGED) == corpus.found.corpus_hash:
+        if corpus.is_read and is_merged(marks, corpus.found.corpus_hash):
             return corpus.found
         builder = backend.builder(settings)
         if backend.shard_stage.reads_first and not corpus.is_read:
             if crew.builds_here and isinstance(builder, LongShards):
+                progress("loading encoder", 0, 1)
                 builder.get_ready()
+                progress("loading encoder", 1, 1)
             corpus.read_first()
         told = corpus.is_read
         if told:
@@ -115,6 +117,11 @@ def run_stages(
     marks.set(_MERGED, corpus.found.corpus_hash)
     remove(parts.path)
     return corpus.found
+
+
+def is_merged(marks: Marks, corpus_hash: str) -> bool:
+    """True if the parts of this corpus have been merged and all files are on the disk."""
+    return bool(marks.get(_MERGED) == corpus_hash)
 
 
 def _build_parts(

@@ -77,7 +77,7 @@ class CorpusPass:
         self.found = _from_mark(left) if self.is_read else ReadCorpus(shards=[], digests=[])
         if self.is_read:
             progress("reading passages", self.found.num_passages, self.found.num_passages)
-        self._kept: list[Shard] = []
+        self._kept: list[Shard] | None = None
 
     def read_first(self) -> None:
         """Read all of the corpus to the disk now; the iteration then takes its texts from there.
@@ -92,8 +92,9 @@ class CorpusPass:
 
     def kept(self) -> list[Shard]:
         """The shards whose parts an earlier attempt has left: all of them where `is_read`, else those passed so far."""
-        if self.is_read and not self._kept:
-            self._kept = [shard for shard, digest in self._shards() if self._parts.has(shard, digest)]
+        if self._kept is None:
+            known = self._shards() if self.is_read else ()
+            self._kept = [shard for shard, digest in known if self._parts.has(shard, digest)]
         return self._kept
 
     def __iter__(self) -> Generator[ShardTexts]:
@@ -102,7 +103,7 @@ class CorpusPass:
             return
         for work in self._read_corpus():
             if self._parts.has(work.shard, work.digest):
-                self._kept.append(work.shard)
+                self.kept().append(work.shard)
             else:
                 yield work
 
