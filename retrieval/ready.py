@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from retrieval.manifest import IndexCorruptError, file_checksum, read_manifest
-from retrieval.opening import open_retriever, retriever_spec
+from retrieval.opening import open_retriever
 from retrieval.passage import Hit, Passage
 from retrieval.passage_store import PassageStore, passage_files
 from retrieval.retriever import OpenRetriever, RetrievalError
+from retrieval.spec import retriever_spec
 from retrieval.title import MAX_PASSAGES_PER_TITLE
 
 
@@ -88,7 +89,7 @@ class RetrieverWithCorpus:
 def ready_retriever(
     spec: Any, *, top_k: int, example: str | None = None, corpus_index: str | Path | None = None
 ) -> OpenRetriever:
-    """Open what `spec` names (see `retrieval.opening`) and make sure that it can be searched `top_k` passages deep.
+    """Open what `spec` names (see `retrieval.spec`) and make sure that it can be searched `top_k` passages deep.
 
     `example` is a query that is searched once, so that a server that is not there, a model that does not load and a
     server's limit are told now. `corpus_index` is an index folder over the same corpus; only its passages are read.

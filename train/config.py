@@ -16,8 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from envs.policies.expert import ExpertSettings
 from envs.policies.noisy import NoiseRates
 from envs.search_env import EpisodeLimits
-from retrieval.opening import RetrieverSetting
 from retrieval.setting_words import in_words
+from retrieval.spec import RetrieverSetting
 from rewards.compose import RewardTerm
 from train.learner_config import LearnerConfig
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from retrieval.opening import short_form
+from retrieval.spec import short_form
 from train.assembly import assemble
 from train.config import (
     ConfigError,

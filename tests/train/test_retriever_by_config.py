@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from evaluation.trajectory_store import read_trajectories
-from retrieval.opening import IndexSpec
 from retrieval.retriever import RetrievalError
+from retrieval.spec import IndexSpec
 from tests.train.conftest import run_settings
 from tests.train.served_index import okapi_beside, served_index
 from tests.train.test_resume import REWARDS, reproducible
