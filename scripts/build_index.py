@@ -11,7 +11,13 @@ import typer
 def build_index(
     corpus: Annotated[Path, typer.Argument(help="Corpus: .jsonl (plain, .gz, .xz, .zst), or a BEIR folder.")],
     out: Annotated[Path, typer.Option(help="Folder of the index; it appears when the index is complete.")],
-    backend: Annotated[str, typer.Option(help="bm25s, rank_bm25 (the readable reference), or another one.")] = "bm25s",
+    backend: Annotated[
+        str,
+        typer.Option(
+            help="Sparse: bm25s, rank_bm25 (the readable reference), pyserini. Dense: flat, hnsw, ivf_flat, ivf_sq8, "
+            "ivf_pq, torch_exact."
+        ),
+    ] = "bm25s",
     setting: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="A setting of the backend, for example k1=0.9; repeatable."),

@@ -40,6 +40,9 @@ INTERRUPTED = 130
 
 HELP_OPTIONS: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
 
+THREADS = "--threads N, before the verb or after it: how many threads torch, numba and OpenMP may start."
+"""Closes every verb's help: the option is taken out before the verb's own are read."""
+
 STYLE: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": None}
 """Plain help: the boxes of rich cut the names of long options short."""
 
@@ -79,7 +82,7 @@ class _LazyVerbs(TyperGroup):
 
 def _command(name: str, function: Callable[..., Any]) -> Any:
     single = typer.Typer(**STYLE)
-    single.command(name, help=_help_text(function), context_settings=HELP_OPTIONS)(function)
+    single.command(name, help=_help_text(function), epilog=THREADS, context_settings=HELP_OPTIONS)(function)
     return typer.main.get_command(single)
 
 

@@ -80,4 +80,5 @@ class StageBar:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._progress.stop()
+        if self._is_shown:  # in a pipe, rich ends a bar that it never showed with a blank line
+            self._progress.stop()

@@ -105,7 +105,6 @@ def test_a_build_that_goes_on_says_so(tmp_path: Path, capsys: pytest.CaptureFixt
         (["build-index", "none.jsonl", "--out", "i"], "no corpus at none.jsonl"),
         (["build-index", "c.jsonl", "--out", "i", "--ram-gb", "0.001"], "--ram-gb 0.001 is less than the"),
         (["build-index", "c.jsonl", "--out", "i", "--workers", "0"], "--workers is 0; give at least 1"),
-        (["build-index", "c.jsonl", "--out", "index", "--dry-run"], "add --overwrite"),
         (["build-index", "broken.jsonl", "--out", "i"], "broken.jsonl, line 2: not JSON"),
         (["build-index", "twice.jsonl", "--out", "i"], "line 2: id 'a' was already used in line 1"),
         (["build-index", "empty.jsonl", "--out", "i"], "the corpus is empty"),
@@ -117,9 +116,12 @@ def test_a_build_that_goes_on_says_so(tmp_path: Path, capsys: pytest.CaptureFixt
             "waymark: --set b: 7 is too large; give at most 1\n",
         ),
         (["build-index", "c.jsonl", "--out", "i", "--set", "k1=abc"], "waymark: --set k1: 'abc' is not a number\n"),
-        (["build-index", "c.jsonl", "--out", "i", "--set", "analyzer=3"], "--set analyzer: 3 is one value, where"),
+        (["build-index", "c.jsonl", "--out", "i", "--set", "analyzer=3"], "--set analyzer: an analyzer is set by its parts"),
         (["build-index", "c.jsonl", "--out", "i", "--set", "analyzer.x=3"], "analyzer.stopwords, analyzer.stemmer"),
         (["evaluate-index", "none", "--questions", "q.jsonl"], "no index at none"),
+        (["evaluate-index", "c.jsonl", "--questions", "q.jsonl"], "is a folder; build one with `waymark build-index c"),
+        (["serve-index", "c.jsonl", "--port", "0"], "c.jsonl is a file, and an index is a folder"),
+        (["serve-index", "begun", "--port", "0"], "no index at begun, but an unfinished build in"),
         (["evaluate-index", "index", "index", "--questions", "q.jsonl"], "index is given twice"),
         (["evaluate-index", "index", DEAD, "--questions", "q.jsonl", "--k", "1"], "cannot be searched: "),
         (["evaluate-index", DEAD, "--questions", "q.jsonl"], "Start its server (`waymark serve-index INDEX`), or name"),
@@ -141,12 +143,14 @@ def test_bad_input_is_one_message_and_exit_code_2(
     jsonl(Path("twice.jsonl"), [ROWS[0], ROWS[0]])
     Path("broken.jsonl").write_text(json.dumps(ROWS[0]) + "\n{oops\n")
     Path("empty.jsonl").write_text("")
+    Path(".begun.building").mkdir()
     assert waymark("build-index", "c.jsonl", "--out", "index") == 0
     capsys.readouterr()
     assert waymark(*arguments) == 2
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error
-    assert not Path("i").exists() and not list(Path().glob(".*"))
+    assert "" not in error.splitlines(), "no blank line of an empty progress bar"
+    assert not Path("i").exists() and list(Path().glob(".*")) == [Path(".begun.building")]
 
 
 def test_the_module_is_the_same_verb() -> None:

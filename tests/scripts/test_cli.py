@@ -1,6 +1,8 @@
 """The console command: fast, lists what exists, and answers bad input with one message and exit code 2."""
 
+import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -13,6 +15,7 @@ import pytest
 import typer
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from retrieval.backends import BACKENDS
 from scripts.cli import describe_error, run, verbs
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
@@ -44,6 +47,27 @@ def test_help_lists_the_verbs_without_importing_what_they_need() -> None:
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0
 
 
+HEAVY = "import sys; print('HEAVY', {'torch', 'transformers', 'sentence_transformers', 'sklearn'} & set(sys.modules))"
+
+
+@pytest.mark.slow
+def test_the_verbs_of_a_bm25_index_import_no_model_library(tmp_path: Path) -> None:
+    """A wrong path is told at once, and a measurement does not wait for libraries that it does not use."""
+    corpus, questions, index = tmp_path / "c.jsonl", tmp_path / "q.jsonl", str(tmp_path / "index")
+    corpus.write_text('{"id": "a", "title": "Ada", "text": "Ada lives in Rome"}\n')
+    question = {"id": "q", "question": "Where does Ada live?", "golden_answers": ["Rome"], "supporting_ids": ["a"]}
+    questions.write_text(json.dumps(question) + "\n")
+    for code, *arguments in (
+        (2, "evaluate-index", "none", "--questions", str(questions)),
+        (2, "serve-index", "none", "--port", "0"),
+        (2, "build-index", "none.jsonl", "--out", index),
+        (0, "build-index", str(corpus), "--out", index),
+        (0, "evaluate-index", index, "--questions", str(questions), "--k", "1", "--coverage"),
+    ):
+        result = waymark(*arguments, code=HEAVY)
+        assert (result.returncode, result.stdout.splitlines()[-1]) == (code, "HEAVY set()"), result.stderr
+
+
 def test_a_verb_is_a_file_that_defines_a_function_of_its_name(tmp_path: Path) -> None:
     (tmp_path / "make_tea.py").write_text('def make_tea():\n    """Make tea.\n\n    More."""')
     (tmp_path / "kettle.py").write_text("def boil(): ...")
@@ -57,6 +81,14 @@ def test_every_verb_shows_its_options_and_an_example(verb: str) -> None:
     assert result.returncode == 0, result.stderr
     assert verbs()[verb]
     assert f"waymark {verb}" in result.stdout.split("Example", 1)[1], "its docstring has no 'Example: waymark ...'"
+    assert "--threads N" in result.stdout
+
+
+def test_help_names_what_there_is() -> None:
+    shown = " ".join(waymark("build-index", "--help").stdout.split())
+    assert all(f"{name}," in shown or f"{name}." in shown or f"{name} (" in shown for name in BACKENDS)
+    options = waymark("serve-index", "--help").stdout
+    assert set(re.findall(r"--token[a-z-]*", options)) == {"--token-file"}
 
 
 @pytest.mark.parametrize("verb", verbs())
