@@ -34,6 +34,9 @@ _GRACE_S = 0.5
 
 _CLOSE = (b"connection", b"close")
 
+_LOOK_AT_HEADERS_TICKS = 10
+"""Of 0.1 s: how often it is looked for connections whose headers do not come."""
+
 _NO_MORE_FILES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 _log = logging.getLogger(__name__)
@@ -103,6 +106,8 @@ class ServingProcess(uvicorn.Server):
         self._postponed = 0
         self._listener: socket.socket | None = None
         self._accepting: set[asyncio.Task[Any]] = set()
+        self._header_timeout_s = settings.header_timeout_s
+        self._owing: dict[Any, tuple[Any, float]] = {}
         self.interrupted = False
 
     def run_on(self, listener: socket.socket) -> None:
@@ -175,7 +180,26 @@ class ServingProcess(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         """Every 0.1 s: what uvicorn does, and the number of connections for the other replicas."""
         self._publish()
+        if counter % _LOOK_AT_HEADERS_TICKS == 0:
+            self._end_without_headers()
         return await super().on_tick(counter)
+
+    def _end_without_headers(self) -> None:
+        """Close the connections that have owed the headers of a request for too long: since they were made, or since
+        its first byte. Between two requests it is uvicorn's `timeout_keep_alive` that ends them.
+        """
+        now, owing = time.monotonic(), {}
+        for connection in self.server_state.connections:
+            cycle = getattr(connection, "cycle", None)
+            idle = getattr(connection, "timeout_keep_alive_task", None) is not None
+            if idle or (cycle is not None and not cycle.response_complete):
+                continue
+            was, since = self._owing.get(connection, (cycle, now))
+            owing[connection] = (cycle, since if was is cycle else now)
+        self._owing = owing
+        for connection, (_, since) in owing.items():
+            if now - since > self._header_timeout_s:
+                connection.transport.close()
 
     def _publish(self) -> None:
         if self._share is not None and not self.should_exit:
