@@ -42,6 +42,11 @@ class EpisodeLimits(BaseModel):
     max_queries_per_turn: int = Field(
         default=4, ge=1, description="Searches one action may ask for; more is an invalid action."
     )
+    max_query_chars: int = Field(
+        default=8192,
+        ge=1,
+        description="Characters of one query; a longer one is an invalid action, over an index as over a server.",
+    )
 
     @model_validator(mode="after")
     def _check_across_fields(self) -> "EpisodeLimits":
@@ -233,6 +238,8 @@ class SearchEnv:
             error = (
                 f"{len(action.requests)} queries in one turn; at most {self.limits.max_queries_per_turn} are allowed"
             )
+        elif (longest := max((len(r.argument) for r in action.requests), default=0)) > self.limits.max_query_chars:
+            error = f"the query has {longest} characters; at most {self.limits.max_query_chars} are allowed"
         elif not action.requests or not all(request.argument.strip() for request in action.requests):
             error = "the query is empty"
         return action if error is None else Action(kind="invalid", thought=action.thought, error=error)

@@ -121,7 +121,13 @@ def run_job(job: EvaluationJob, *, progress: Progress = lambda stage, done, tota
     questions = read_questions(job.questions, job.question_format)[: job.limit]
     example = questions[0].text if questions else None
     warnings: list[str] = []
-    with ready_retriever(job.index, top_k=job.limits.top_k, example=example, corpus_index=job.corpus_index) as index:
+    with ready_retriever(
+        job.index,
+        top_k=job.limits.top_k,
+        example=example,
+        max_query_chars=job.limits.max_query_chars,
+        corpus_index=job.corpus_index,
+    ) as index:
         if job.controls:
             check_controls(index)
         try:

@@ -20,8 +20,9 @@ from retrieval.manifest import IndexCorruptError, file_checksum, read_manifest
 from retrieval.opening import open_retriever
 from retrieval.passage import Hit, Passage
 from retrieval.passage_store import PassageStore, passage_files
+from retrieval.request import RequestError
 from retrieval.retriever import OpenRetriever, RetrievalError
-from retrieval.spec import retriever_spec
+from retrieval.spec import HybridSpec, RerankSpec, RetrieverSpec, UrlSpec, retriever_spec
 from retrieval.title import MAX_PASSAGES_PER_TITLE
 
 
@@ -87,16 +88,23 @@ class RetrieverWithCorpus:
 
 
 def ready_retriever(
-    spec: Any, *, top_k: int, example: str | None = None, corpus_index: str | Path | None = None
+    spec: Any,
+    *,
+    top_k: int,
+    example: str | None = None,
+    max_query_chars: int | None = None,
+    corpus_index: str | Path | None = None,
 ) -> OpenRetriever:
     """Open what `spec` names (see `retrieval.spec`) and make sure that it can be searched `top_k` passages deep.
 
     `example` is a query that is searched once, so that a server that is not there, a model that does not load and a
-    server's limit are told now. `corpus_index` is an index folder over the same corpus; only its passages are read.
+    server's limit are told now. `max_query_chars` is the longest query that a run may ask: a server must take one of
+    that length, so that no query ends the run later. `corpus_index` is an index folder over the same corpus; only its
+    passages are read.
 
     Raises:
-        ValueError: `top_k` is more than the corpus or a server gives, the retriever does not answer, or
-            `corpus_index` is over another corpus; and as `open_retriever`.
+        ValueError: `top_k` is more than the corpus or a server gives, `max_query_chars` more than a server takes, the
+            retriever does not answer, or `corpus_index` is over another corpus; and as `open_retriever`.
         FileNotFoundError: there is no index at a path.
     """
     checked = retriever_spec(spec)
@@ -107,6 +115,14 @@ def ready_retriever(
             raise ValueError(f"top_k is {top_k}, but the index {checked} holds only {num_passages} passages; lower it")
         if example is not None:
             retriever.search([example], top_k)
+        if max_query_chars is not None and _has_server(checked):
+            try:
+                retriever.search(["x" * max_query_chars], 1)
+            except RequestError as error:
+                raise ValueError(
+                    f"limits.max_query_chars is {max_query_chars}, and the retriever {checked} refuses a query of that "
+                    f"many characters ({error}); lower it, or raise the server's own limit"
+                ) from error
         if corpus_index is not None:
             retriever = RetrieverWithCorpus(retriever, _passages_of(Path(corpus_index), retriever, str(checked)))
         opened.pop_all()
@@ -158,6 +174,17 @@ def outage_told(spec: Any) -> Iterator[None]:
             f"the retriever {spec} cannot be searched: {error}. Start its server (`waymark serve-index INDEX`), "
             "or name an index folder"
         ) from error
+
+
+def _has_server(spec: RetrieverSpec) -> bool:
+    """True if searches go over HTTP, all or some."""
+    match spec:
+        case HybridSpec():
+            return any(map(_has_server, spec.hybrid))
+        case RerankSpec():
+            return _has_server(spec.rerank)
+        case _:
+            return isinstance(spec, UrlSpec)
 
 
 def _passages_of(folder: Path, retriever: OpenRetriever, name: str) -> PassageStore:

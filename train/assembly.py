@@ -83,6 +83,7 @@ def assemble(config: TrainConfig) -> Parts:
                 config.data.index,
                 top_k=config.limits.top_k,
                 example=train_questions[0].text if train_questions else None,
+                max_query_chars=config.limits.max_query_chars,
                 corpus_index=config.data.corpus_index,
             )
         )
