@@ -120,8 +120,8 @@ class LongShards(Protocol):
     on_progress: Callable[[int], None] | None
     """Called with the number of texts of the shard at hand that are done."""
 
-    def get_ready(self) -> None:
-        """Load what shards need, so that what is wrong with it is told before the corpus is read.
+    def get_ready(self, progress: Progress) -> None:
+        """Load what shards need, as a stage of its own, so that what is wrong with it is told before the corpus is read.
 
         Raises:
             ValueError: it cannot be loaded.

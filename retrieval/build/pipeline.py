@@ -86,9 +86,7 @@ def run_stages(
         builder = backend.builder(settings)
         if backend.shard_stage.reads_first and not corpus.is_read:
             if crew.builds_here and isinstance(builder, LongShards):
-                progress("loading encoder", 0, 1)
-                builder.get_ready()
-                progress("loading encoder", 1, 1)
+                builder.get_ready(progress)
             corpus.read_first()
         told = corpus.is_read
         if told:

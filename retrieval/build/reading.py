@@ -142,7 +142,7 @@ class CorpusPass:
         """What is wrong with a line may be wrong because the file was changed: then that is told."""
         try:
             yield
-        except CorpusError:
+        except (CorpusError, FileNotFoundError):
             self._check_unchanged(identity)
             raise
 

@@ -18,7 +18,7 @@ from retrieval.dense.presets import EncoderSettings
 from retrieval.dense.searching import check_encoder, describe_encoder
 from retrieval.passage import Passage
 from retrieval.passage_store import PassageStore
-from retrieval.searcher import Estimate, ShardStage
+from retrieval.searcher import Estimate, Progress, ShardStage
 
 OPEN_SETTINGS = frozenset(
     f"encoder.{name}" for name in ("model", "revision", "device", "dtype", "batch_size", "trust_remote_code")
@@ -87,14 +87,16 @@ class DenseBuilder:
         """2,048 passages."""
         return SHARD_PASSAGES
 
-    def get_ready(self) -> None:
+    def get_ready(self, progress: Progress) -> None:
         """Load the encoder, where there is something to encode.
 
         Raises:
             ValueError: it cannot be loaded.
         """
         if self._encoded is None:
+            progress("loading encoder", 0, 1)
             _ = self.encoder
+            progress("loading encoder", 1, 1)
 
     def build_part(self, texts: Sequence[str], path: Path) -> None:
         """Write the embeddings of one shard at `path`, an `.npy` `[len(texts), dimension]`.

@@ -11,6 +11,7 @@ import pytest
 
 from retrieval import staging
 from retrieval.build.exchange import exchanged
+from retrieval.manifest import read_manifest
 from retrieval.staging import is_unfinished, staged_folder
 
 REPLACE = """
@@ -160,3 +161,20 @@ def test_where_nothing_can_be_made_the_error_says_what_and_the_way_out() -> None
         staged_folder(Path("/proc/out"), may_replace=lambda path: True),
     ):
         pass
+
+
+def test_what_a_killed_build_has_left_beside_an_index_that_is_not_there_is_told(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(FileNotFoundError, match=rf"no index at {out}; build one with `waymark build-index"):
+        read_manifest(out)
+    (tmp_path / ".out.building").mkdir()
+    with pytest.raises(FileNotFoundError, match=rf"an unfinished build in {tmp_path}/\.out\.building; .* goes on"):
+        read_manifest(out)
+    (tmp_path / ".out.replaced").mkdir()
+    (tmp_path / ".out.replaced" / "manifest.json").touch()
+    told = rf"which is whole in {tmp_path}/\.out\.replaced; move it back \(mv .*\.replaced {out}\), or give the build"
+    with pytest.raises(FileNotFoundError, match=told):
+        read_manifest(out)
+    out.touch()
+    with pytest.raises(FileNotFoundError, match=f"{out} is a file, and an index is a folder"):
+        read_manifest(out)

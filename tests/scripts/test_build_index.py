@@ -85,6 +85,34 @@ def test_a_dry_run_prints_what_a_build_will_need_and_builds_nothing(
     assert {"ram_bytes", "disk_bytes", "peak_disk_bytes", "seconds", "details"} <= needs.keys()
 
 
+def test_a_dry_run_says_what_is_there_already_and_keeps_labels_and_values_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus, out = jsonl(tmp_path / "c.jsonl", ROWS), tmp_path / "index"
+    assert waymark("build-index", corpus, "--out", str(out)) == 0
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("retrieval.index.file_checksums", interrupted)
+        options = [corpus, "--out", str(out), "--backend", "rank_bm25"]
+        assert waymark("build-index", *options, "--overwrite") == 130
+    capsys.readouterr()
+    before = sorted(tmp_path.rglob("*"))
+    assert waymark("build-index", *options, "--dry-run") == 0
+    shown = capsys.readouterr()
+    lines = dict(line.split("  ", 1) for line in shown.out.splitlines())
+    assert lines["memory when opened"].strip() == "about 600 bytes" and " bytes while it is built" in lines["disk"]
+    assert lines["unfinished"].strip().startswith(f"merged in {tmp_path / '.index.building'}; ")
+    assert f"{out} already holds an index; the build needs --overwrite to replace it" in shown.err
+    assert sorted(tmp_path.rglob("*")) == before
+    assert waymark("build-index", corpus, "--out", str(out), "--dry-run", "--overwrite") == 0
+    shown = capsys.readouterr()
+    assert "a new one clears away, since its backend, settings, shard_size, versions differ" in shown.out
+    assert shown.err == ""
+
+
 def test_a_build_that_goes_on_says_so(tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch) -> None:
     corpus, out = jsonl(tmp_path / "c.jsonl", ROWS), str(tmp_path / "index")
 
@@ -116,7 +144,10 @@ def test_a_build_that_goes_on_says_so(tmp_path: Path, capsys: pytest.CaptureFixt
             "waymark: --set b: 7 is too large; give at most 1\n",
         ),
         (["build-index", "c.jsonl", "--out", "i", "--set", "k1=abc"], "waymark: --set k1: 'abc' is not a number\n"),
-        (["build-index", "c.jsonl", "--out", "i", "--set", "analyzer=3"], "--set analyzer: an analyzer is set by its parts"),
+        (
+            ["build-index", "c.jsonl", "--out", "i", "--set", "analyzer=3"],
+            "--set analyzer: an analyzer is set by its parts",
+        ),
         (["build-index", "c.jsonl", "--out", "i", "--set", "analyzer.x=3"], "analyzer.stopwords, analyzer.stemmer"),
         (["evaluate-index", "none", "--questions", "q.jsonl"], "no index at none"),
         (["evaluate-index", "c.jsonl", "--questions", "q.jsonl"], "is a folder; build one with `waymark build-index c"),

@@ -129,6 +129,61 @@ def test_broken_off_the_next_call_goes_on_to_the_same_files(
         assert data_files(tmp_path / "out") == data_files(folders[backend])
 
 
+def test_a_build_shows_how_far_it_is_from_the_first_batch_on(corpus: Path, tiny_bert: str, tmp_path: Path) -> None:
+    reports: dict[str, list[tuple[int, int | None]]] = {}
+    settings = {"encoder": {"model": tiny_bert, "batch_size": 20}}
+    build_index(
+        corpus,
+        tmp_path / "out",
+        backend="flat",
+        settings=settings,
+        shard_size=150,
+        progress=lambda stage, *counts: reports.setdefault(stage, []).append(counts),
+    )
+    assert list(reports)[:3] == ["loading encoder", "reading passages", "encoding passages"]
+    assert reports["reading passages"] == [(0, None), (400, 400)]
+    encoded = [done for done, total in reports["encoding passages"] if total == 400]
+    assert encoded[:9] == [0, 20, 40, 60, 80, 100, 120, 140, 150] and encoded[-1] == 400 == max(encoded)
+    assert encoded == sorted(encoded)
+    again: list[str] = []
+    build_index(
+        corpus,
+        tmp_path / "copy",
+        backend="torch_exact",
+        settings={**settings, "embeddings_from": tmp_path / "out"},
+        progress=lambda stage, *_: again.append(stage),
+    )
+    assert "copying embeddings" in again and "encoding passages" not in again and "loading encoder" not in again
+
+
+def test_embeddings_that_were_altered_are_not_copied(
+    folders: dict[str, Path], corpus: Path, tiny_bert: str, tmp_path: Path
+) -> None:
+    altered = shutil.copytree(folders["flat"], tmp_path / "altered")
+    content = bytearray((altered / "embeddings.npy").read_bytes())
+    content[-1] ^= 1
+    (altered / "embeddings.npy").write_bytes(content)
+    settings = {"encoder": {"model": tiny_bert, "query_prefix": "q: "}, "embeddings_from": altered}
+    with pytest.raises(IndexCorruptError, match=r"the checksum of .*altered/embeddings\.npy does not match"):
+        build_index(corpus, tmp_path / "out", backend="torch_exact", settings=settings)
+
+
+def test_more_lists_than_the_corpus_has_passages_for_are_refused_before_anything_is_encoded(
+    corpus: Path, tiny_bert: str, tmp_path: Path
+) -> None:
+    stages: list[str] = []
+    settings = {"encoder": {"model": tiny_bert}, "lists": 51}
+    with pytest.raises(ValueError, match="lists is 51, and a corpus of 400 passages has enough for 50 lists"):
+        build_index(
+            corpus,
+            tmp_path / "out",
+            backend="ivf_sq8",
+            settings=settings,
+            progress=lambda stage, *_: stages.append(stage),
+        )
+    assert "encoding passages" not in stages
+
+
 KILLED = """
 import os, signal, sys
 from retrieval.index import build_index
