@@ -121,7 +121,7 @@ class LongShards(Protocol):
     """Called with the number of texts of the shard at hand that are done."""
 
     def get_ready(self, progress: Progress) -> None:
-        """Load what shards need, as a stage of its own, so that what is wrong with it is told before the corpus is read.
+        """Load what shards need, as a stage of its own: what is wrong with it is told before the corpus is read.
 
         Raises:
             ValueError: it cannot be loaded.
