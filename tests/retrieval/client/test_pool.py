@@ -18,7 +18,7 @@ MOST = 4
 
 
 def client(server: Counting, **options: Any) -> AsyncHttpRetriever:
-    return AsyncHttpRetriever(server.url, max_connections=MOST, **{"breaker_failures": 0} | options)
+    return AsyncHttpRetriever(server.url, max_connections=MOST, **{"breaker_failures": 0, "timeout_s": 3.0} | options)
 
 
 async def all_is_well(server: Counting, remote: AsyncHttpRetriever) -> None:
@@ -62,19 +62,18 @@ async def test_callers_that_leave_take_no_connection_with_them(after_s: float) -
 
 
 async def test_who_waits_for_a_turn_keeps_to_the_deadline_and_is_told_what_was_lacking() -> None:
-    async with counting() as server, client(server, retries=0, timeout_s=10) as remote:
+    async with counting() as server, client(server, timeout_s=10) as remote:
         server.slow_s = 30.0
         busy = [asyncio.create_task(remote.search("a", 1)) for _ in range(MOST)]
         await asyncio.sleep(0.1)
-        late = AsyncHttpRetriever(server.url, max_connections=MOST, retries=0, timeout_s=0.3)
-        late._server._pool = remote._server._pool
         started = time.perf_counter()
         with pytest.raises(RetrievalError, match=r"none of 4 connections was free within 0\.3 s; .* max_connections"):
-            await late.search("b", 1)
+            await remote._server._pool.request("GET", "/health", None, limit_s=0.3)
         assert 0.2 < time.perf_counter() - started < 2
         for one in busy:
             one.cancel()
         await asyncio.gather(*busy, return_exceptions=True)
+        await all_is_well(server, remote)
 
 
 async def test_one_connection_is_enough_for_one_after_the_other() -> None:
