@@ -111,7 +111,7 @@ def test_a_config_is_written_back_as_it_was_given(testbed: Testbed, tmp_path: Pa
     ("index", "message"),
     [
         ({"hybrid": ["a"]}, r"data\.index: .*hybrid: has 1 part; it needs two or more"),
-        ({"hybrid": ["a", 5]}, r"data\.index: retriever hybrid\.1: a retriever is a path"),
+        ({"hybrid": ["a", 5]}, r"data\.index: retriever: hybrid\.1: a retriever is a path"),
         ({"hybrid": ["a", "b"], "depths": 3}, r"data\.index: .*depths: there is no such setting beside hybrid"),
         ({"index": "a", "url": "http://b"}, r"data\.index: .*one of the keys index, url, hybrid, rerank"),
         ("nowhere.yaml", r"data\.index: .*there is no retriever file nowhere\.yaml"),
