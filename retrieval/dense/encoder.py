@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.dense.presets import EncoderSettings
+from retrieval.hub import cached_folder
 from retrieval.passage import is_text
 from retrieval.request import RequestError
 
@@ -149,20 +150,21 @@ def _loaded(settings: EncoderSettings) -> Any:
     from transformers.utils import logging
 
     folder = Path(settings.model).expanduser()
+    cached = cached_folder(settings.model, settings.revision)
     had_bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()  # a bar for each load of a model says nothing beside that of the build
     try:
         return SentenceTransformer(
-            str(folder) if folder.is_dir() else settings.model,
+            str(cached or (folder if folder.is_dir() else settings.model)),
             device=settings.device,
-            revision=settings.revision,
+            revision=None if cached else settings.revision,
             trust_remote_code=settings.trust_remote_code,
             model_kwargs={"dtype": settings.dtype},
         ).eval()
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ValueError(
-            f"the encoder {settings.model} could not be loaded; without a network, download it elsewhere "
-            f"and give its folder. The loader says: {str(error) or type(error).__name__}"
+            f"the encoder {settings.model} could not be loaded; name another, or a folder that save_pretrained has "
+            f"written. The loader says: {(str(error).strip() or type(error).__name__).splitlines()[0]}"
         ) from error
     finally:
         if had_bars:
