@@ -129,33 +129,6 @@ def test_broken_off_the_next_call_goes_on_to_the_same_files(
         assert data_files(tmp_path / "out") == data_files(folders[backend])
 
 
-def test_a_build_shows_how_far_it_is_from_the_first_batch_on(corpus: Path, tiny_bert: str, tmp_path: Path) -> None:
-    reports: dict[str, list[tuple[int, int | None]]] = {}
-    settings = {"encoder": {"model": tiny_bert, "batch_size": 20}}
-    build_index(
-        corpus,
-        tmp_path / "out",
-        backend="flat",
-        settings=settings,
-        shard_size=150,
-        progress=lambda stage, *counts: reports.setdefault(stage, []).append(counts),
-    )
-    assert list(reports)[:3] == ["loading encoder", "reading passages", "encoding passages"]
-    assert reports["reading passages"] == [(0, None), (400, 400)]
-    encoded = [done for done, total in reports["encoding passages"] if total == 400]
-    assert encoded[:9] == [0, 20, 40, 60, 80, 100, 120, 140, 150] and encoded[-1] == 400 == max(encoded)
-    assert encoded == sorted(encoded)
-    again: list[str] = []
-    build_index(
-        corpus,
-        tmp_path / "copy",
-        backend="torch_exact",
-        settings={**settings, "embeddings_from": tmp_path / "out"},
-        progress=lambda stage, *_: again.append(stage),
-    )
-    assert "copying embeddings" in again and "encoding passages" not in again and "loading encoder" not in again
-
-
 def test_embeddings_that_were_altered_are_not_copied(
     folders: dict[str, Path], corpus: Path, tiny_bert: str, tmp_path: Path
 ) -> None:
@@ -166,22 +139,6 @@ def test_embeddings_that_were_altered_are_not_copied(
     settings = {"encoder": {"model": tiny_bert, "query_prefix": "q: "}, "embeddings_from": altered}
     with pytest.raises(IndexCorruptError, match=r"the checksum of .*altered/embeddings\.npy does not match"):
         build_index(corpus, tmp_path / "out", backend="torch_exact", settings=settings)
-
-
-def test_more_lists_than_the_corpus_has_passages_for_are_refused_before_anything_is_encoded(
-    corpus: Path, tiny_bert: str, tmp_path: Path
-) -> None:
-    stages: list[str] = []
-    settings = {"encoder": {"model": tiny_bert}, "lists": 51}
-    with pytest.raises(ValueError, match="lists is 51, and a corpus of 400 passages has enough for 50 lists"):
-        build_index(
-            corpus,
-            tmp_path / "out",
-            backend="ivf_sq8",
-            settings=settings,
-            progress=lambda stage, *_: stages.append(stage),
-        )
-    assert "encoding passages" not in stages
 
 
 KILLED = """
@@ -263,21 +220,6 @@ def test_an_encoder_folder_that_is_missing_is_told_before_the_corpus_is_read(cor
     with pytest.raises(FileNotFoundError, match="no encoder folder at"):
         built(corpus, tmp_path / "out", "flat", str(tmp_path / "nowhere"))
     assert list(tmp_path.iterdir()) == []
-
-
-def test_passages_without_text_are_refused_or_found_by_no_query(tiny_bert: str, tmp_path: Path) -> None:
-    path = tmp_path / "corpus.jsonl"
-    rows = [{"id": f"p{i}", "title": "", "text": text} for i, text in enumerate(["", "kador", "lonim", " "])]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    told = r"corpus\.jsonl, line 1: passage 'p0' has neither title nor text.*empty_passages=zero"
-    with pytest.raises(ValueError, match=told):
-        built(path, tmp_path / "out", "flat", tiny_bert)
-    settings = {"encoder": {"model": tiny_bert}, "empty_passages": "zero"}
-    for backend in ("flat", "torch_exact", "hnsw", "ivf_flat", "ivf_sq8"):
-        build_index(path, tmp_path / backend, backend=backend, settings=settings)
-        [hits] = open_index(tmp_path / backend).search(["kador"], 4)
-        scores = {hit.passage.id: hit.score for hit in hits}
-        assert hits[0].passage.id == "p1" and scores["p0"] == scores["p3"] == pytest.approx(0, abs=1e-6)
 
 
 def test_settings_of_another_backend_are_refused(corpus: Path, tmp_path: Path) -> None:
