@@ -150,6 +150,9 @@ class BatchQueue:
 
     def _shared_batch(self, max_batch: int) -> list[Part]:
         """One call, and others that fit beside it in one batch; each at most once."""
+        if len({call.k for call in self.waiting}) == 1 and sum(call.num_left for call in self.waiting) <= max_batch:
+            whole, self.waiting = self.waiting, []
+            return [call.cut(call.num_left) for call in whole]
         sizes: dict[Call, int] = {}
         size, depth, asked = 0, 0, 0
         for call, most in self._in_turn(max(1, max_batch // len(self.waiting))):
