@@ -146,7 +146,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
         there = ", ".join(f"{' or '.join(allowed)} {known}" for known, allowed in methods.items())
         message = f"there is no path {path[:200]!r}; send one of {there} (/docs describes them)"
     elif error.status_code == 405:
-        allowed = methods.get(path) or headers.get("Allow", "GET").split(", ")
+        allowed = methods.get(path) or sorted(headers.get("Allow", "GET").split(", "))
         headers["Allow"] = ", ".join(allowed)
         message = f"{path} does not take {request.method[:20]}; send {' or '.join(allowed)} {path}"
     return _error(error.status_code, message, headers)

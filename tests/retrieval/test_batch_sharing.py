@@ -19,7 +19,10 @@ class OneByOne(EchoRetriever):
 
     def __init__(self) -> None:
         self.turns = threading.Semaphore(0)
-        super().__init__(lambda queries: self.turns.acquire(timeout=20) and None)
+        super().__init__(self._wait)
+
+    def _wait(self, queries: Sequence[str]) -> None:
+        assert self.turns.acquire(timeout=20)
 
     async def until(self, num_batches: int) -> None:
         while len(self.batches) < num_batches:

@@ -53,30 +53,6 @@ def test_a_query_of_100_000_characters_is_refused(server: Running) -> None:
     assert answer.json() == {"error": "query 0 has 100000 characters; at most 8192 are allowed"}
 
 
-def test_errors_of_paths_and_methods_say_what_there_is(server: Running) -> None:
-    nothing = server.get("/nothing")
-    assert nothing.status_code == 404
-    assert nothing.json()["error"] == (
-        "there is no path '/nothing'; send one of POST /access, GET or HEAD /health, GET or HEAD /healthz, "
-        "GET /metrics, POST /retrieve (/docs describes them)"
-    )
-    wrong = server.get("/retrieve")
-    assert (wrong.status_code, wrong.headers["allow"]) == (405, "POST")
-    assert wrong.json() == {"error": "/retrieve does not take GET; send POST /retrieve"}
-    wrong = server.post("/health", json={})
-    assert (wrong.status_code, wrong.headers["allow"]) == (405, "GET, HEAD")
-    assert wrong.json() == {"error": "/health does not take POST; send GET or HEAD /health"}
-    assert server.post("/docs").json() == {"error": "/docs does not take POST; send GET or HEAD /docs"}
-
-
-@pytest.mark.parametrize("path", ["/health", "/healthz"])
-def test_a_load_balancer_may_ask_for_the_head_alone(start: Start, path: str) -> None:
-    server = start(token="secret")
-    head = httpx.head(server.url + path, trust_env=False, timeout=20)
-    assert (head.status_code, head.content) == (200, b"")
-    assert head.headers["content-type"] == "application/json" and int(head.headers["content-length"]) > 100
-
-
 def test_a_body_of_ten_megabytes_is_413_announced_or_in_chunks(server: Running) -> None:
     def chunks() -> Iterator[bytes]:
         for _ in range(160):
