@@ -84,9 +84,9 @@ def run_stages(
         if corpus.is_read and is_merged(marks, corpus.found.corpus_hash):
             return corpus.found
         builder = backend.builder(settings)
-        if backend.shard_stage.reads_first and not corpus.is_read:
-            if crew.builds_here and isinstance(builder, LongShards):
-                builder.get_ready(progress)
+        if isinstance(builder, LongShards) and crew.builds_here and corpus.has_shards_to_build:
+            builder.get_ready(progress)
+        if backend.shard_stage.reads_first:
             corpus.read_first()
         told = corpus.is_read
         if told:
@@ -143,7 +143,7 @@ def _build_parts(
             progress(stage, sum(shard.count for shard in corpus.kept()) + built, total)
 
     passages = 0
-    if corpus.is_read and len(corpus.kept()) < len(corpus.found.shards):
+    if corpus.is_read and corpus.has_shards_to_build:
         report(0)
     with closing(iter(corpus)) as shards, ExitStack() as closed_first:
         done: Generator[Shard]

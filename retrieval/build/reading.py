@@ -90,6 +90,11 @@ class CorpusPass:
                 pass
             self.is_read = True
 
+    @property
+    def has_shards_to_build(self) -> bool:
+        """False if all parts are known to be there."""
+        return not self.is_read or len(self.kept()) < len(self.found.shards)
+
     def kept(self) -> list[Shard]:
         """The shards whose parts an earlier attempt has left: all of them where `is_read`, else those passed so far."""
         if self._kept is None:

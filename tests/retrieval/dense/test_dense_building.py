@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from retrieval.index import build_index, open_index
+from tests.retrieval.dense.merging import Stopped
 
 
 def test_a_build_shows_how_far_it_is_from_the_first_batch_on(corpus: Path, tiny_bert: str, tmp_path: Path) -> None:
@@ -64,3 +65,30 @@ def test_passages_without_text_are_refused_or_found_by_no_query(tiny_bert: str, 
         [hits] = open_index(tmp_path / backend).search(["kador"], 4)
         scores = {hit.passage.id: hit.score for hit in hits}
         assert hits[0].passage.id == "p1" and scores["p0"] == scores["p3"] == pytest.approx(0, abs=1e-6)
+
+
+def test_a_build_that_goes_on_loads_the_encoder_before_it_counts_and_not_where_all_is_encoded(
+    corpus: Path, tiny_bert: str, tmp_path: Path
+) -> None:
+    options = {"backend": "flat", "settings": {"encoder": {"model": tiny_bert}}, "shard_size": 100}
+
+    def stages_until(stage: str, done: int) -> list[str]:
+        seen: list[str] = []
+
+        def progress(name: str, *counts: int) -> None:
+            seen.append(f"{name} {counts[0]}")
+            if (name, counts[0]) == (stage, done):
+                raise Stopped(stage)
+
+        with pytest.raises(Stopped):
+            build_index(corpus, tmp_path / "out", **options, progress=progress)
+        return seen
+
+    stages_until("encoding passages", 300)
+    assert stages_until("joining embeddings", 400)[:4] == [
+        "reading passages 400",
+        "loading encoder 0",
+        "loading encoder 1",
+        "encoding passages 200",
+    ]
+    assert stages_until("checksums", 1)[:2] == ["reading passages 400", "joining embeddings 100"]
