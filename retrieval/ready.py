@@ -151,8 +151,7 @@ def answering_retriever(spec: Any, opener: Callable[[Any], Any] = open_retriever
         ValueError: a server does not answer; and as `open_retriever`.
     """
     with ExitStack() as opened, outage_told(spec):
-        retriever = opener(spec)
-        opened.callback(retriever.close)
+        retriever = opened.enter_context(opener(spec))
         _ = retriever.num_passages
         opened.pop_all()
     return retriever

@@ -7,6 +7,7 @@ at most, and says that the connection ends. A second Ctrl-C does not wait.
 
 import asyncio
 import errno
+import gc
 import logging
 import signal
 import socket
@@ -74,6 +75,19 @@ def address_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+@contextmanager
+def _lasting_objects_uncounted() -> Iterator[None]:
+    """Keep what has been loaded by now out of the collector's full passes: they walk modules that are never freed, four
+    times a second under load, and every request waits meanwhile.
+    """
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
 class ServingProcess(uvicorn.Server):
     """Runs an application on a socket until it is told to stop, and then returns: it does not kill its process."""
 
@@ -116,7 +130,8 @@ class ServingProcess(uvicorn.Server):
         Raises:
             KeyboardInterrupt: it was stopped by Ctrl-C, after everything was closed.
         """
-        self.run(sockets=[listener])
+        with _lasting_objects_uncounted():
+            self.run(sockets=[listener])
         if self.interrupted:
             raise KeyboardInterrupt
 
