@@ -1,20 +1,15 @@
-"""Episodes: an environment and an actor make a trajectory, one coroutine each, many on one event loop.
+"""Episodes: an environment and an actor make a trajectory, one coroutine each.
 
 `run_episode` is the loop of sample, call tools, observe. Faults outside the policy become typed endings here and
 nowhere else: a RetrievalError ends the episode as `retrieval_outage`, an EngineError as `engine_failure`; every other
-exception is a bug and propagates. `run_episodes` plays many: each slot of the concurrency bound is one worker that
-holds one announcement to the engine from before the first request to its last, so that a deterministic engine never
-sees the gap between two episodes.
+exception is a bug and propagates. `envs.episode_pool` plays many.
 """
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Literal
-
-from transformers import PreTrainedTokenizerBase
 
 from agent.action import ToolRequest
 from agent.engine import EngineError
@@ -23,7 +18,7 @@ from agent.tools import OPEN, split_open_argument
 from agent.trajectory import ToolCall, Trajectory
 from envs.actor import ActionRequest, Actor, stable_seed
 from envs.question import Question
-from envs.search_env import EpisodeLimits, Finished, SearchEnv
+from envs.search_env import Finished, SearchEnv
 from retrieval.passage import Hit, Passage
 from retrieval.retriever import RetrievalError
 
@@ -61,65 +56,7 @@ async def run_episode(
     check_tools(env.protocol, documents)
     env.reset(spec.question.wording(spec.view), context_window=actor.context_window)
     with actor.episode():
-        return await _play(spec, actor, env, search, documents)
-
-
-async def run_episodes(
-    specs: Sequence[EpisodeSpec],
-    *,
-    actor: Actor,
-    search: Search,
-    protocol: AgentProtocol,
-    tokenizer: PreTrainedTokenizerBase,
-    limits: EpisodeLimits,
-    documents: Documents | None = None,
-    max_concurrent: int = 256,
-    on_finish: Callable[[Trajectory], None] | None = None,
-) -> list[Trajectory]:
-    """Play many episodes, at most `max_concurrent` at once; the trajectories come in the order of the specs.
-
-    Every prompt is encoded and checked before the first token is sampled. `documents` opens documents, for a protocol
-    that offers `open`. `on_finish` is called with each trajectory
-    when it ends (for progress). The first exception cancels the other episodes and is raised as it is.
-
-    Raises:
-        ValueError: `max_concurrent` < 1, two specs with one id, or what `run_episode` refuses.
-    """
-    if max_concurrent < 1:
-        raise ValueError(f"max_concurrent={max_concurrent}: at least one episode must be allowed to run")
-    if len({spec.id for spec in specs}) != len(specs):
-        raise ValueError("two episode specs have one id: ids name trajectories and order requests, so make them unique")
-    check_tools(protocol, documents)
-    results: list[Trajectory | None] = [None] * len(specs)
-    queue = iter(enumerate(specs))
-    checker = SearchEnv(protocol, tokenizer, limits)
-    texts = dict.fromkeys(spec.question.wording(spec.view) for spec in specs)
-    prompts = {text: checker.encode_prompt(text, context_window=actor.context_window) for text in texts}
-
-    async def work(env: SearchEnv, announcement: ExitStack) -> None:
-        with announcement:
-            for position, spec in queue:
-                text = spec.question.wording(spec.view)
-                env.reset(text, context_window=actor.context_window, prompt_ids=prompts[text])
-                trajectory = await _play(spec, actor, env, search, documents)
-                results[position] = trajectory
-                if on_finish is not None:
-                    on_finish(trajectory)
-
-    with ExitStack() as unclaimed:
-        slots = []
-        for _ in range(min(max_concurrent, len(specs))):
-            stack = unclaimed.enter_context(ExitStack())
-            stack.enter_context(actor.episode())
-            slots.append((SearchEnv(protocol, tokenizer, limits), stack))
-        tasks = [asyncio.create_task(work(env, stack)) for env, stack in slots]
-        try:
-            await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-    return [trajectory for trajectory in results if trajectory is not None]
+        return await play(spec, actor, env, search, documents)
 
 
 def check_tools(protocol: AgentProtocol, documents: Documents | None) -> None:
@@ -135,9 +72,10 @@ def check_tools(protocol: AgentProtocol, documents: Documents | None) -> None:
         )
 
 
-async def _play(
+async def play(
     spec: EpisodeSpec, actor: Actor, env: SearchEnv, search: Search, documents: Documents | None = None
 ) -> Trajectory:
+    """Play an episode whose environment has been reset, to its end; the engine has been told of it."""
     while env.finish_reason is None:
         turn = len(env.turns)
         request = ActionRequest(

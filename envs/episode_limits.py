@@ -35,6 +35,11 @@ class EpisodeLimits(BaseModel):
         ge=1,
         description="Calls (searches, documents to open) one action may ask for; more is an invalid action.",
     )
+    max_query_chars: int = Field(
+        default=8192,
+        ge=1,
+        description="Characters of one query; a longer one is an invalid action, over an index as over a server.",
+    )
 
     @model_validator(mode="after")
     def _check_across_fields(self) -> "EpisodeLimits":

@@ -7,7 +7,7 @@ submitted at any time; those of one `submit` call are announced together, before
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 
@@ -16,8 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from agent.protocol import AgentProtocol
 from agent.trajectory import Trajectory
 from envs.actor import Actor
-from envs.episode import Documents, EpisodeSpec, Search, check_tools
-from envs.episode import _play as play
+from envs.episode import Documents, EpisodeSpec, Search, check_tools, play
 from envs.search_env import EpisodeLimits, SearchEnv
 
 
@@ -123,3 +122,48 @@ class EpisodePool:
         else:
             if not future.done():
                 future.set_result(trajectory)
+
+
+async def run_episodes(
+    specs: Sequence[EpisodeSpec],
+    *,
+    actor: Actor,
+    search: Search,
+    protocol: AgentProtocol,
+    tokenizer: PreTrainedTokenizerBase,
+    limits: EpisodeLimits,
+    documents: Documents | None = None,
+    max_concurrent: int = 256,
+    on_finish: Callable[[Trajectory], None] | None = None,
+) -> list[Trajectory]:
+    """Play these episodes, at most `max_concurrent` at once; the trajectories come in the order of the specs.
+
+    Every prompt is encoded and checked before the first token is sampled. `documents` opens documents, for a protocol
+    that offers `open`. `on_finish` is called with each trajectory when it ends (for progress). The first exception
+    gives the other episodes up and is raised as it is.
+
+    Raises:
+        ValueError: `max_concurrent` < 1, two specs with one id, or what `EpisodePool.submit` refuses.
+    """
+    pool = EpisodePool(
+        actor=actor,
+        search=search,
+        protocol=protocol,
+        tokenizer=tokenizer,
+        limits=limits,
+        documents=documents,
+        max_concurrent=max_concurrent,
+    )
+    try:
+        futures = pool.submit(specs)
+        if on_finish is not None:
+            for future in futures:
+                future.add_done_callback(partial(_tell, on_finish))
+        return list(await asyncio.gather(*futures))
+    finally:
+        await pool.close()
+
+
+def _tell(on_finish: Callable[[Trajectory], None], future: asyncio.Future[Trajectory]) -> None:
+    if not future.cancelled() and future.exception() is None:
+        on_finish(future.result())

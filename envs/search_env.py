@@ -245,6 +245,9 @@ class SearchEnv:
         most = self.limits.max_queries_per_turn
         if len(requests) > most:
             return f"{len(requests)} calls in one turn; at most {most} are allowed"
+        longest = max((len(request.argument) for request in requests if request.tool == SEARCH), default=0)
+        if longest > self.limits.max_query_chars:
+            return f"the query has {longest} characters; at most {self.limits.max_query_chars} are allowed"
         if not requests or not all(request.argument.strip() for request in requests):
             return "the query is empty"
         return None

@@ -11,6 +11,7 @@ from rich.text import Text
 from envs.datasets import SupportCheck, check_supports_in
 from envs.question import Question
 from evaluation.coverage import corpus_coverage
+from evaluation.report_parts import Table as FigureTable
 from evaluation.retrieval_comparison import (
     RetrievalComparison,
     compare_retrievers,
@@ -21,6 +22,7 @@ from evaluation.retrieval_comparison import (
 )
 from evaluation.retrieval_quality import Progress
 from evaluation.terminal_table import terminal_table, terminal_tables
+from retrieval.ready import outage_told
 from retrieval.retriever import OpenRetriever, corpus_of
 
 
@@ -43,11 +45,10 @@ class IndexReport:
         if len(summaries) == 1:
             console.print(_figure_table(next(iter(summaries.values()))))
         else:
-            console.print(*terminal_tables(quality_table(summaries), console.width), sep="\n")
+            _print_columns(quality_table(summaries), console)
             self._print_tests(console)
         if self.coverage:
-            title = "Share of the questions for which the corpus holds"
-            console.print(*terminal_tables(coverage_table(self.coverage, title), console.width), sep="\n")
+            _print_columns(coverage_table(self.coverage, "Share of the questions for which the corpus holds"), console)
         counted = next(iter(summaries.values()))
         console.print(
             f"n = {counted['n']} questions, {counted['num_searches']} searches"
@@ -59,9 +60,9 @@ class IndexReport:
 
     def _print_tests(self, console: Console) -> None:
         """The paired tests of one pair after the other: two long names beside the figures would leave them no room."""
-        console.print("Paired randomisation tests", style="table.title")
+        console.print(Text("Paired randomisation tests", style="table.title"), overflow="fold")
         for pair in dict.fromkeys((test.first, test.second) for test in self.comparison.tests):
-            console.print(Text(f"{pair[0]} minus {pair[1]}", overflow="fold"))
+            console.print(Text(f"{pair[0]} minus {pair[1]}"), overflow="fold")
             tests = [test for test in self.comparison.tests if (test.first, test.second) == pair]
             console.print(terminal_table(paired_table(tests)))
 
@@ -78,16 +79,20 @@ def measure_retrievers(
     """Search every question with each retriever, compare with the gold supports, and look for what the corpus lacks.
 
     Raises:
-        ValueError: as `evaluate_index`; or `coverage` for a corpus that is on a server only.
+        ValueError: as `evaluate_index`; a server does not answer; or `coverage` for a corpus that is on a server only.
     """
-    corpora = {name: retriever.identity.get("corpus_hash") or name for name, retriever in retrievers.items()}
+    corpora: dict[str, str] = {}
+    identities: dict[str, dict[str, Any]] = {}
     covered: dict[str, dict[str, Any]] = {}
     checks: dict[str, SupportCheck] = {}
     for name, retriever in retrievers.items():
-        if coverage and corpora[name] not in covered:
-            covered[corpora[name]] = corpus_coverage(questions, corpus_of([retriever])).summary
-        if corpora[name] not in checks:
-            checks[corpora[name]] = check_supports_in(retriever, questions)
+        with outage_told(name):
+            identities[name] = _identity(retriever)
+            corpora[name] = identities[name]["identity"].get("corpus_hash") or name
+            if coverage and corpora[name] not in covered:
+                covered[corpora[name]] = corpus_coverage(questions, corpus_of([retriever])).summary
+            if corpora[name] not in checks:
+                checks[corpora[name]] = check_supports_in(retriever, questions)
     comparison = compare_retrievers(retrievers, questions, ks=ks, stepwise=stepwise, progress=progress)
     entries = {
         name: {
@@ -95,7 +100,7 @@ def measure_retrievers(
             **covered.get(corpora[name], {}),
             "missing_supports": len(checks[corpora[name]].missing),
             "missing_by_question": checks[corpora[name]].missing_by_question,
-            **_identity(retrievers[name]),
+            **identities[name],
         }
         for name, quality in comparison.qualities.items()
     }
@@ -114,6 +119,14 @@ def measure_retrievers(
         }
     named = {next(name for name in corpora if corpora[name] == corpus): summary for corpus, summary in covered.items()}
     return IndexReport(comparison=comparison, figures=figures, coverage=named, warnings=tuple(warnings))
+
+
+def _print_columns(table: FigureTable, console: Console) -> None:
+    """A table by retriever, its title above it over the whole width."""
+    if table.title:
+        console.print(Text(table.title, style="table.title"), overflow="fold")
+    for part in terminal_tables(table, console.width):
+        console.print(part)
 
 
 def _identity(retriever: OpenRetriever) -> dict[str, Any]:

@@ -38,9 +38,9 @@ from evaluation.run import evaluate_policy
 from evaluation.trajectory_record import plain
 from evaluation.trajectory_store import TrajectoryWriter
 from retrieval.access import DocumentReader
-from retrieval.opening import retriever_spec
 from retrieval.ready import ready_retriever
 from retrieval.retriever import OpenRetriever, RetrievalError
+from retrieval.spec import retriever_spec
 
 WRITTEN = frozenset({"evaluation.json", "trajectories", "report.html", "report.json"})
 """What an evaluation leaves in its folder."""
@@ -58,7 +58,7 @@ class EvaluationJob:
     Attributes:
         policy: a Hugging Face folder or id, or `scripted:NAME` (a name of `envs.policies`, or `module:object`).
         index: what is searched: an index folder, `http://host:port` of a server, a mapping or a file of one; see
-            `retrieval.opening`.
+            `retrieval.spec`.
         corpus_index: an index folder over the same corpus, for what reads passages where `index` is a server.
         questions: file of questions; the first `limit` of them are asked (None: all), `samples` times each.
         out: folder to write; refused where it holds an evaluation, unless `overwrite`.
@@ -122,7 +122,13 @@ def run_job(job: EvaluationJob, *, progress: Progress = lambda stage, done, tota
     questions = read_questions(job.questions, job.question_format)[: job.limit]
     example = questions[0].text if questions else None
     warnings: list[str] = []
-    with ready_retriever(job.index, top_k=job.limits.top_k, example=example, corpus_index=job.corpus_index) as index:
+    with ready_retriever(
+        job.index,
+        top_k=job.limits.top_k,
+        example=example,
+        max_query_chars=job.limits.max_query_chars,
+        corpus_index=job.corpus_index,
+    ) as index:
         if job.controls:
             check_controls(index)
         try:

@@ -8,6 +8,7 @@ from envs.question import Question
 from evaluation.paired import PairedTest, paired_tests
 from evaluation.report_parts import Cell, Measure, Table
 from evaluation.retrieval_quality import Progress, RetrievalQuality, evaluate_index
+from retrieval.ready import outage_told
 from retrieval.retriever import Retriever
 
 
@@ -41,7 +42,7 @@ def compare_retrievers(
     `progress` is called as `(searches done, searches in all)`, over all retrievers.
 
     Raises:
-        ValueError: as `evaluate_index`; or no retriever.
+        ValueError: as `evaluate_index`; no retriever; or a server that does not answer.
     """
     if not retrievers:
         raise ValueError("there is no retriever to measure; name at least one")
@@ -52,7 +53,8 @@ def compare_retrievers(
             if progress is not None:
                 progress(before * total + done, len(retrievers) * total)
 
-        qualities[name] = evaluate_index(retriever, questions, ks=ks, stepwise=stepwise, seed=seed, progress=report)
+        with outage_told(name):
+            qualities[name] = evaluate_index(retriever, questions, ks=ks, stepwise=stepwise, seed=seed, progress=report)
     values = {name: quality.per_question for name, quality in qualities.items()}
     measures = [*(f"recall_all@{k}" for k in sorted(set(ks))), "ndcg@10"]
     return RetrievalComparison(

@@ -12,7 +12,8 @@ from agent.engine import Engine
 from agent.protocol import AgentProtocol
 from agent.trajectory import Trajectory
 from envs.actor import Actor, EngineActor, ScriptedActor, ScriptedPolicy, stable_seed
-from envs.episode import Documents, EpisodeSpec, Search, run_episodes
+from envs.episode import Documents, EpisodeSpec, Search
+from envs.episode_pool import run_episodes
 from envs.question import Question
 from envs.search_env import EpisodeLimits
 from evaluation.metrics import Evaluation, evaluate_trajectories

@@ -29,13 +29,14 @@ def terminal_tables(table: Table, width: int) -> list[rich.table.Table]:
     """A table of figures by system (`columns[1:]`), as so many tables that each fits into `width` characters.
 
     Every one of them has all rows, and as many of the systems as fit: an interval then stands below its number where
-    there is no room beside it, and a system's name is broken over lines.
+    there is no room beside it, and a system's name is broken over lines. The title is left to the caller.
     """
     rows = [list(map(_text, row)) for row in table.rows]
     first = max(len(text) for text in (Text(table.columns[0]), *(row[0] for row in rows)))
     cells = [text.plain for row in rows for text in row[1:]]
     whole = max(map(len, cells), default=1)
     narrow = max((len(piece) for cell in cells for piece in cell.split()), default=1)
+    first = max(1, min(first, width - 5 - narrow))
     systems = range(1, len(table.columns))
     # Two characters at the table's edges, two between columns.
     room = {count: (width - 3 - first) // count - 2 for count in range(1, len(systems) + 1)}
@@ -44,13 +45,13 @@ def terminal_tables(table: Table, width: int) -> list[rich.table.Table]:
     count = -(-len(systems) // num_tables) if num_tables else 1
     found = []
     for start in range(0, len(systems), count):
-        shown = _empty(table.title if start == 0 else "")
-        shown.add_column(Text(table.columns[0]), min_width=first, overflow="fold")
+        shown = _empty("")
+        shown.add_column(Text(table.columns[0]), width=first, overflow="fold")
         group = systems[start : start + count]
         for system in group:
             name = table.columns[system]
             shown.add_column(
-                Text(name), width=max(1, min(max(whole, len(name)), max(room[len(group)], narrow))), overflow="fold"
+                Text(name), width=min(max(whole, len(name)), max(room[len(group)], narrow)), overflow="fold"
             )
         for row in rows:
             shown.add_row(row[0], *(row[system] for system in group))

@@ -90,7 +90,7 @@ class DocumentReader:
         self._open = _opener(retriever)
         self._timeout_s = timeout_s
         self._max_passages = check_limit(max_passages)
-        self._threads = SearchThreads()
+        self._threads = SearchThreads(max_in_flight)
         self._slots = asyncio.Semaphore(max_in_flight)
 
     async def open(self, key: str) -> list[Passage]:

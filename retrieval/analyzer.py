@@ -6,10 +6,11 @@ index, so a query is always cut as the corpus was.
 
 import re
 import threading
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import Stemmer
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 _WORDS = re.compile(r"(?u)\b\w\w+\b").findall
 _ASCII_WORDS = bytes(
@@ -36,6 +37,16 @@ class AnalyzerSettings(BaseModel):
     """Words that are left out; None keeps all."""
     stemmer: Literal["english", "porter"] | None = "english"
     """Snowball's English stemmer (Porter 2), Porter's own (Lucene's default), or None to leave words as they are."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_set_by_its_parts(cls, value: Any) -> Any:
+        if not isinstance(value, AnalyzerSettings | Mapping):
+            raise ValueError(
+                "an analyzer is set by its parts: analyzer.stopwords (english or null) and analyzer.stemmer (english, "
+                "porter or null)"
+            )
+        return value
 
 
 class Analyzer:

@@ -50,12 +50,21 @@ def settings_of(backend: Backend, values: BaseModel | Mapping[str, Any] | None) 
         if not isinstance(values, backend.settings):
             raise ValueError(f"backend {backend.name} takes {backend.settings.__name__}, not {type(values).__name__}")
         return values
-    known = backend.settings.model_fields
-    if unknown := sorted(set(values or {}) - set(known)):
-        raise ValueError(
-            f"backend {backend.name} has no setting {', '.join(unknown)}; its settings: {', '.join(known)}"
-        )
+    _refuse_unknown(backend, backend.settings, values or {})
     return backend.settings.model_validate(values or {})
+
+
+def _refuse_unknown(backend: Backend, kind: type[BaseModel], values: Mapping[str, Any], prefix: str = "") -> None:
+    known = kind.model_fields
+    if unknown := sorted(f"{prefix}{name}" for name in set(values) - set(known)):
+        raise ValueError(
+            f"backend {backend.name} has no setting {', '.join(unknown)}; its settings: "
+            f"{', '.join(f'{prefix}{name}' for name in known)}"
+        )
+    for name, value in values.items():
+        inner = known[name].annotation
+        if isinstance(value, Mapping) and isinstance(inner, type) and issubclass(inner, BaseModel):
+            _refuse_unknown(backend, inner, value, f"{prefix}{name}.")
 
 
 def opened_settings(backend: Backend, built: Mapping[str, Any], changes: Mapping[str, Any] | None) -> BaseModel:

@@ -1,11 +1,12 @@
 """Many coroutines ask one blocking retriever: the micro-batcher between episodes, or connections, and an index.
 
 Queries that arrive within a window become one batch, searched in a thread, so neither a search nor a hanging one stops
-the event loop, and several batches may be under way at once. What arrives while all of them are becomes the next batch,
-whatever the depths (`batch_queue` says what they may differ by): a query waits for its window and for one batch to end,
-not for a queue of small ones. A batch is answered as a whole: a slow query holds back those that share its batch, and
-no others. A batch that fails is searched in halves, and these in halves, until the bad query is alone: it fails its own
-caller and no other, after a few searches more and not one for each. Every wait has a deadline.
+the event loop, and several batches may be under way at once. A call waits for its window and for one batch to end,
+whatever is asked beside it, as long as it has at most `max_batch / n` queries where `n` calls wait. Exceptions are
+depths that do not go together (`batch_queue` says which) and batches that failed; docs/serving.md lists both. A batch
+is answered as a whole: a slow query holds back those that share its batch, and no others. A batch that fails is
+searched in halves, and these in halves, until the bad query is alone: it fails its own caller and no other, after a few
+searches more and not one for each. Every wait has a deadline.
 """
 
 import asyncio
@@ -13,15 +14,16 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from retrieval.batch_queue import BatchQueue, Request
+from retrieval.batch_queue import BatchQueue, Call, Part
 from retrieval.passage import Hit
 from retrieval.request import RequestError
 from retrieval.retriever import RetrievalError, Retriever
-from retrieval.search_threads import SearchThreads
+from retrieval.search_threads import SearchesHang, SearchThreads
 
 _MOST_ROUNDS = 32
 """Rounds of the event loop that a window of 0 seconds stays open at most."""
-
+_MOST_HANGING = 8
+"""Searches that may be left behind, for each that may be under way."""
 
 Outcome = Literal["answered", "refused", "failed", "timed_out"]
 """What became of one search of a batch."""
@@ -43,7 +45,10 @@ class MicroBatcher:
         max_in_flight: batches searched at the same time, each in a thread of its own.
         deadline_s: longest time that a search may take in all, waiting for a free slot included, in seconds; None
             allows what the attempts and their pauses may add up to.
+        max_hanging: searches that may still run after they overran `timeout_s`; beyond it every search fails at once,
+            until one of them ends. None: 8 for each of `max_in_flight`.
         on_batch: called with every finished batch's number of queries, its seconds, and what became of it.
+        on_hanging: called with 1 when a search is left behind, and with -1 when it ends after all; from any thread.
 
     A batch that overruns its timeout is not halved: its queries are tried again one by one, beside what is asked
     meanwhile. A thread that overruns cannot be stopped; it is left behind, its slot is given to the next batch, and it
@@ -61,14 +66,18 @@ class MicroBatcher:
         backoff_s: float = 0.1,
         max_in_flight: int = 4,
         deadline_s: float | None = None,
+        max_hanging: int | None = None,
         on_batch: Callable[[int, float, Outcome], None] | None = None,
+        on_hanging: Callable[[int], None] = lambda change: None,
     ) -> None:
+        most_hanging = _MOST_HANGING * max_in_flight if max_hanging is None else max_hanging
         for name, value, least in (
             ("window_s", window_s, 0),
             ("max_batch", max_batch, 1),
             ("retries", retries, 0),
             ("backoff_s", backoff_s, 0),
             ("max_in_flight", max_in_flight, 1),
+            ("max_hanging", most_hanging, 1),
         ):
             if value < least:
                 raise ValueError(f"{name} is {value}; it must be at least {least}")
@@ -84,7 +93,7 @@ class MicroBatcher:
         self._max_in_flight = max_in_flight
         self._deadline_s = deadline_s
         self._on_batch = on_batch
-        self._threads = SearchThreads()
+        self._threads = SearchThreads(most_hanging, on_hanging)
         self._prefix_depth: int | None = getattr(retriever, "prefix_depth", None)
         self._pending = BatchQueue(self._prefix_depth)
         self._running: set[asyncio.Task[None]] = set()
@@ -110,18 +119,18 @@ class MicroBatcher:
 
         Raises:
             RequestError: the retriever refuses this query or `k`.
-            RetrievalError: no answer within the deadline and retries.
+            RetrievalError: no answer within the deadline and retries; `SearchesHang`, at once, where too many hang.
             RuntimeError: the batcher is closed, or still has queries of another event loop.
         """
         return (await self.search_many([query], k))[0]
 
     async def search_many(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         """The best `k` hits of every query, in the order of the queries. They are searched in one batch, with others
-        that wait, or in several where they are more than `max_batch`, and fail together.
+        that wait, or in several where there is no room for all of them, and fail together.
 
         Raises:
             RequestError: the retriever refuses one of the queries, or `k`.
-            RetrievalError: no answer within the deadline and retries.
+            RetrievalError: no answer within the deadline and retries; `SearchesHang`, at once, where too many hang.
             RuntimeError: the batcher is closed, or still has queries of another event loop.
         """
         if isinstance(queries, str):
@@ -135,35 +144,37 @@ class MicroBatcher:
             self._bind(loop)
         if not queries:
             return []
-        requests = [
-            self._ask(Request(list(queries[start : start + self._max_batch]), k, loop.create_future()))
-            for start in range(0, len(queries), self._max_batch)
-        ]
+        self.check()
+        call = Call(list(queries), k, loop.create_future())
+        self._ask(call, loop)
         try:
             async with asyncio.timeout(self.deadline_s):
-                if len(requests) == 1:
-                    return await requests[0].answer
-                parts = await asyncio.gather(*(request.answer for request in requests))
-                return [hits for part in parts for hits in part]
+                return await call.answer
         except TimeoutError:
             raise RetrievalError(
                 f"no answer to {queries[0][:80]!r} within {self.deadline_s:g} s; "
                 "the retriever hangs or is overloaded (timeout_s, retries and max_in_flight bound the wait)"
             ) from None
         finally:
-            for request in requests:
-                self._unanswered.discard(request.answer)
-                if request.answer.cancel() or request.answer.cancelled():
-                    self._pending.forget(request)
+            self._unanswered.discard(call.answer)
+            if call.answer.cancel() or call.answer.cancelled() or call.num_left:
+                self._pending.forget(call)
 
-    def _ask(self, request: Request) -> Request:
-        self._unanswered.add(request.answer)
-        self._pending.add(request)
+    def check(self) -> None:
+        """Refuse where every search would fail at once.
+
+        Raises:
+            SearchesHang: `max_hanging` searches that overran still run.
+        """
+        self._threads.check()
+
+    def _ask(self, call: Call, loop: asyncio.AbstractEventLoop) -> None:
+        self._unanswered.add(call.answer)
+        self._pending.add(call)
         if self._pending.window_queries >= self._max_batch:
             self._close_window()
         elif self._timer is None:
-            self._open_window(asyncio.get_running_loop())
-        return request
+            self._open_window(loop)
 
     async def close(self) -> None:
         """Refuse new searches and wait for those under way, which the deadlines bound."""
@@ -210,7 +221,7 @@ class MicroBatcher:
 
     def _start_batches(self) -> None:
         while self._pending and len(self._running) < self._max_in_flight:
-            batch = [request for request in self._pending.take(self._max_batch) if not request.answer.done()]
+            batch = [part for part in self._pending.take(self._max_batch) if not part.call.answer.done()]
             if batch:
                 task = asyncio.get_running_loop().create_task(self._run(batch))
                 self._running.add(task)
@@ -222,10 +233,16 @@ class MicroBatcher:
             task.result()
         self._start_batches()
 
-    async def _run(self, batch: list[Request]) -> None:
-        """One attempt at a batch; on failure parts of it are sent again, or its requests get the error."""
-        queries = [query for request in batch for query in request.queries]
-        depth = max(request.k for request in batch)
+    async def _run(self, batch: list[Part]) -> None:
+        """One attempt at a batch; on failure parts of it are sent again, or its calls get the error."""
+        try:
+            self.check()
+        except SearchesHang as hanging:
+            for part in batch:
+                part.call.fail(hanging)
+            return
+        queries = [query for part in batch for query in part.queries]
+        depth = max(part.call.k for part in batch)
         started = time.perf_counter()
         outcome: Outcome = "failed"
         error: Exception
@@ -247,49 +264,44 @@ class MicroBatcher:
                 self._on_batch(len(queries), time.perf_counter() - started, outcome)
         self._send_again(batch, error, outcome)
 
-    def _answer(
-        self, batch: list[Request], queries: Sequence[str], results: list[list[Hit]] | None, depth: int
-    ) -> None:
+    def _answer(self, batch: list[Part], queries: Sequence[str], results: list[list[Hit]] | None, depth: int) -> None:
         if results is None or len(results) != len(queries):
             got = "nothing" if results is None else f"{len(results)} lists"
             raise RetrievalError(f"the retriever returned {got} for {len(queries)} queries")
         start = 0
-        for request in batch:
-            end = start + len(request.queries)
-            if not request.answer.done():
-                own = results[start:end]
-                request.answer.set_result(own if request.k == depth else [hits[: request.k] for hits in own])
-            start = end
+        for part in batch:
+            own, k = results[start : start + part.size], part.call.k
+            part.call.found(part.start, own if k == depth else [hits[:k] for hits in own])
+            start += part.size
 
-    def _send_again(self, batch: list[Request], error: Exception, outcome: Outcome) -> None:
+    def _send_again(self, batch: list[Part], error: Exception, outcome: Outcome) -> None:
         refused = outcome == "refused"
         attempts = batch[0].attempts + (not refused)
         if (len(batch) == 1 and (refused or attempts > self._retries)) or (not refused and self._retries == 0):
-            for request in batch:
-                if not request.answer.done():
-                    request.answer.set_exception(error if refused else _failure(request, attempts, error))
+            for part in batch:
+                part.call.fail(error if refused else _failure(part, attempts, error))
             return
-        for request in batch:
-            request.attempts = attempts
+        for part in batch:
+            part.attempts = attempts
         if len(batch) == 1 or outcome == "timed_out":
-            parts = [[request] for request in batch]
+            groups = [[part] for part in batch]
         else:
-            parts = [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
+            groups = [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
         if refused or attempts > self._retries:
-            self._add_again(parts)
+            self._add_again(groups)
         else:
             pause_s = self._backoff_s * 2 ** (attempts - 1)
-            asyncio.get_running_loop().call_later(pause_s, self._add_again, parts)
+            asyncio.get_running_loop().call_later(pause_s, self._add_again, groups)
 
-    def _add_again(self, parts: list[list[Request]]) -> None:
-        for part in parts:
-            if left := [request for request in part if not request.answer.done()]:
+    def _add_again(self, groups: list[list[Part]]) -> None:
+        for group in groups:
+            if left := [part for part in group if not part.call.answer.done()]:
                 self._pending.add_again(left)
         self._start_batches()
 
 
-def _failure(request: Request, attempts: int, error: Exception) -> RetrievalError:
+def _failure(part: Part, attempts: int, error: Exception) -> RetrievalError:
     times = "once" if attempts == 1 else f"{attempts} times"
-    failure = RetrievalError(f"{request.queries[0][:80]!r} failed {times}; the last error was: {error!r}")
+    failure = RetrievalError(f"{part.queries[0][:80]!r} failed {times}; the last error was: {error!r}")
     failure.__cause__ = error
     return failure

@@ -68,12 +68,33 @@ class CorpusReader:
 
     def __init__(self, path: str | Path) -> None:
         self.path = _corpus_file(Path(path))
+        self.line = 0
+        """Number of the line that the newest passage came from."""
         self._lines = NumberedLines(self.path)
 
     @property
     def bytes_read(self) -> int:
         """How far the file has been read, in bytes on disk."""
         return self._lines.bytes_read
+
+    def identity(self) -> dict[str, Any]:
+        """What changes whenever the corpus file is written, moved or replaced; cheaper to ask for than its hash.
+
+        Raises:
+            CorpusError: the file is gone.
+        """
+        try:
+            path = self.path.resolve()
+            state = path.stat()
+        except FileNotFoundError:
+            raise CorpusError(self.path, 0, "the file is gone; put it back, and build again") from None
+        return {
+            "path": str(path),
+            "size": state.st_size,
+            "modified_ns": state.st_mtime_ns,
+            "changed_ns": state.st_ctime_ns,
+            "inode": state.st_ino,
+        }
 
     @property
     def share_read(self) -> float:
@@ -95,6 +116,7 @@ class CorpusReader:
                     continue
                 passage = _passage(self.path, number, text)
             is_empty = False
+            self.line = number
             hashed = id_hash(passage.id)
             if repeats := ledger.add(hashed):
                 self._refuse_repeats(repeats)
@@ -167,7 +189,7 @@ def _plain_passage(line: bytes) -> Passage | None:
 
 def _passage(path: Path, number: int, text: str) -> Passage:
     try:
-        row = json.loads(text)
+        row = json.loads(text.rstrip("\r\n"))  # the line break would count as the beginning of a second line
     except json.JSONDecodeError as error:
         raise CorpusError(
             path, number, f"not JSON ({error.msg} at column {error.colno}); each line is one JSON object"
@@ -191,7 +213,8 @@ def _passage(path: Path, number: int, text: str) -> Passage:
     title = "" if title is None else title
     for name, value in (("id", passage_id), ("title", title), ("text", body)):
         if not isinstance(value, str):
-            raise CorpusError(path, number, f"{name} is a {type(value).__name__}; it must be a string")
+            allowed = "a string or a whole number" if name == "id" else "a string"
+            raise CorpusError(path, number, f"{name} is a {type(value).__name__}; it must be {allowed}")
     if not passage_id:
         raise CorpusError(path, number, "id is empty; every passage needs an id of its own")
     if not is_text(passage_id + title + body):

@@ -22,6 +22,7 @@ from pydantic import BaseModel
 from retrieval.backends import BACKENDS, backend_named, library_versions, opened_settings, settings_of
 from retrieval.build.forecast import BuildForecast, crew_within, forecast
 from retrieval.build.limits import checked_shard_size, ram_bound
+from retrieval.build.out_folder import refuse_existing
 from retrieval.build.pipeline import Crew, run_stages
 from retrieval.build.record import BuildRecord
 from retrieval.build.resumption import Resumption, told_where_it_broke_off
@@ -29,7 +30,6 @@ from retrieval.build.work import WORK_FOLDER
 from retrieval.corpus import CorpusReader
 from retrieval.manifest import (
     FORMAT_VERSION,
-    MANIFEST_FILE,
     IndexCorruptError,
     Manifest,
     file_checksums,
@@ -39,7 +39,7 @@ from retrieval.manifest import (
 from retrieval.passage import Hit, Passage
 from retrieval.passage_store import PASSAGES_FILE, PassageStore
 from retrieval.request import check_request
-from retrieval.searcher import Progress, RowSearcher
+from retrieval.searcher import Backend, Progress, RowSearcher
 from retrieval.staging import staged_folder
 from retrieval.title import MAX_PASSAGES_PER_TITLE
 
@@ -194,24 +194,18 @@ def build_index(
     report = progress or (lambda stage, done, total: None)
     say = notice or _log.info
     out = Path(out)
-    _refuse_existing(out, overwrite)
+    refuse_existing(out, overwrite)
     shard_size = checked_shard_size(kind.builder(values).shard_size() if shard_size is None else shard_size)
     if ram_bytes is not None:
         crew, restriction = crew_within(crew, reader, kind, values, shard_size=shard_size, ram_bytes=ram_bytes)
         if restriction:
             say(restriction)
-    record = BuildRecord(
-        format_version=FORMAT_VERSION,
-        backend=backend,
-        settings=values.model_dump(mode="json"),
-        shard_size=shard_size,
-        versions=versions,
-    )
+    record = _record(kind, values, shard_size, versions)
     with (
         told_where_it_broke_off(out),
         staged_folder(
             out,
-            may_replace=lambda path: _refuse_existing(path, overwrite),
+            may_replace=lambda path: refuse_existing(path, overwrite),
             worth_keeping=Resumption(record, resume=resume, notice=say),
         ) as folder,
     ):
@@ -245,28 +239,41 @@ def build_index(
     return manifest
 
 
+def _record(kind: Backend, values: BaseModel, shard_size: int, versions: dict[str, str]) -> BuildRecord:
+    return BuildRecord(
+        format_version=FORMAT_VERSION,
+        backend=kind.name,
+        settings=values.model_dump(mode="json"),
+        shard_size=shard_size,
+        versions=versions,
+    )
+
+
 def forecast_index(
     corpus_path: str | Path,
     out: str | Path,
     *,
     backend: str = "bm25s",
     settings: BaseModel | Mapping[str, Any] | None = None,
-    overwrite: bool = False,
     workers: int = 1,
     ray_address: str | None = None,
     ram_gb: float | None = None,
+    shard_size: int | None = None,
 ) -> BuildForecast:
     """What `build_index` with these arguments will need of memory, disk and time, measured on the head of the corpus.
 
     Raises:
-        As `build_index` does before it writes anything.
+        As `build_index` does before it writes anything; an index that it would replace is told in the forecast.
     """
     kind = backend_named(backend)
     values = settings_of(kind, settings)
-    library_versions(kind)
-    _refuse_existing(Path(out), overwrite)
-    crew = Crew(workers=workers, ray_address=ray_address)
-    return forecast(CorpusReader(corpus_path), Path(out), kind, values, crew=crew, ram_bytes=ram_bound(ram_gb))
+    versions = library_versions(kind)
+    out = Path(out)
+    refuse_existing(out, overwrite=True)
+    crew, ram_bytes = Crew(workers=workers, ray_address=ray_address), ram_bound(ram_gb)
+    shard_size = checked_shard_size(kind.builder(values).shard_size() if shard_size is None else shard_size)
+    record = _record(kind, values, shard_size, versions)
+    return forecast(CorpusReader(corpus_path), out, kind, values, crew=crew, ram_bytes=ram_bytes, record=record)
 
 
 def open_index(path: str | Path, *, verify: bool = True, settings: Mapping[str, Any] | None = None) -> Index:
@@ -329,17 +336,3 @@ def _inode(folder: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return state.st_dev, state.st_ino
-
-
-def _refuse_existing(out: Path, overwrite: bool) -> bool:
-    """True if `out` may be written; raises where it may not."""
-    above = next((folder for folder in out.absolute().parents if folder.exists()), None)
-    if above is not None and not above.is_dir():
-        raise NotADirectoryError(f"--out is {out}, and {above} is a file; choose a folder that can be made")
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return True
-    if not (out / MANIFEST_FILE).is_file():
-        raise FileExistsError(f"{out} exists and is not an index; choose a new folder for --out")
-    if not overwrite:
-        raise FileExistsError(f"{out} already holds an index; add --overwrite to replace it, or choose another folder")
-    return True

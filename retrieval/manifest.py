@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from retrieval.searcher import Progress
-from retrieval.staging import is_unfinished
+from retrieval.staging import is_unfinished, replaced_path, staging_path
 
 MANIFEST_FILE = "manifest.json"
 FORMAT_VERSION = 2
@@ -78,7 +78,7 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST_FILE
     if not folder.is_dir():
-        raise FileNotFoundError(f"no index at {folder}; build one with `waymark build-index CORPUS --out {folder}`")
+        raise FileNotFoundError(_why_absent(folder))
     if is_unfinished(folder) or not path.is_file():
         reason = "a build was killed there or is under way" if is_unfinished(folder) else f"it has no {MANIFEST_FILE}"
         raise FileNotFoundError(
@@ -93,6 +93,25 @@ def read_manifest(folder: Path) -> Manifest:
     if manifest.index_hash != manifest.content_hash():
         raise IndexCorruptError(f"{path} was changed after the build: its index_hash does not match; {_AGAIN}")
     return manifest
+
+
+def _why_absent(folder: Path) -> str:
+    """The message where there is no such folder: with what a killed build left of it beside, if anything."""
+    if folder.exists():
+        return f"{folder} is a file, and an index is a folder; build one with `waymark build-index {folder} --out DIR`"
+    replaced = replaced_path(folder)
+    if (replaced / MANIFEST_FILE).is_file():
+        return (
+            f"no index at {folder}: a build was killed while it replaced the one that was there, which is whole in "
+            f"{replaced}; move it back (mv {replaced} {folder}), or give the build command again"
+        )
+    build = f"waymark build-index CORPUS --out {folder}"
+    if staging_path(folder).is_dir():
+        return (
+            f"no index at {folder}, but an unfinished build in {staging_path(folder)}; `{build}` with the options that "
+            "it was begun with goes on"
+        )
+    return f"no index at {folder}; build one with `{build}`"
 
 
 def _check_version(path: Path, content: bytes) -> None:
@@ -115,18 +134,27 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
     Raises:
         IndexCorruptError: a file is missing or its checksum does not match.
     """
-    for name, expected in manifest.files.items():
-        path = folder / name
-        if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise IndexCorruptError(f"{folder / MANIFEST_FILE} names a file outside the index, {name}; {_AGAIN}")
-        if not path.is_file():
-            raise IndexCorruptError(f"{path} is missing from the index; {_AGAIN}")
-        found = file_checksum(path)
-        if found != expected:
-            raise IndexCorruptError(
-                f"the checksum of {path} does not match: the manifest says {expected[:12]}..., the file has "
-                f"{found[:12]}...; it was changed or damaged, {_AGAIN}"
-            )
+    for name in manifest.files:
+        verify_file(folder, manifest, name)
+
+
+def verify_file(folder: Path, manifest: Manifest, name: str) -> None:
+    """Compare one file of the manifest with its checksum; reads it once.
+
+    Raises:
+        IndexCorruptError: it is missing or its checksum does not match.
+    """
+    path, expected = folder / name, manifest.files[name]
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise IndexCorruptError(f"{folder / MANIFEST_FILE} names a file outside the index, {name}; {_AGAIN}")
+    if not path.is_file():
+        raise IndexCorruptError(f"{path} is missing from the index; {_AGAIN}")
+    found = file_checksum(path)
+    if found != expected:
+        raise IndexCorruptError(
+            f"the checksum of {path} does not match: the manifest says {expected[:12]}..., the file has "
+            f"{found[:12]}...; it was changed or damaged, {_AGAIN}"
+        )
 
 
 def file_checksum(path: Path) -> str:

@@ -5,22 +5,24 @@ goes through the passages (a reward that fits statistics, random passages as a c
 on this machine, `corpus_index`, and everything else from the retriever.
 
 Episodes search either through a `MicroBatcher`, so deadlines, retries and outages are the same. Over a server it makes
-one request of the queries that wait: 64 at once took the client a twentieth of the CPU time of 64 requests of its own.
+one request of the queries that wait.
 
 >>> with ready_retriever("http://127.0.0.1:8000", top_k=3, example="who?") as retriever:        # doctest: +SKIP
 ...     retriever.search(["who painted the ceiling"], k=3)
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
 from retrieval.manifest import IndexCorruptError, file_checksum, read_manifest
-from retrieval.opening import open_retriever, retriever_spec
+from retrieval.opening import open_retriever
 from retrieval.passage import Hit, Passage
 from retrieval.passage_store import PassageStore, passage_files
+from retrieval.request import RequestError
 from retrieval.retriever import OpenRetriever, RetrievalError
+from retrieval.spec import HybridSpec, RerankSpec, RetrieverSpec, UrlSpec, retriever_spec
 from retrieval.title import MAX_PASSAGES_PER_TITLE
 
 
@@ -86,38 +88,102 @@ class RetrieverWithCorpus:
 
 
 def ready_retriever(
-    spec: Any, *, top_k: int, example: str | None = None, corpus_index: str | Path | None = None
+    spec: Any,
+    *,
+    top_k: int,
+    example: str | None = None,
+    max_query_chars: int | None = None,
+    corpus_index: str | Path | None = None,
 ) -> OpenRetriever:
-    """Open what `spec` names (see `retrieval.opening`) and make sure that it can be searched `top_k` passages deep.
+    """Open what `spec` names (see `retrieval.spec`) and make sure that it can be searched `top_k` passages deep.
 
     `example` is a query that is searched once, so that a server that is not there, a model that does not load and a
-    server's limit are told now. `corpus_index` is an index folder over the same corpus; only its passages are read.
+    server's limit are told now. `max_query_chars` is the longest query that a run may ask: a server must take one of
+    that length, so that no query ends the run later. `corpus_index` is an index folder over the same corpus; only its
+    passages are read.
 
     Raises:
-        ValueError: `top_k` is more than the corpus or a server gives, the retriever does not answer, or
-            `corpus_index` is over another corpus; and as `open_retriever`.
+        ValueError: `top_k` is more than the corpus or a server gives, `max_query_chars` more than a server takes, the
+            retriever does not answer, or `corpus_index` is over another corpus; and as `open_retriever`.
         FileNotFoundError: there is no index at a path.
     """
     checked = retriever_spec(spec)
-    with ExitStack() as opened:
-        try:
-            retriever = opened.enter_context(open_retriever(checked))
-            num_passages = retriever.num_passages
-            if top_k > num_passages:
+    with ExitStack() as opened, outage_told(checked):
+        retriever = opened.enter_context(open_retriever(checked))
+        num_passages = retriever.num_passages
+        if top_k > num_passages:
+            raise ValueError(f"top_k is {top_k}, but the index {checked} holds only {num_passages} passages; lower it")
+        if example is not None:
+            retriever.search([example], top_k)
+        if max_query_chars is not None and _has_server(checked):
+            try:
+                retriever.search(["x" * max_query_chars], 1)
+            except RequestError as error:
                 raise ValueError(
-                    f"top_k is {top_k}, but the index {checked} holds only {num_passages} passages; lower it"
-                )
-            if example is not None:
-                retriever.search([example], top_k)
-            if corpus_index is not None:
-                retriever = RetrieverWithCorpus(retriever, _passages_of(Path(corpus_index), retriever, str(checked)))
-        except RetrievalError as error:
-            raise ValueError(
-                f"the retriever {checked} cannot be searched: {error}. Start its server (`waymark serve-index INDEX`), "
-                "or name an index folder"
-            ) from error
+                    f"limits.max_query_chars is {max_query_chars}, and the retriever {checked} refuses a query of that "
+                    f"many characters ({error}); lower it, or raise the server's own limit"
+                ) from error
+        if corpus_index is not None:
+            retriever = RetrieverWithCorpus(retriever, _passages_of(Path(corpus_index), retriever, str(checked)))
         opened.pop_all()
     return retriever
+
+
+@contextmanager
+def ready_retrievers(specs: Sequence[Any]) -> Iterator[dict[str, OpenRetriever]]:
+    """Open several retrievers by the text of their specs, in their order, and close them when the block ends.
+
+    Raises:
+        ValueError: a spec given twice, or a server that does not answer; and as `open_retriever`.
+    """
+    names = [str(spec) for spec in specs]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"{', '.join(repeated)} is given twice; name each retriever once")
+    checked = [retriever_spec(spec) for spec in specs]
+    with ExitStack() as opened:
+        yield {name: opened.enter_context(answering_retriever(spec)) for name, spec in zip(names, checked, strict=True)}
+
+
+def answering_retriever(spec: Any, opener: Callable[[Any], Any] = open_retriever) -> Any:
+    """Open what `spec` names (with `opener`), and ask a server that it needs once whether it is there.
+
+    Raises:
+        ValueError: a server does not answer; and as `open_retriever`.
+    """
+    with ExitStack() as opened, outage_told(spec):
+        retriever = opened.enter_context(opener(spec))
+        _ = retriever.num_passages
+        opened.pop_all()
+    return retriever
+
+
+@contextmanager
+def outage_told(spec: Any) -> Iterator[None]:
+    """Turn a server's outage inside the block into bad input: what cannot be searched, why, and what to do.
+
+    Raises:
+        ValueError: in place of a RetrievalError.
+    """
+    try:
+        yield
+    except RetrievalError as error:
+        with suppress(ValueError):
+            spec = retriever_spec(spec)
+        raise ValueError(
+            f"the retriever {spec} cannot be searched: {error}. Start its server (`waymark serve-index INDEX`), "
+            "or name an index folder"
+        ) from error
+
+
+def _has_server(spec: RetrieverSpec) -> bool:
+    """True if searches go over HTTP, all or some."""
+    match spec:
+        case HybridSpec():
+            return any(map(_has_server, spec.hybrid))
+        case RerankSpec():
+            return _has_server(spec.rerank)
+        case _:
+            return isinstance(spec, UrlSpec)
 
 
 def _passages_of(folder: Path, retriever: OpenRetriever, name: str) -> PassageStore:

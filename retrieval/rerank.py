@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Self
 
+from retrieval.hub import cached_folder
 from retrieval.identity import identity_hash
 from retrieval.model_fingerprint import model_identity
 from retrieval.passage import Hit, Passage
@@ -160,10 +161,11 @@ class CrossEncoderScorer:
             raise ValueError(f"reranking with a model needs `pip install 'waymark[dense]'` ({error})") from error
         import torch
 
+        cached = cached_folder(str(model), revision)
         self._model = CrossEncoder(
-            str(model),
+            str(cached or model),
             device=device,
-            revision=revision,
+            revision=None if cached else revision,
             trust_remote_code=trust_remote_code,
             max_length=max_length,
             activation_fn=torch.nn.Identity(),
@@ -174,7 +176,7 @@ class CrossEncoderScorer:
             )
         self._batch_size = batch_size
         self._lock = threading.Lock()
-        commit = getattr(getattr(self._model, "config", None), "_commit_hash", None)
+        commit = cached.name if cached else getattr(getattr(self._model, "config", None), "_commit_hash", None)
         self.identity = {**model_identity(str(model), revision, commit=commit), "max_length": max_length}
 
     def __call__(self, pairs: Sequence[tuple[str, str]]) -> list[float]:

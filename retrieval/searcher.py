@@ -8,7 +8,7 @@ every shard becomes a part on disk, and the parts are merged into the final file
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,6 +113,36 @@ class IndexBuilder(Protocol):
         ...
 
 
+@runtime_checkable
+class LongShards(Protocol):
+    """What a builder has beside where its shards take long and its process needs much to begin with."""
+
+    on_progress: Callable[[int], None] | None
+    """Called with the number of texts of the shard at hand that are done."""
+
+    def get_ready(self, progress: Progress) -> None:
+        """Load what shards need, as a stage of its own: what is wrong with it is told before the corpus is read.
+
+        Raises:
+            ValueError: it cannot be loaded.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardStage:
+    """How the corpus of a backend is read and its shards are built; each function is given the backend's settings."""
+
+    name: Callable[[Any], str] = lambda settings: "indexing passages"
+    """What the stage is called where it has a row of its own."""
+    reads_first: bool = False
+    """True if shards take so long that the whole corpus is read, and checked, before the first is built."""
+    refusal: Callable[[Any, Passage], str | None] = lambda settings, passage: None
+    """Why the backend cannot use a passage; None where it can. Asked for every passage while the corpus is read."""
+    check_count: Callable[[Any, int], None] = lambda settings, num_passages: None
+    """Raises ValueError where the settings do not fit the number of passages; asked when the corpus has been read."""
+
+
 def _one_cpu(settings: Any) -> Mapping[str, float]:
     return {"num_cpus": 1}
 
@@ -131,6 +161,8 @@ class Backend:
     """The extra of this project that brings its libraries (`pip install 'waymark[EXTRA]'`); None: none is needed."""
     resources: Callable[[Any], Mapping[str, float]] = _one_cpu
     """From settings to what Ray reserves for one shard: `num_cpus`, `num_gpus`."""
+    shard_stage: ShardStage = ShardStage()
+    """How its corpus is read and its shards are built."""
     prefix_exact: bool = True
     """True if the first `k` rows of a deeper search are those of a search with `k`; approximate ones look further the
     deeper they go.

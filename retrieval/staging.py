@@ -4,7 +4,8 @@ It is filled under a hidden name beside its place, written through to the disk, 
 killed leaves the hidden folder, which `is_unfinished` tells by its name; the next build of the same folder removes it,
 or goes on with it where it says that it is worth that.
 A lock file beside it keeps two builds of one folder apart until the exchange is over; a kill frees it too. What is
-replaced is set aside until the new folder stands in its place; the next build puts it back if a kill came in between.
+replaced changes places with the new folder in one step; where the system cannot do that, it is set aside until the new
+one stands in its place, and the next build puts it back if a kill came in between.
 """
 
 import fcntl
@@ -14,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from retrieval.build.durable import flush, flush_tree, remove
+from retrieval.build.exchange import exchanged
 
 _UNFINISHED = ".building"
 
@@ -37,7 +39,7 @@ def staged_folder(
     _check_free(out, may_replace)
     with _locked(out):
         staging = staging_path(out)
-        replaced = out.parent / f".{out.name}.replaced"
+        replaced = replaced_path(out)
         staging.mkdir(exist_ok=True)
         try:
             if worth_keeping is None or not worth_keeping(staging):
@@ -51,9 +53,12 @@ def staged_folder(
             yield staging
             _check_free(out, may_replace)
             flush_tree(staging)
-            if out.exists():
-                out.rename(replaced)
-            staging.rename(out)
+            if out.exists() and exchanged(staging, out):
+                staging.rename(replaced)  # it must not look like a build to go on with
+            else:
+                if out.exists():
+                    out.rename(replaced)
+                staging.rename(out)
             flush(out.parent)
             remove(replaced)
         except BaseException:
@@ -66,6 +71,12 @@ def staging_path(out: Path) -> Path:
     """The hidden folder in which `out` is filled."""
     out = out.absolute()
     return out.parent / f".{out.name}{_UNFINISHED}"
+
+
+def replaced_path(out: Path) -> Path:
+    """The hidden folder that holds what was at `out` until it has been replaced."""
+    out = out.absolute()
+    return out.parent / f".{out.name}.replaced"
 
 
 def is_unfinished(folder: Path) -> bool:

@@ -11,7 +11,13 @@ import typer
 def build_index(
     corpus: Annotated[Path, typer.Argument(help="Corpus: .jsonl (plain, .gz, .xz, .zst), or a BEIR folder.")],
     out: Annotated[Path, typer.Option(help="Folder of the index; it appears when the index is complete.")],
-    backend: Annotated[str, typer.Option(help="bm25s, rank_bm25 (the readable reference), or another one.")] = "bm25s",
+    backend: Annotated[
+        str,
+        typer.Option(
+            help="Sparse: bm25s, rank_bm25 (the readable reference), pyserini. Dense: flat, hnsw, ivf_flat, ivf_sq8, "
+            "ivf_pq, torch_exact."
+        ),
+    ] = "bm25s",
     setting: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="A setting of the backend, for example k1=0.9; repeatable."),
@@ -45,32 +51,37 @@ def build_index(
     Example: waymark build-index data/corpus.jsonl.gz --out indexes/mine --workers 8 --ram-gb 16 --dry-run
     """
     from retrieval import index
+    from retrieval.build.memory import in_words
     from scripts.assignments import nested, parse_assignments
     from scripts.stages import StageBar
 
     options: dict[str, Any] = {
         "backend": backend,
         "settings": nested(parse_assignments(setting or [], option="--set")),
-        "overwrite": overwrite,
         "workers": workers,
         "ray_address": ray_address,
         "ram_gb": ram_gb,
+        "shard_size": shard_size,
     }
     if dry_run:
         needs = index.forecast_index(corpus, out, **options)
-        for label, value in _needs(needs, workers).items():
-            typer.echo(f"{label:<12}{value}")
+        lines = _needs(needs, workers)
+        width = max(map(len, lines)) + 2
+        for label, value in lines.items():
+            typer.echo(f"{label:<{width}}{value}")
+        if needs.replaces and not overwrite:
+            typer.echo(f"waymark: {out} already holds an index; the build needs --overwrite to replace it", err=True)
         if not needs.fits_the_disk:
             typer.echo("waymark: the disk has no room for this build", err=True)
         figures: dict[str, Any] = {"index": str(out), **asdict(needs), "fits_the_disk": needs.fits_the_disk}
     else:
         with StageBar() as bar:
             manifest = index.build_index(
-                corpus, out, **options, resume=resume, shard_size=shard_size, progress=bar, notice=bar.say
+                corpus, out, **options, overwrite=overwrite, resume=resume, progress=bar, notice=bar.say
             )
         size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
         typer.echo(
-            f"{out}: {manifest.num_passages:,} passages, backend {manifest.backend}, {size / 1e6:,.1f} MB, "
+            f"{out}: {manifest.num_passages:,} passages, backend {manifest.backend}, {in_words(size)}, "
             f"{manifest.build_seconds:.1f} s, index hash {manifest.index_hash[:12]}"
         )
         figures = {"index": str(out), "bytes": size, **manifest.model_dump(exclude={"files"})}
@@ -81,18 +92,35 @@ def build_index(
 
 def _needs(needs: Any, workers: int) -> dict[str, str]:
     """A forecast as the lines that a person reads."""
+    from retrieval.build.memory import in_words
+
     how = f"{'counted' if needs.counted else 'about'}; measured on the first {needs.sampled:,}"
-    minutes, seconds = divmod(round(needs.seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    duration = f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
-    return {
+    lines = {
         "passages": f"{needs.num_passages:,} ({how})",
-        "memory": f"{needs.ram_bytes / 1e9:,.2f} GB at most",
-        "disk": f"{needs.disk_bytes / 1e9:,.2f} GB, {needs.peak_disk_bytes / 1e9:,.2f} GB while it is built; "
-        f"{needs.free_disk_bytes / 1e9:,.1f} GB are free",
-        "time": f"{duration} with {workers} worker{'' if workers == 1 else 's'}",
+        "memory": f"{in_words(needs.ram_bytes)} at most",
+        "disk": f"{in_words(needs.disk_bytes)}, {in_words(needs.peak_disk_bytes)} while it is built; "
+        f"{in_words(needs.free_disk_bytes)} are free",
+        "time": f"{_duration(needs.seconds)} with {workers} worker{'' if workers == 1 else 's'}",
         **needs.details,
     }
+    left = needs.unfinished
+    if left is not None:
+        where = f"in {left.folder}"
+        lines["unfinished"] = (
+            f"a build that a new one clears away, since its {', '.join(left.differences)} differ, {where}"
+            if left.differences
+            else f"{'merged' if left.is_merged else f'{left.passages:,} passages are done'} {where}; "
+            f"{_duration(needs.seconds_left)} left"
+        )
+    return lines
+
+
+def _duration(seconds: float) -> str:
+    minutes, whole_seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {whole_seconds} s" if minutes else f"{seconds:.1f} s"
 
 
 if __name__ == "__main__":

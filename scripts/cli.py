@@ -26,6 +26,7 @@ import typer
 from pydantic import ValidationError
 from typer.core import TyperGroup
 
+from retrieval.setting_words import in_words
 from scripts.threads import set_thread_budget, take_threads
 
 BAD_INPUT = (ValueError, FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
@@ -38,6 +39,9 @@ INTERRUPTED = 130
 """The shell's exit code for a program that Ctrl-C ended."""
 
 HELP_OPTIONS: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
+
+THREADS = "--threads N, before the verb or after it: how many threads torch, numba and OpenMP may start."
+"""Closes every verb's help: the option is taken out before the verb's own are read."""
 
 STYLE: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": None}
 """Plain help: the boxes of rich cut the names of long options short."""
@@ -78,7 +82,7 @@ class _LazyVerbs(TyperGroup):
 
 def _command(name: str, function: Callable[..., Any]) -> Any:
     single = typer.Typer(**STYLE)
-    single.command(name, help=_help_text(function), context_settings=HELP_OPTIONS)(function)
+    single.command(name, help=_help_text(function), epilog=THREADS, context_settings=HELP_OPTIONS)(function)
     return typer.main.get_command(single)
 
 
@@ -156,7 +160,7 @@ def _exit_with(command: Callable[..., Any], arguments: list[str], *, prog_name: 
             raise
         if os.environ.get("WAYMARK_TRACEBACK"):
             traceback.print_exc()
-        print(f"waymark: {describe_error(error)}", file=sys.stderr)
+        print(f"waymark: {describe_error(error, arguments)}", file=sys.stderr)
         sys.exit(2)
     sys.exit(0)
 
@@ -166,22 +170,29 @@ def _leave_interrupted() -> NoReturn:
     sys.exit(INTERRUPTED)
 
 
-def describe_error(error: BaseException) -> str:
-    """The message for a person: a pydantic error as one line a field, an operating-system error with its path."""
+def describe_error(error: BaseException, arguments: Sequence[str] = ()) -> str:
+    """The message for a person: a pydantic error as one line a field, an operating-system error with its path.
+
+    `arguments` is the command line: a field that was given there is named as it was typed.
+    """
     if isinstance(error, ValidationError):
-        return "\n  ".join([f"{error.title} does not hold:", *map(_field_error, error.errors(include_url=False))])
+        return "\n  ".join(_field_error(problem, arguments) for problem in error.errors(include_url=False))
     if isinstance(error, OSError) and error.strerror:
         advice = "; free some, or write elsewhere" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
         return f"{error.strerror}{f': {error.filename}' if error.filename else ''}{advice}"
     return str(error) or type(error).__name__
 
 
-def _field_error(detail: Any) -> str:
-    message = detail["msg"].removeprefix("Value error, ")
-    if not detail["loc"]:  # a rule across fields names them itself
-        return message
-    given = "" if detail["type"] == "missing" else f" (given: {detail['input']!r:.200})"
-    return f"{'.'.join(map(str, detail['loc']))}: {message}{given}"
+def _field_error(problem: Any, arguments: Sequence[str]) -> str:
+    place = ".".join(map(str, problem["loc"]))
+    if not place:  # a rule across fields names them itself
+        return in_words(problem)
+    option = f"--{place.replace('_', '-')}"
+    if any(argument.removeprefix("--set=").startswith(f"{place}=") for argument in arguments):
+        place = f"--set {place}"
+    elif any(argument == option or argument.startswith(f"{option}=") for argument in arguments):
+        place = option
+    return f"{place}: {in_words(problem)}"
 
 
 if __name__ == "__main__":

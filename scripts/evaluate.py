@@ -30,6 +30,7 @@ def evaluate(
     top_k: Annotated[int, typer.Option(help="Passages per search.")] = 3,
     max_turns: Annotated[int, typer.Option(help="Actions per episode, the answer included.")] = 4,
     max_searches: Annotated[int | None, typer.Option(help="Searches per episode; later ones find nothing.")] = None,
+    max_query_chars: Annotated[int, typer.Option(help="Characters of a query; a longer one is not searched.")] = 8192,
     max_new_tokens_per_turn: Annotated[int, typer.Option(help="Tokens sampled in one action.")] = 500,
     max_trajectory_tokens: Annotated[int, typer.Option(help="Prompt, actions and observations together.")] = 4096,
     max_observation_tokens: Annotated[int, typer.Option(help="Tokens of one observation.")] = 500,
@@ -66,6 +67,7 @@ def evaluate(
     limits = EpisodeLimits(
         max_turns=max_turns,
         max_searches=max_searches,
+        max_query_chars=max_query_chars,
         max_new_tokens_per_turn=max_new_tokens_per_turn,
         max_trajectory_tokens=max_trajectory_tokens,
         max_observation_tokens=max_observation_tokens,

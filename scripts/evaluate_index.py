@@ -42,7 +42,7 @@ def evaluate_index(
     from envs.datasets import read_questions
     from evaluation.index_report import measure_retrievers
     from evaluation.retrieval_quality import select_questions
-    from retrieval.opening import open_retrievers
+    from retrieval.ready import ready_retrievers
     from scripts.assignments import parse_assignments
     from scripts.stages import StageBar
 
@@ -51,7 +51,7 @@ def evaluate_index(
     except ValueError:
         raise ValueError(f"--k got {k!r}; write numbers separated by commas, for example 5,10") from None
     selected = select_questions(read_questions(questions, format), parse_assignments(where or [], option="--where"))
-    with open_retrievers(index) as retrievers, StageBar() as bar:
+    with ready_retrievers(index) as retrievers, StageBar() as bar:
         report = measure_retrievers(
             retrievers,
             selected,

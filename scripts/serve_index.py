@@ -1,9 +1,11 @@
 """Serve an index over HTTP: `waymark serve-index indexes/mine --port 8000`."""
 
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 
 
 def serve_index(
@@ -13,9 +15,9 @@ def serve_index(
             help="Index folder, config file of a retriever (.yaml, .json) or URL; several are fused by rank (hybrid)."
         ),
     ],
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 is every network, and wants --token.")] = (
-        "127.0.0.1"
-    ),
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 is every network, and wants --token-file.")
+    ] = ("127.0.0.1"),
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8000,
     replicas: Annotated[int, typer.Option(help="Processes that share the port and one copy of the index.")] = 1,
     token_file: Annotated[
@@ -45,8 +47,32 @@ def serve_index(
         raise ValueError(f"--set: the server has no setting {', '.join(unknown)}; its settings: {names}")
     token = given_token(token_file)
     options = {"host": host, "port": port, "replicas": replicas, "token": token, "window_s": window_ms / 1000}
-    settings = ServerSettings.model_validate(options | given)
+    try:
+        settings = ServerSettings.model_validate(options | given)
+    except ValidationError as error:
+        _refuse_options(error, {"port": port, "replicas": replicas, "window_s": window_ms}, given)
+        raise
     serve(index, settings, announce=lambda line: typer.echo(f"serving {line}"))
+
+
+_OPTIONS = {
+    "port": ("--port", "give 0 to 65535"),
+    "replicas": ("--replicas", "give 1 to 256"),
+    "window_s": ("--window-ms", "give 0 to 1000 milliseconds"),
+}
+
+
+def _refuse_options(error: ValidationError, typed: Mapping[str, float], given: Collection[str]) -> None:
+    """Name an option that does not hold as it was typed, not as the setting that it becomes.
+
+    Raises:
+        ValueError: one of `typed` is at fault, and no --set of that name stands above it.
+    """
+    for detail in error.errors(include_url=False):
+        name = str(detail["loc"][0]) if detail["loc"] else ""
+        if name in typed and name not in given:
+            option, allowed = _OPTIONS[name]
+            raise ValueError(f"{option} is {typed[name]:.15g}; {allowed}") from None
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ def train(
     Example: waymark train configs/laptop.yaml steps=20 --out runs/first
     """
     from train.assembly import assemble
-    from train.config import ConfigError, load_config
+    from train.config import load_config
+    from train.config_file import ConfigError
     from train.console import ConsoleProgress
     from train.loop import train as run_training
     from train.plan import plan_of

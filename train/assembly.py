@@ -20,7 +20,8 @@ from retrieval.ready import ready_retriever
 from retrieval.retriever import CorpusElsewhere, OpenRetriever, RetrievalError, corpus_of
 from rewards.compose import Composition, build_rewards
 from rewards.reward import PassageRows, RewardContext
-from train.config import ConfigError, TrainConfig
+from train.config import TrainConfig
+from train.config_file import ConfigError
 from train.credit import load_estimator
 from train.credit.row import CreditEstimator
 from train.tracking import check_tracker
@@ -84,6 +85,7 @@ def assemble(config: TrainConfig) -> Parts:
                 config.data.index,
                 top_k=config.limits.top_k,
                 example=train_questions[0].text if train_questions else None,
+                max_query_chars=config.limits.max_query_chars,
                 corpus_index=config.data.corpus_index,
             )
         )

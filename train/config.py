@@ -5,36 +5,23 @@ YAML) and validates. Every field says its unit and why its default is what it is
 nearest known name; rules that concern several fields are checked in `TrainConfig`.
 """
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from envs.policies.expert import ExpertSettings
 from envs.policies.noisy import NoiseRates
 from envs.search_env import EpisodeLimits
-from retrieval.opening import RetrieverSetting
+from retrieval.spec import RetrieverSetting
 from rewards.compose import RewardTerm
+from train.config_file import Section, check_fields, read_mapping
 from train.learner_config import LearnerConfig
 
 PER_TURN = frozenset({"turn", "turn_normalised"})
 """Built-in credit estimators whose advantages differ inside a trajectory."""
-
-
-class Section(BaseModel):
-    """A part of the config: frozen, and closed to fields that nobody reads."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-SectionKind = TypeVar("SectionKind", bound=Section)
-
-
-class ConfigError(ValueError):
-    """A config that cannot be run; the message names the field, what was given and what is allowed."""
 
 
 class PolicyConfig(Section):
@@ -228,131 +215,11 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> TrainConfig:
     return check_config(read_mapping(Path(path), overrides), source=str(path))
 
 
-def read_mapping(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """The fields of a YAML file with dotted overrides applied, not yet checked.
-
-    Raises:
-        ConfigError: no such file, not YAML, a field that stands twice, or an override that cannot be applied.
-    """
-    if not path.is_file():
-        raise ConfigError(f"no config at {path}: give a YAML file, for example one from configs/")
-    try:
-        data = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from error
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path} holds a {type(data).__name__}; a config is a mapping of fields")
-    for override in overrides:
-        apply_override(data, override)
-    return data
-
-
 def check_config(data: dict[str, Any], source: str = "config") -> TrainConfig:
     """Validate a mapping as a training run; see `check_fields`."""
     return check_fields(TrainConfig, data, source)
 
 
-def check_fields(kind: type[SectionKind], data: dict[str, Any], source: str) -> SectionKind:
-    """Validate a mapping; every problem is listed in one ConfigError with its dotted field name."""
-    try:
-        return kind.model_validate(data)
-    except ValidationError as error:
-        problems = error.errors()
-        lines = [_explain(kind, problem) for problem in problems if not _only_follows(problem, problems)]
-        raise ConfigError("\n  ".join([f"{source}:", *lines])) from error
-
-
 def dump_config(config: TrainConfig, path: Path) -> None:
     """Write the resolved config as YAML."""
     path.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
-
-
-def apply_override(data: dict[str, Any], override: str) -> None:
-    """Set one dotted field of a nested mapping, `a.b=value`; missing sections are made.
-
-    Raises:
-        ConfigError: no `=`, a value that is not YAML, or a field on the way that holds a value instead of a section.
-    """
-    key, separator, value = override.partition("=")
-    if not separator or not key:
-        raise ConfigError(f"override {override!r} is not of the form field.subfield=value")
-    node = data
-    *parents, last = key.split(".")
-    for parent in parents:
-        child = node.setdefault(parent, {})
-        if child is None:
-            child = node[parent] = {}
-        if not isinstance(child, dict):
-            raise ConfigError(f"override {override!r}: {parent!r} holds a value, not a section")
-        node = child
-    node[last] = _scalar(value, override)
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML in which a field stands once; the plain loader silently takes the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the field {key!r} stands twice; keep one of them", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-def _scalar(text: str, override: str) -> Any:
-    """A YAML value; `1e-4`, which YAML 1.1 reads as a string, becomes the float that was meant."""
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"override {override!r}: {text!r} is not a YAML value: {error}") from error
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
-
-
-def _only_follows(problem: Any, problems: Sequence[Any]) -> bool:
-    """True if a list counts as too short only because something is wrong inside its entries."""
-    place = problem["loc"]
-    return problem["type"] == "too_short" and any(
-        len(other["loc"]) > len(place) and other["loc"][: len(place)] == place for other in problems
-    )
-
-
-def _explain(kind: type[Section], problem: Any) -> str:
-    location = ".".join(str(part) for part in problem["loc"]) or "config"
-    message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "extra_forbidden":
-        known = _fields_at(kind, problem["loc"][:-1])
-        near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known fields: {', '.join(known)}"
-        return f"{location}: unknown field; {hint}"
-    if problem["type"] in ("model_type", "model_attributes_type"):
-        known = _fields_at(kind, problem["loc"])
-        return f"{location}: must be a section with fields ({', '.join(known)}), not {problem['input']!r}"
-    given = problem.get("input")
-    shown = f" (given: {given!r})" if not isinstance(given, dict | BaseModel) and problem["type"] != "missing" else ""
-    return f"{location}: {message}{shown}"
-
-
-def _fields_at(kind: type[Section], location: Sequence[int | str]) -> list[str]:
-    """Names of the fields of the section at a place; a name in a mapping or a number in a list is passed through."""
-    annotation: Any = kind
-    for part in location:
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            annotation = _without_none(annotation.model_fields[str(part)].annotation)
-        else:
-            annotation = next(a for a in get_args(annotation) if isinstance(a, type) and issubclass(a, BaseModel))
-    return list(annotation.model_fields)
-
-
-def _without_none(annotation: Any) -> Any:
-    """What an optional field holds where it is set."""
-    kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
-    return kinds[0] if type(None) in get_args(annotation) and len(kinds) == 1 else annotation

@@ -15,7 +15,8 @@ from typing import Any, TextIO
 import yaml
 
 from train.checkpoint import list_checkpoints, remove_unfinished
-from train.config import ConfigError, TrainConfig, dump_config
+from train.config import TrainConfig, dump_config
+from train.config_file import ConfigError
 from train.tracking import flatten
 
 MAY_CHANGE_ON_RESUME = frozenset({"steps", "evaluate_every", "checkpoint_every", "keep_checkpoints", "tracker"})

@@ -13,18 +13,10 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from retrieval.opening import short_form
+from retrieval.spec import short_form
 from train.assembly import assemble
-from train.config import (
-    ConfigError,
-    Section,
-    TrainConfig,
-    apply_override,
-    check_config,
-    check_fields,
-    load_config,
-    read_mapping,
-)
+from train.config import TrainConfig, check_config, load_config
+from train.config_file import ConfigError, Section, apply_override, check_fields, read_mapping
 from train.loop import Progress, train
 from train.policy_start import make_cold_start
 from train.testbed import Testbed, TestbedConfig, prepare_testbed

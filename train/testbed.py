@@ -19,7 +19,7 @@ from envs.policies.expert import ExpertPolicy
 from envs.world import WorldSettings, make_world
 from retrieval.corpus import read_corpus
 from retrieval.index import build_index
-from train.config import ConfigError, Section
+from train.config_file import ConfigError, Section
 
 
 class TinyPolicyConfig(Section):

@@ -147,10 +147,12 @@ class VLLMEngine(SampleGroups):
 
     def _load(self, engine: Any, pairs: list[tuple[str, torch.Tensor]], version: int) -> None:
         engine.collective_rpc("waymark_load", args=(pairs,))
-        if self._settings.prefix_cache_on_update == "reset" and not engine.reset_prefix_cache(
-            reset_running_requests=True
-        ):
+        reset = self._settings.prefix_cache_on_update == "reset" or self._thread.cache_spoiled
+        if reset and not engine.reset_prefix_cache(reset_running_requests=True):
             raise EngineError("vLLM could not empty its prefix cache after an update")
+        if self._thread.cache_spoiled:
+            engine.collective_rpc("waymark_clear_cache")
+            self._thread.cache_spoiled = False
         engine.set_weight_version(str(version))
         self._thread.version = version
         if self._settings.prefix_cache_on_update == "salt":

@@ -20,7 +20,7 @@ from agent.engine import Completion, EngineError, SamplingParams
 from agent.engines.sample_groups import SampleGroups
 from agent.engines.served_model import ServedModel
 from agent.engines.vllm_processes import VLLMProcesses
-from agent.engines.vllm_requests import checked_sampling, checked_scoring, completion_of, scores_of
+from agent.engines.vllm_requests import NotFinite, checked_sampling, checked_scoring, completion_of, scores_of
 from agent.engines.vllm_settings import VLLMSettings, engine_arguments, import_vllm, startup_error
 from agent.engines.vllm_transfer import open_transfer
 
@@ -83,7 +83,11 @@ class AsyncVLLMEngine(SampleGroups):
         """
         wanted = checked_sampling(self._model, prompt_ids, params)
         output = await asyncio.wrap_future(self._loop.submit(self._vllm.sample(key, list(prompt_ids), wanted)))
-        return completion_of(output, key)
+        try:
+            return completion_of(output, key)
+        except NotFinite:
+            self._vllm.cache_spoiled = True
+            raise
 
     def update_weights(self, named_tensors: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
         """Replace every weight in place and set the version; returns when the new weights sample.

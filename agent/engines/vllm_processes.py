@@ -5,7 +5,11 @@ together, and an update knows what it has to wait for.
 """
 
 import asyncio
+import contextlib
+import multiprocessing
 import os
+import select
+import signal
 from collections.abc import Coroutine
 from typing import Any
 
@@ -15,6 +19,7 @@ from agent.engines.vllm_settings import VLLMSettings
 from agent.engines.vllm_thread import untouched_process
 
 _LOOK_AGAIN_S = 1.0
+_LAST_MS = 5000
 
 
 class VLLMProcesses:
@@ -22,6 +27,7 @@ class VLLMProcesses:
 
     def __init__(self, llm: Any, settings: VLLMSettings, version: int) -> None:
         self.version = version
+        self.cache_spoiled = False
         self._llm = llm
         self._settings = settings
         self._loop = asyncio.get_running_loop()
@@ -34,6 +40,7 @@ class VLLMProcesses:
         self._again: set[asyncio.Task[Any]] = set()
         self._callers: set[asyncio.Task[Any]] = set()
         self._failure: BaseException | None = None
+        self._workers: list[int] = []
 
     @classmethod
     async def start(cls, arguments: dict[str, Any], settings: VLLMSettings, version: int) -> "VLLMProcesses":
@@ -53,6 +60,7 @@ class VLLMProcesses:
             llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
         made = cls(llm, settings, version)
         try:
+            made._workers = [os.pidfd_open(pid) for pid in await made.rpc("waymark_pid")]
             if arguments["enforce_eager"]:
                 await made.rpc("waymark_skip_compiling")
             await made._answered(llm.update_weight_version(str(version)))
@@ -123,19 +131,23 @@ class VLLMProcesses:
 
     async def end_update(self, version: int) -> None:
         """Make the cache and the version those of the new weights, and open the gate."""
-        if self._settings.prefix_cache_on_update == "reset":
-            if not await self._answered(self._llm.reset_prefix_cache(reset_running_requests=True)):
-                raise EngineError("vLLM could not empty its prefix cache after an update")
-        else:
+        reset = self._settings.prefix_cache_on_update == "reset" or self.cache_spoiled
+        if reset and not await self._answered(self._llm.reset_prefix_cache(reset_running_requests=True)):
+            raise EngineError("vLLM could not empty its prefix cache after an update")
+        if self.cache_spoiled:
+            await self.rpc("waymark_clear_cache")
+            self.cache_spoiled = False
+        if self._settings.prefix_cache_on_update == "salt":
             await self._begin_again()
         await self._answered(self._llm.update_weight_version(str(version)))
         self.version = version
         await self._answered(self._llm.resume_generation())
         self._open.set()
 
-    async def rpc(self, method: str, *args: Any) -> None:
-        """Call a method of every worker."""
-        await self._answered(self._llm.collective_rpc(method, args=args))
+    async def rpc(self, method: str, *args: Any) -> list[Any]:
+        """What a method of every worker gives."""
+        results: list[Any] = await self._answered(self._llm.collective_rpc(method, args=args))
+        return results
 
     def fail(self, error: BaseException) -> None:
         """Remember that the engine is of no more use; whoever waits, and whoever comes later, is told. Any thread."""
@@ -143,7 +155,7 @@ class VLLMProcesses:
         self._loop.call_soon_threadsafe(self._release)
 
     async def close(self) -> None:
-        """End vLLM's processes."""
+        """End vLLM's processes, the slow ones by force."""
         if self._failure is None:
             self._failure = EngineError("the engine is closed")
         self._release()
@@ -151,6 +163,7 @@ class VLLMProcesses:
         llm, self._llm = self._llm, None
         if llm is not None:
             llm.shutdown(timeout=self._settings.shutdown_timeout_s)
+            _end_all(self._workers)
 
     def _release(self) -> None:
         for run in self._running:
@@ -211,6 +224,19 @@ class VLLMProcesses:
             raise _engine_error(self._failure)
         if self._llm.errored:
             raise EngineError("vLLM's process has ended")
+
+
+def _end_all(workers: list[int]) -> None:
+    """Kill what is left of the processes behind these file descriptors, and wait until they are gone."""
+    for worker in workers:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(worker, signal.SIGKILL)
+        gone = select.poll()
+        gone.register(worker, select.POLLIN)
+        gone.poll(_LAST_MS)
+        os.close(worker)
+    workers.clear()
+    multiprocessing.active_children()  # collects the exit status of those that this process began
 
 
 def _engine_error(error: BaseException) -> EngineError:

@@ -14,6 +14,10 @@ _LEAST_TEMPERATURE = 0.01
 _counter = itertools.count()
 
 
+class NotFinite(EngineError):
+    """A logprob is not finite; keys and values that are not finite either then lie in the cache."""
+
+
 def request_id(key: str) -> str:
     """A name for a request that no other request of this process has."""
     return f"{key}/{next(_counter)}"
@@ -96,7 +100,8 @@ def completion_of(output: Any, key: str) -> Completion:
     """What vLLM's finished request got.
 
     Raises:
-        EngineError: it was aborted or failed inside vLLM, or its logprobs are not finite.
+        EngineError: it was aborted or failed inside vLLM.
+        NotFinite: its logprobs are not finite.
     """
     sample = output.outputs[0]
     ids = tuple(int(i) for i in sample.token_ids)
@@ -108,7 +113,7 @@ def completion_of(output: Any, key: str) -> Completion:
         raise EngineError(f"vLLM ended request {key!r} with {sample.finish_reason!r}: {sample.stop_reason}")
     logprobs = tuple(_chosen(sample.logprobs, i, token) for i, token in enumerate(ids))
     if not all(map(math.isfinite, logprobs)):
-        raise EngineError(f"the logits of request {key!r} are not finite: the weights have diverged")
+        raise NotFinite(f"the logits of request {key!r} are not finite: the weights have diverged")
     versions: list[int] = []
     for span in sample.weight_versions:
         versions[len(versions) :] = [int(span.version)] * (span.end - span.start)

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from agent.engine import EngineError
-from agent.engines.vllm_requests import request_id
+from agent.engines.vllm_requests import NotFinite, request_id
 from agent.engines.vllm_settings import VLLMSettings
 
 _PROCESSES = "VLLM_ENABLE_V1_MULTIPROCESSING"
@@ -64,17 +64,19 @@ class EngineThread:
     """
 
     def __init__(self, arguments: dict[str, Any], settings: VLLMSettings, version: int) -> None:
-        if torch.distributed.is_initialized():
-            raise ValueError(
-                "this process has a torch.distributed group, which vLLM in the same process would take for its own; "
-                "set driver: process"
-            )
         if not _one_a_process.acquire(blocking=False):
             raise ValueError(
                 "this process has an open vLLM engine, and vLLM's state is one a process; close that engine first, or "
                 "set driver: process"
             )
+        if torch.distributed.is_initialized():
+            _one_a_process.release()
+            raise ValueError(
+                "this process has a torch.distributed group, which vLLM in the same process would take for its own; "
+                "set driver: process"
+            )
         self.version = version
+        self.cache_spoiled = False
         self._settings = settings
         self._changed = threading.Condition()
         self._arrivals: deque[EngineRequest] = deque()
@@ -219,6 +221,7 @@ class EngineThread:
                 result = request.read(output)
             except EngineError as error:
                 result = error
+                self.cache_spoiled |= isinstance(error, NotFinite)
             _settle(request.future, result)
 
     def begin_again(self, engine: Any) -> None:

@@ -69,6 +69,15 @@ class WaymarkWorker:
             if isinstance(module, ParallelLMHead) and module.weight.data_ptr() in embeddings:
                 module.quant_method.process_weights_after_loading(module)
 
+    def waymark_pid(self) -> int:
+        """The worker's process."""
+        return os.getpid()
+
+    def waymark_clear_cache(self) -> None:
+        """Overwrite keys and values. What is not finite there spoils later requests: kernels read whole blocks."""
+        for cache in self.model_runner.kv_caches:  # type: ignore[attr-defined]
+            cache.zero_()
+
     def waymark_skip_compiling(self) -> None:
         """Take the sampler's rank count as it is written: compiling it costs an eager engine's first token seconds."""
         count = sampler.batched_count_greater_than

@@ -12,7 +12,8 @@ from transformers import PreTrainedTokenizerBase
 from agent.protocol import AgentProtocol
 from agent.trajectory import Trajectory
 from envs.actor import ScriptedActor, ScriptedPolicy, stable_seed
-from envs.episode import EpisodeSpec, Search, run_episodes
+from envs.episode import EpisodeSpec, Search
+from envs.episode_pool import run_episodes
 from envs.question import Question
 from envs.search_env import EpisodeLimits
 from retrieval.access import DocumentReader

@@ -16,8 +16,10 @@ from pydantic import BaseModel
 
 from retrieval.build.lookup_writer import lookup_ram_bytes, lookup_spill_bytes
 from retrieval.build.memory import GB, resident_bytes
+from retrieval.build.out_folder import UnfinishedBuild, holds_something, unfinished_build
 from retrieval.build.pipeline import Crew
 from retrieval.build.reading import MAX_SHARD_CHARACTERS
+from retrieval.build.record import BuildRecord
 from retrieval.corpus import CorpusReader
 from retrieval.passage_store import PassageWriter, passage_files
 from retrieval.searcher import Backend
@@ -52,6 +54,12 @@ class BuildForecast:
     """Free on the disk now, where the index is to be."""
     seconds: float
     """Wall time with these workers; on a cluster, of this host alone."""
+    seconds_left: float
+    """Wall time with what an unfinished build has left taken off."""
+    unfinished: UnfinishedBuild | None
+    """What an unfinished build of the same folder has left."""
+    replaces: bool
+    """True if there is an index already, which the build would replace."""
     details: Mapping[str, str]
     """What the backend says beside, by label."""
 
@@ -69,8 +77,11 @@ def forecast(
     *,
     crew: Crew,
     ram_bytes: int | None,
+    record: BuildRecord,
 ) -> BuildForecast:
     """Measure the head of a corpus and scale it to the whole; writes to a temporary folder only.
+
+    `record` is that of the build, by which an unfinished one is told that it can go on with.
 
     Raises:
         CorpusError: the head is empty or has a broken line or a repeated id.
@@ -85,6 +96,20 @@ def forecast(
     disk = head.passages_bytes + needs.disk_bytes
     parts = max(0, needs.peak_disk_bytes - needs.disk_bytes)
     spilled = 2 * lookup_spill_bytes(head.num_passages)
+    checksums = disk / _checksum_rate()
+    reading = head.reading_seconds
+
+    def seconds(reading: float, shards: float, merging: float) -> float:
+        return (max(reading, shards) if helpers else reading + shards) + merging + checksums
+
+    unfinished = unfinished_build(out, record, reader.identity())
+    whole = left = seconds(reading, shards, needs.merge_seconds)
+    if unfinished is not None and not unfinished.differences:
+        left = seconds(
+            0.0 if unfinished.corpus_is_read else reading,
+            shards * max(0.0, 1 - unfinished.passages / head.num_passages),
+            0.0 if unfinished.is_merged else needs.merge_seconds,
+        )
     return BuildForecast(
         num_passages=head.num_passages,
         counted=head.counted,
@@ -93,9 +118,10 @@ def forecast(
         disk_bytes=disk,
         peak_disk_bytes=head.passages_bytes + max(needs.peak_disk_bytes, needs.disk_bytes, parts + spilled),
         free_disk_bytes=_free_bytes(out),
-        seconds=(max(head.reading_seconds, shards) if helpers else head.reading_seconds + shards)
-        + needs.merge_seconds
-        + disk / _checksum_rate(),
+        seconds=whole,
+        seconds_left=left,
+        unfinished=unfinished,
+        replaces=holds_something(out),
         details=needs.details,
     )
 

@@ -11,6 +11,14 @@ GB = 1_000_000_000
 """Bytes of a gigabyte as `--ram-gb` counts it."""
 
 
+def in_words(num_bytes: float) -> str:
+    """An amount of memory or disk for a person, in units of 1,000: `0 bytes`, `4.2 kB`, `1.33 GB`."""
+    for unit, size, digits in (("GB", 1e9, 2), ("MB", 1e6, 1), ("kB", 1e3, 1)):
+        if num_bytes >= size:
+            return f"{num_bytes / size:,.{digits}f} {unit}"
+    return f"{num_bytes:,.0f} bytes"
+
+
 def resident_bytes() -> int:
     """Memory that this process holds now; where the system does not say, the most it ever held."""
     try:

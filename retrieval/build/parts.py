@@ -16,6 +16,7 @@ from retrieval.build.durable import flush, flush_tree, remove
 from retrieval.build.work import WORK_FOLDER, Marks, clear_merge_marks, part_path
 from retrieval.searcher import Shard
 
+_PART = "part."
 _TEMPORARY = ".new-"
 
 
@@ -80,7 +81,7 @@ class PartFolder:
         """Remove the parts of shards that the corpus no longer has."""
         for path in self.path.iterdir():
             if path.name[:8].isdigit() and int(path.name[:8]) >= number:
-                self._marks.clear(f"part.{path.name[:8]}")
+                self._marks.clear(f"{_PART}{path.name[:8]}")
                 remove(path)
 
     def _put_in_place(self, shard: Shard, digest: str, path: Path) -> None:
@@ -102,8 +103,14 @@ def forget_merge(staging: Path, marks: Marks) -> None:
             remove(path)
 
 
+def passages_of_parts(marks: Marks) -> int:
+    """Passages in the shards whose parts are marked as whole."""
+    values = (marks.get(name) for name in marks.names(_PART))
+    return sum(value[1] for value in values if value is not None)
+
+
 def _mark_of(shard: Shard) -> str:
-    return f"part.{shard.number:08d}"
+    return f"{_PART}{shard.number:08d}"
 
 
 def _mark_value(shard: Shard, digest: str) -> list[object]:

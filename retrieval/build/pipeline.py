@@ -3,6 +3,7 @@
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -15,7 +16,7 @@ from retrieval.build.ray_shards import build_on_ray
 from retrieval.build.reading import CorpusPass, ReadCorpus
 from retrieval.build.work import WORK_FOLDER, BuildWork, Marks
 from retrieval.corpus import CorpusReader
-from retrieval.searcher import Backend, IndexBuilder, Progress, Shard
+from retrieval.searcher import Backend, IndexBuilder, LongShards, Progress, Shard
 
 _MERGING = "merge.corpus"
 _MERGED = "merge.finished"
@@ -29,6 +30,11 @@ class Crew:
     """Processes on this host; 1 builds in this process, while it reads."""
     ray_address: str | None = None
     """Address of a Ray cluster that builds them instead."""
+
+    @property
+    def builds_here(self) -> bool:
+        """True if this process builds the parts itself."""
+        return self.workers == 1 and self.ray_address is None
 
     def __post_init__(self) -> None:
         """Refuse a crew that cannot be.
@@ -66,13 +72,30 @@ def run_stages(
     """
     marks = Marks(staging / WORK_FOLDER / "marks")
     with PartFolder(staging, marks) as parts:
-        corpus = CorpusPass(reader, staging, shard_size=shard_size, marks=marks, parts=parts, progress=progress)
-        if corpus.was_read_before and marks.get(_MERGED) == corpus.found.corpus_hash:
+        corpus = CorpusPass(
+            reader,
+            staging,
+            shard_size=shard_size,
+            marks=marks,
+            parts=parts,
+            progress=progress,
+            refusal=partial(backend.shard_stage.refusal, settings),
+        )
+        if corpus.is_read and is_merged(marks, corpus.found.corpus_hash):
             return corpus.found
         builder = backend.builder(settings)
+        if isinstance(builder, LongShards) and crew.builds_here and corpus.has_shards_to_build:
+            builder.get_ready(progress)
+        if backend.shard_stage.reads_first:
+            corpus.read_first()
+        told = corpus.is_read
+        if told:
+            _tell_kept(corpus, notice)
+            backend.shard_stage.check_count(settings, corpus.found.num_passages)
         _build_parts(corpus, parts, builder, backend, settings, crew=crew, ram_bytes=ram_bytes, progress=progress)
-    if corpus.shards_kept:
-        notice(f"{corpus.shards_kept} of {len(corpus.found.shards)} shards were there already")
+    if not told:
+        _tell_kept(corpus, notice)
+        backend.shard_stage.check_count(settings, corpus.found.num_passages)
     work = BuildWork(
         folder=staging,
         parts=parts.path,
@@ -94,6 +117,11 @@ def run_stages(
     return corpus.found
 
 
+def is_merged(marks: Marks, corpus_hash: str) -> bool:
+    """True if the parts of this corpus have been merged and all files are on the disk."""
+    return bool(marks.get(_MERGED) == corpus_hash)
+
+
 def _build_parts(
     corpus: CorpusPass,
     parts: PartFolder,
@@ -106,9 +134,17 @@ def _build_parts(
     progress: Progress,
 ) -> None:
     values = settings.model_dump(mode="json")
-    aside = corpus.was_read_before or crew.workers > 1 or crew.ray_address is not None
-    total = corpus.found.num_passages if corpus.was_read_before else None
+    shows_row = corpus.is_read or not crew.builds_here
+    stage = backend.shard_stage.name(settings)
+
+    def report(built: int) -> None:
+        if shows_row:
+            total = corpus.found.num_passages if corpus.is_read else None
+            progress(stage, sum(shard.count for shard in corpus.kept()) + built, total)
+
     passages = 0
+    if corpus.is_read and corpus.has_shards_to_build:
+        report(0)
     with closing(iter(corpus)) as shards, ExitStack() as closed_first:
         done: Generator[Shard]
         if crew.ray_address is not None:
@@ -119,14 +155,20 @@ def _build_parts(
         elif crew.workers > 1:
             done = build_in_processes(shards, parts, backend=backend.name, settings=values, workers=crew.workers)
         else:
+            if isinstance(builder, LongShards):
+                builder.on_progress = lambda texts: report(passages + texts)
             done = _build_here(shards, parts, builder, ram_bytes)
         closed_first.enter_context(closing(done))
         for shard in done:
             passages += shard.count
-            if aside:
-                progress("indexing passages", corpus.passages_kept + passages, total)
-    if aside and passages:
-        progress("indexing passages", corpus.passages_kept + passages, corpus.found.num_passages)
+            report(passages)
+    if shows_row and passages and not corpus.is_read:
+        progress(stage, corpus.found.num_passages, corpus.found.num_passages)
+
+
+def _tell_kept(corpus: CorpusPass, notice: Callable[[str], None]) -> None:
+    if kept := len(corpus.kept()):
+        notice(f"{kept} of {len(corpus.found.shards)} shards were there already")
 
 
 def _peak_since(before: int) -> int:

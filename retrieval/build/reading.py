@@ -1,10 +1,12 @@
 """The one pass over a corpus: passages go to disk, and shards of texts to whoever builds their parts.
 
 Where an earlier attempt has read the whole corpus, and the file has not been touched since, the missing shards are read
-from the passages on disk. Otherwise the corpus is read again, and shards whose parts still fit are passed over.
+from the passages on disk. Otherwise the corpus is read again, and shards whose parts still fit are passed over. Where
+shards take long, all of the corpus is read before the first (`read_first`), so that what is wrong with it is told soon.
 """
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +17,17 @@ from retrieval.build.durable import flush
 from retrieval.build.parts import PartFolder, ShardTexts
 from retrieval.build.work import Marks
 from retrieval.corpus import CorpusReader
+from retrieval.lines import CorpusError
+from retrieval.passage import Passage
 from retrieval.passage_store import OFFSETS_FILE, PASSAGES_FILE, PassageWriter, passage_files, passage_of_line
 from retrieval.searcher import Progress, Shard
 
 MAX_SHARD_CHARACTERS = 64 << 20
 """A shard of long passages ends early, with the passage that reaches this many characters."""
 
-_MARK = "passages"
+PASSAGES_MARK = "passages"
+"""Name of the mark that says that the whole corpus has been read."""
+
 _REPORT_EVERY = 1000
 
 
@@ -40,7 +46,10 @@ class ReadCorpus:
 
 
 class CorpusPass:
-    """Iterates the shards whose parts are missing; `found` tells about all of them afterwards."""
+    """Iterates the shards whose parts are missing; `found` tells about all of them afterwards.
+
+    `refusal` is asked about every passage that is read, and says why it cannot be used, or None.
+    """
 
     def __init__(
         self,
@@ -51,6 +60,7 @@ class CorpusPass:
         marks: Marks,
         parts: PartFolder,
         progress: Progress,
+        refusal: Callable[[Passage], str | None] = lambda passage: None,
     ) -> None:
         self._reader = reader
         self._staging = staging
@@ -58,87 +68,125 @@ class CorpusPass:
         self._marks = marks
         self._parts = parts
         self._progress = progress
-        left = marks.get(_MARK)
-        self.was_read_before = bool(
-            left and left["identity"] == self._identity() and all(path.is_file() for path in passage_files(staging))
+        self._refusal = refusal
+        left = marks.get(PASSAGES_MARK)
+        self.is_read = bool(
+            left and left["identity"] == reader.identity() and all(path.is_file() for path in passage_files(staging))
         )
-        """True if an earlier attempt has read all of this corpus; `found` is complete then."""
-        self.found = _from_mark(left) if self.was_read_before else ReadCorpus(shards=[], digests=[])
-        self.shards_kept = 0
-        """Shards whose parts an earlier attempt has left, of those passed so far."""
-        self.passages_kept = 0
-        """Passages of these shards."""
+        """True if all of this corpus has been read, by an earlier attempt or by `read_first`; `found` is complete."""
+        self.found = _from_mark(left) if self.is_read else ReadCorpus(shards=[], digests=[])
+        if self.is_read:
+            progress("reading passages", self.found.num_passages, self.found.num_passages)
+        self._kept: list[Shard] | None = None
+
+    def read_first(self) -> None:
+        """Read all of the corpus to the disk now; the iteration then takes its texts from there.
+
+        Raises:
+            CorpusError: what iterating raises for the corpus.
+        """
+        if not self.is_read:
+            for _ in self._read_corpus():
+                pass
+            self.is_read = True
+
+    @property
+    def has_shards_to_build(self) -> bool:
+        """False if all parts are known to be there."""
+        return not self.is_read or len(self.kept()) < len(self.found.shards)
+
+    def kept(self) -> list[Shard]:
+        """The shards whose parts an earlier attempt has left: all of them where `is_read`, else those passed so far."""
+        if self._kept is None:
+            known = self._shards() if self.is_read else ()
+            self._kept = [shard for shard, digest in known if self._parts.has(shard, digest)]
+        return self._kept
 
     def __iter__(self) -> Generator[ShardTexts]:
-        if self.was_read_before:
-            self._progress("reading passages", self.found.num_passages, self.found.num_passages)
+        if self.is_read:
             yield from self._read_again()
             return
-        self._marks.clear(_MARK)
-        yield from self._read_corpus()
-        self._parts.drop_from(len(self.found.shards))
-        self._write_mark()
+        for work in self._read_corpus():
+            if self._parts.has(work.shard, work.digest):
+                self.kept().append(work.shard)
+            else:
+                yield work
 
     def _read_corpus(self) -> Iterator[ShardTexts]:
+        """Every shard of the corpus, which is written to the disk."""
+        self._marks.clear(PASSAGES_MARK)
+        identity = self._reader.identity()
         texts: list[str] = []
         characters, done, report = 0, 0, self._progress
-        with PassageWriter(self._staging) as writer:
+        report("reading passages", 0, None)
+        with self._told_if_changed(identity), PassageWriter(self._staging) as writer:
             for done, (passage, hashed) in enumerate(self._reader.hashed(), start=1):
+                if why := self._refusal(passage):
+                    raise CorpusError(self._reader.path, self._reader.line, f"passage {passage.id!r} {why}")
                 writer.add(passage, hashed)
                 text = passage.contents
                 texts.append(text)
                 characters += len(text)
                 if len(texts) == self._shard_size or characters >= MAX_SHARD_CHARACTERS:
-                    yield from self._shard_ended(texts, writer.digest())
+                    self._check_unchanged(identity)
+                    yield self._shard_ended(texts, writer.digest())
                     texts, characters = [], 0
                 if done % _REPORT_EVERY == 0:
                     share = max(self._reader.share_read, 1e-9)
                     report("reading passages", done, max(done, round(done / share)))
             if texts:
-                yield from self._shard_ended(texts, writer.digest())
+                yield self._shard_ended(texts, writer.digest())
             self.found.corpus_hash = writer.finish()
+        self._check_unchanged(identity)
         report("reading passages", done, done)
+        self._parts.drop_from(len(self.found.shards))
+        self._write_mark(identity)
 
-    def _shard_ended(self, texts: list[str], digest: str) -> Iterator[ShardTexts]:
+    @contextmanager
+    def _told_if_changed(self, identity: dict[str, Any]) -> Iterator[None]:
+        """What is wrong with a line may be wrong because the file was changed: then that is told."""
+        try:
+            yield
+        except (CorpusError, FileNotFoundError):
+            self._check_unchanged(identity)
+            raise
+
+    def _check_unchanged(self, identity: dict[str, Any]) -> None:
+        """Refuse a file that is no longer the one whose reading was begun: half of each would be indexed."""
+        if self._reader.identity() != identity:
+            raise CorpusError(
+                self._reader.path,
+                0,
+                "the file was changed while it was read; build again when it stays as it is (shards that still fit are "
+                "kept)",
+            )
+
+    def _shard_ended(self, texts: list[str], digest: str) -> ShardTexts:
         shard = Shard(number=len(self.found.shards), first=self.found.num_passages, count=len(texts))
         self.found.shards.append(shard)
         self.found.digests.append(digest)
-        if not self._is_kept(shard, digest):
-            yield ShardTexts(shard=shard, digest=digest, texts=texts)
-
-    def _is_kept(self, shard: Shard, digest: str) -> bool:
-        kept = self._parts.has(shard, digest)
-        self.shards_kept += kept
-        self.passages_kept += shard.count if kept else 0
-        return kept
+        return ShardTexts(shard=shard, digest=digest, texts=texts)
 
     def _read_again(self) -> Iterator[ShardTexts]:
+        kept = set(self.kept())
         offsets = np.load(self._staging / OFFSETS_FILE, mmap_mode="r", allow_pickle=False)
         with (self._staging / PASSAGES_FILE).open("rb") as file:
-            for shard, digest in zip(self.found.shards, self.found.digests, strict=True):
-                if self._is_kept(shard, digest):
+            for shard, digest in self._shards():
+                if shard in kept:
                     continue
                 file.seek(int(offsets[shard.first]))
                 texts = [passage_of_line(file.readline()).contents for _ in range(shard.count)]
                 yield ShardTexts(shard=shard, digest=digest, texts=texts)
 
-    def _write_mark(self) -> None:
+    def _shards(self) -> Iterator[tuple[Shard, str]]:
+        return zip(self.found.shards, self.found.digests, strict=True)
+
+    def _write_mark(self, identity: dict[str, Any]) -> None:
         for path in passage_files(self._staging):
             flush(path)
-        shards = [[shard.count, digest] for shard, digest in zip(self.found.shards, self.found.digests, strict=True)]
-        self._marks.set(_MARK, {"identity": self._identity(), "corpus_hash": self.found.corpus_hash, "shards": shards})
-
-    def _identity(self) -> dict[str, Any]:
-        """What changes whenever the corpus file is written, moved or replaced; cheaper to ask for than its hash."""
-        path = self._reader.path.resolve()
-        state = path.stat()
-        return {
-            "path": str(path),
-            "size": state.st_size,
-            "modified_ns": state.st_mtime_ns,
-            "changed_ns": state.st_ctime_ns,
-            "inode": state.st_ino,
-        }
+        shards = [[shard.count, digest] for shard, digest in self._shards()]
+        mark = {"identity": identity, "corpus_hash": self.found.corpus_hash, "shards": shards}
+        self._marks.set(PASSAGES_MARK, mark)
 
 
 def _from_mark(mark: dict[str, Any]) -> ReadCorpus:

@@ -42,6 +42,10 @@ class Marks:
         for path in self._folder.glob(f"{prefix}*"):
             path.unlink(missing_ok=True)
 
+    def names(self, prefix: str) -> list[str]:
+        """The marks whose name begins with `prefix`."""
+        return sorted(path.name for path in self._folder.glob(f"{prefix}*"))
+
     def __len__(self) -> int:
         return sum(not path.name.startswith(".") for path in self._folder.iterdir())
 

@@ -42,9 +42,10 @@ class AsyncHttpRetriever:
         backoff_s: mean pause before the first of them in seconds; it doubles with each one, up to `max_backoff_s`.
         max_backoff_s: see `backoff_s`.
         token: bearer token, where the server wants one.
-        max_connections: of the pool; what is asked on top waits for a free one.
+        max_connections: to the server; what is asked on top waits for a free one.
         max_queries: most queries in one request, or fewer where the server's limits say so; more are sent in several,
             four at once.
+        max_answer_bytes: of one answer; what is larger is no answer, and is not read to its end.
         cache: for the hits of each query; it is closed with the client.
         breaker_failures: calls that fail in a row, all retries used, before calls fail at once with `CircuitOpen`; 0
             never does that.
@@ -68,6 +69,7 @@ class AsyncHttpRetriever:
         token: str | None = None,
         max_connections: int = 64,
         max_queries: int = 256,
+        max_answer_bytes: int = 256 << 20,
         cache: QueryCache | None = None,
         breaker_failures: int = 5,
         breaker_pause_s: float = 10.0,
@@ -83,6 +85,7 @@ class AsyncHttpRetriever:
             max_backoff_s=max_backoff_s,
             token=token,
             max_connections=max_connections,
+            max_answer_bytes=max_answer_bytes,
         )
         self.url = self._server.url
         self._max_queries = max_queries
@@ -154,10 +157,10 @@ class AsyncHttpRetriever:
             return []
         body = {"titles": [title]} | ({} if limit == MAX_PASSAGES_PER_TITLE else {"limit": int(limit)})
         with self._counted():
-            found, source = await self._server.call(
+            found, source, sent_at = await self._server.call(
                 "POST", "/access", body, lambda content: titled_passages_of(decoded(content), limit)
             )
-        self._health.heard(source)
+        self._health.heard(source, sent_at)
         return found
 
     async def health(self, *, recent: bool = False) -> dict[str, Any]:
@@ -167,7 +170,9 @@ class AsyncHttpRetriever:
             RetrievalError: as `search`; also where it does not say how many passages it has.
         """
         with self._counted():
-            return described((recent and await self._health.recent()) or await self._health.ask(), self.url)
+            until = self._server.deadline()
+            said = await self._health.recent(until) if recent else {}
+            return described(said or await self._health.ask(until), self.url)
 
     async def aclose(self) -> None:
         """Close the connections and the cache."""
@@ -201,7 +206,7 @@ class AsyncHttpRetriever:
         asked: set[str] = set()
         for _ in range(_ROUNDS):
             if not self._health.is_believed:
-                await self._health.ask(until)
+                await self._health.asked_once(until)
             source = self._health.source
             found = await kept.get(source, wanted, k)
             missing = [query for query in wanted if query not in found]
@@ -221,21 +226,21 @@ class AsyncHttpRetriever:
 
     async def _ask_all(self, queries: list[str], k: int, until: float) -> list[Answered]:
         async def ask(part: Sequence[str], until: float | None) -> list[Answered]:
-            body = {"queries": part, "topk": k, "return_scores": True, "dialect": "waymark"}
-            hits, source = await self._server.call(
+            body = {"queries": part, "k": k, "topk": k, "return_scores": True, "dialect": "waymark"}
+            hits, source, sent_at = await self._server.call(
                 "POST", "/retrieve", body, lambda content: hits_of(decoded(content), len(part), k), until=until
             )
-            self._health.heard(source)
+            self._health.heard(source, sent_at)
             return [(each, source or self._health.source) for each in hits]
 
         return await self._ask_in_parts(ask, queries, hits_per_text=k, until=until)
 
     async def _open_all(self, passage_ids: list[str]) -> list[Passage | None]:
         async def ask(part: Sequence[str], until: float | None) -> list[Passage | None]:
-            found, source = await self._server.call(
+            found, source, sent_at = await self._server.call(
                 "POST", "/access", {"ids": part}, lambda content: passages_of(decoded(content), len(part)), until=until
             )
-            self._health.heard(source)
+            self._health.heard(source, sent_at)
             return found
 
         return await self._ask_in_parts(ask, passage_ids, hits_per_text=1, until=self._server.deadline())

@@ -38,11 +38,6 @@ class CircuitBreaker:
         self._trying = False
         self._generation = 0
 
-    @property
-    def is_open(self) -> bool:
-        """True if calls are refused, apart from one that tries after the pause."""
-        return self._opened_at is not None
-
     def enter(self) -> int:
         """Ask to make a call. `succeeded`, `failed` or `abandoned` must follow, with the number that this returns: a
         call that was let through before the circuit last opened, tried or closed decides nothing any more.

@@ -1,4 +1,4 @@
-"""Requests to one retrieval server: pooled, with a deadline, and with retries of what is worth one.
+"""Requests to one retrieval server: with a deadline, and with retries of what is worth one.
 
 Retried, after a pause that doubles and is jittered: what did not get through (refused and broken connections, a slow or
 cut answer, 408, 429, 502, 503, 504; `Retry-After` is kept to), for searching twice changes nothing. Not retried: what
@@ -7,15 +7,17 @@ whole and wrong.
 """
 
 import asyncio
+import json
 import random
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import httpx
 
 from retrieval.bearer_token import checked_token
-from retrieval.client.answer import GarbledAnswer
+from retrieval.client.answer import BrokenAnswer, GarbledAnswer
+from retrieval.client.pool import ConnectionPool, Received
 from retrieval.client.request import checked_url, is_loopback, retry_after_s
 from retrieval.client.request_parts import TooLarge
 from retrieval.identity import IDENTITY_HEADER
@@ -44,8 +46,18 @@ class _ComeBack(RetrievalError):
         self.after_s = after_s
 
 
+class Reply(NamedTuple, Generic[Read]):
+    """A good answer."""
+
+    value: Read
+    source: str | None
+    """The identity that the server says it answered with."""
+    sent_at: float
+    """When the request was sent that it answers, on the clock of `time.monotonic`."""
+
+
 class ServerConnection:
-    """A pool of connections to a server, used from one event loop. The arguments are those of `AsyncHttpRetriever`.
+    """Asks a server, from one event loop. The arguments are those of `AsyncHttpRetriever`.
 
     Raises:
         ValueError: a URL, token or setting that makes no sense.
@@ -62,6 +74,7 @@ class ServerConnection:
         max_backoff_s: float,
         token: str | None,
         max_connections: int,
+        max_answer_bytes: int,
     ) -> None:
         for name, value in (("timeout_s", timeout_s), ("attempt_timeout_s", attempt_timeout_s)):
             if not value > 0:
@@ -71,6 +84,7 @@ class ServerConnection:
             ("backoff_s", backoff_s, 0),
             ("max_backoff_s", max_backoff_s, 0),
             ("max_connections", max_connections, 1),
+            ("max_answer_bytes", max_answer_bytes, 1),
         ):
             if count < least:
                 raise ValueError(f"{name} is {count}; it must be at least {least}")
@@ -80,13 +94,23 @@ class ServerConnection:
         self._retries = retries
         self._backoff_s = backoff_s
         self._max_backoff_s = max_backoff_s
-        self._client = httpx.AsyncClient(
-            base_url=self.url,
-            headers={} if token is None else {"Authorization": f"Bearer {checked_token(token)}"},
-            timeout=httpx.Timeout(attempt_timeout_s, pool=timeout_s),
-            limits=httpx.Limits(max_connections=max_connections, max_keepalive_connections=max_connections),
-            trust_env=not is_loopback(self.url),
-        )
+        headers = {"Accept-Encoding": "identity"}
+        if token is not None:
+            headers["Authorization"] = f"Bearer {checked_token(token)}"
+        trust_env = not is_loopback(self.url)
+        verify = httpx.create_ssl_context(trust_env=trust_env)
+
+        def one_connection() -> httpx.AsyncClient:
+            return httpx.AsyncClient(
+                base_url=self.url,
+                headers=headers,
+                timeout=attempt_timeout_s,
+                limits=httpx.Limits(max_connections=1),
+                trust_env=trust_env,
+                verify=verify,
+            )
+
+        self._pool = ConnectionPool(one_connection, most=max_connections, max_answer_bytes=max_answer_bytes)
 
     def deadline(self) -> float:
         """When a call that begins now must end, on the clock of `time.monotonic`."""
@@ -94,8 +118,8 @@ class ServerConnection:
 
     async def call(
         self, method: str, path: str, body: Any, read: Callable[[bytes], Read], *, until: float | None = None
-    ) -> tuple[Read, str | None]:
-        """What `read` makes of the body of a good answer, and the identity that the server says it answered with.
+    ) -> Reply[Read]:
+        """What `read` makes of the body of a good answer.
 
         Args:
             method: `GET` or `POST`.
@@ -115,8 +139,8 @@ class ServerConnection:
             pause_s = min(self._max_backoff_s, self._backoff_s * 2**attempt) * random.uniform(0.5, 1.5)
             limit_s = max(0.0, min(self._attempt_timeout_s, until - time.monotonic()))
             try:
-                response = await self._answer(method, path, body, limit_s)
-                return read(_content(response)), response.headers.get(IDENTITY_HEADER)
+                received = await self._pool.request(method, path, body, limit_s=limit_s)
+                return Reply(read(_content(received)), received.headers.get(IDENTITY_HEADER), received.sent_at)
             except (RequestError, UnusableStatus, GarbledAnswer) as given_up:
                 raise type(given_up)(f"{what}: {given_up}") from None
             except RetrievalError as passing:
@@ -132,29 +156,32 @@ class ServerConnection:
 
     async def aclose(self) -> None:
         """Close the connections."""
-        await self._client.aclose()
-
-    async def _answer(self, method: str, path: str, body: Any, limit_s: float) -> httpx.Response:
-        """One attempt; whatever of it does not get through is a `RetrievalError`."""
-        try:
-            async with asyncio.timeout(limit_s):
-                return await self._client.request(method, path, json=body)
-        except TimeoutError:
-            raise RetrievalError(f"no whole answer within {limit_s:.3g} s") from None
-        except httpx.RequestError as broken:  # a body that cannot be unpacked included
-            said = f": {broken}" if str(broken) else ""
-            raise RetrievalError(f"{type(broken).__name__}{said}") from broken
+        await self._pool.aclose()
 
 
-def _content(response: httpx.Response) -> bytes:
+def _content(received: Received) -> bytes:
     """The body of a good answer; every other status is an error of its kind."""
-    if response.status_code == 200:
-        return response.content
-    said = f"{response.status_code} {response.reason_phrase}: {response.text[:300]}"
-    if response.status_code in RETRYABLE_STATUS:
-        raise _ComeBack(said, retry_after_s(response.headers.get("Retry-After")))
-    if response.status_code == 413:
+    if received.status == 200:
+        packing = received.headers.get("Content-Encoding", "identity")
+        if packing != "identity":
+            raise BrokenAnswer(f"the answer is packed as {packing[:50]}, which was not asked for")
+        return received.content
+    said = f"{received.status} {received.reason}: {_words_of(received.content)}"
+    if received.status in RETRYABLE_STATUS:
+        raise _ComeBack(said, retry_after_s(received.headers.get("Retry-After")))
+    if received.status == 413:
         raise TooLarge(said)
-    if response.status_code in BAD_REQUEST_STATUS:
+    if received.status in BAD_REQUEST_STATUS:
         raise RequestError(said)
-    raise (Declined if response.status_code < 500 else UnusableStatus)(said)
+    raise (Declined if received.status < 500 else UnusableStatus)(said)
+
+
+def _words_of(content: bytes) -> str:
+    """The sentence of `{"error": sentence}`, which is how the server of this project refuses; else the body's start."""
+    try:
+        match json.loads(content):
+            case {"error": str(words), **others} if not others:
+                return words[:1000]
+    except (ValueError, RecursionError):
+        pass
+    return content[:300].decode("utf-8", "replace")

@@ -4,8 +4,10 @@ An index may be replaced behind an address at any time. So nothing is believed f
 being heard again, and an answer with another identity makes what was known before forgotten at once.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from retrieval.client.answer import BrokenAnswer, decoded, start_of
@@ -16,19 +18,29 @@ BELIEVED_S = 1.0
 """For how long an index is taken to be the one that is served, in seconds, where no answer says so meanwhile."""
 
 
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Question:
+    """One request that several callers wait for."""
+
+    task: asyncio.Task[Mapping[str, Any]]
+    began_at: float
+    callers: int = 0
+
+
 class ServerHealth:
-    """The health of one server, asked for when it is needed and too old.
+    """The health of one server, asked for when it is needed and too old. Used from one event loop.
 
     Args:
         connection: to the server.
-        clock: seconds, monotonic.
+        clock: seconds, monotonic, as the connection's.
     """
 
     def __init__(self, connection: ServerConnection, clock: Callable[[], float] = time.monotonic) -> None:
         self._connection = connection
         self._clock = clock
         self._health: Mapping[str, Any] | None = None
-        self._asked_at = self._heard_at = float("-inf")
+        self._asked_at = self._heard_at = self._changed_at = float("-inf")
+        self._question: _Question | None = None
         self.source: str | None = None
         """What decides the server's answers, as a hash; None where it never says."""
 
@@ -39,14 +51,12 @@ class ServerHealth:
             return True
         return self._clock() - self._heard_at < BELIEVED_S
 
-    def heard(self, source: str | None) -> None:
-        """Take note of the identity on an answer."""
-        if source is None:
-            return
-        if source != self.source:
-            self._health = None
-        self.source = source
-        self._heard_at = self._clock()
+    def heard(self, source: str | None, sent_at: float) -> None:
+        """Take note of the identity on the answer to a request that was sent at `sent_at`."""
+        if source is not None and self._is_news(source, sent_at):
+            if source != self.source:
+                self._health = None
+            self._now_serves(source)
 
     async def ask(self, until: float | None = None) -> Mapping[str, Any]:
         """The health now; empty where the server has none.
@@ -54,27 +64,70 @@ class ServerHealth:
         Raises:
             RetrievalError: no answer within the deadline and retries.
         """
+        sent_at = self._clock()
         try:
-            health, source = await self._connection.call("GET", "/health", None, _read, until=until)
+            health, source, sent_at = await self._connection.call("GET", "/health", None, _read, until=until)
         except Declined:
             health, source = {}, None
         index_hash = health.get("index_hash")
-        self.source = source or (index_hash if isinstance(index_hash, str) else None)
-        self._health = health
-        self._asked_at = self._heard_at = self._clock()
+        source = source or (index_hash if isinstance(index_hash, str) else None)
+        if self._is_news(source, sent_at):
+            self._now_serves(source)
+            self._health, self._asked_at = health, self._heard_at
         return health
 
-    async def recent(self, until: float | None = None) -> Mapping[str, Any]:
-        """The health of at most `BELIEVED_S` ago; raises as `ask` does."""
+    async def asked_once(self, until: float) -> Mapping[str, Any]:
+        """As `ask`, but one request for all who ask at the same moment; each waits until its own deadline.
+
+        Raises:
+            RetrievalError: as `ask`. A request that began before this call decides nothing if it fails.
+        """
+        called_at = self._clock()
+        while True:
+            question = self._question
+            if question is None or question.task.done():
+                question = self._question = _Question(task=asyncio.create_task(self.ask()), began_at=self._clock())
+                question.task.add_done_callback(lambda done: done.cancelled() or done.exception())  # seen by nobody
+            question.callers += 1
+            try:
+                async with asyncio.timeout(until - time.monotonic()):
+                    return await asyncio.shield(question.task)
+            except TimeoutError:
+                raise RetrievalError(f"GET {self._connection.url}/health: no answer before the deadline") from None
+            except RetrievalError as error:
+                if question.began_at >= called_at:
+                    raise type(error)(*error.args) from None  # one of its own for every caller
+            finally:
+                question.callers -= 1
+                if not question.callers and self._question is question:
+                    question.task.cancel()
+                    self._question = None
+
+    async def recent(self, until: float) -> Mapping[str, Any]:
+        """The health of at most `BELIEVED_S` ago; raises as `asked_once` does."""
         health = self._health
         if health is None or (health and self._clock() - self._asked_at >= BELIEVED_S):
-            return await self.ask(until)
+            return await self.asked_once(until)
         return health
 
-    async def limits(self, until: float | None = None) -> Mapping[str, Any]:
-        """The server's limits on a request; raises as `ask` does."""
+    async def limits(self, until: float) -> Mapping[str, Any]:
+        """The server's limits on a request; raises as `asked_once` does."""
         limits = (await self.recent(until)).get("limits")
         return limits if isinstance(limits, dict) else {}
+
+    def _is_news(self, source: str | None, sent_at: float) -> bool:
+        """False for another identity on the answer to a request that was sent before the identity changed last: it may
+        be the one before, so neither is believed until the server is asked.
+        """
+        if source == self.source or sent_at >= self._changed_at:
+            return True
+        self._heard_at = float("-inf")
+        return False
+
+    def _now_serves(self, source: str | None) -> None:
+        self._heard_at = self._clock()
+        if source != self.source:
+            self.source, self._changed_at = source, self._heard_at
 
 
 def described(health: Mapping[str, Any], url: str) -> dict[str, Any]:

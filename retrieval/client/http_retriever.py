@@ -4,15 +4,18 @@
 ...     [hit.passage.title for hit in retriever.search(["who painted the ceiling"], k=3)[0]]
 
 The work is done by an `AsyncHttpRetriever` on an event loop of its own; coroutines use that one directly, or share this
-one through a `MicroBatcher`, which makes one request of the queries that wait.
+one through a `MicroBatcher`, which makes one request of the queries that wait. In a forked process (multiprocessing, a
+DataLoader's workers) it begins anew: connections, circuit and a cache in memory are not shared with the parent.
 """
 
 import asyncio
+import os
 import threading
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import CancelledError, Future
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
+from weakref import WeakSet
 
 from retrieval.client.async_retriever import AsyncHttpRetriever
 from retrieval.client.query_cache import CacheStats, DiskCache, MemoryCache, QueryCache
@@ -20,6 +23,12 @@ from retrieval.passage import Hit, Passage
 from retrieval.title import MAX_PASSAGES_PER_TITLE
 
 Result = TypeVar("Result")
+
+Work = Callable[[AsyncHttpRetriever], Coroutine[Any, Any, Result]]
+"""What to do with the client, on its loop."""
+
+_of_the_parent: list[object] = []
+"""What a forked process has of its parent's clients: never used, and never collected, which would close it."""
 
 
 def query_cache(
@@ -66,17 +75,20 @@ class HttpRetriever:
         cache_bytes: int = 1 << 30,
         **options: Any,
     ) -> None:
-        cache: QueryCache | None = query_cache(queries=cache_queries, folder=cache_folder, folder_bytes=cache_bytes)
-        self._client = AsyncHttpRetriever(url, cache=cache, **options)
+        def client() -> AsyncHttpRetriever:
+            cache: QueryCache | None = query_cache(queries=cache_queries, folder=cache_folder, folder_bytes=cache_bytes)
+            return AsyncHttpRetriever(url, cache=cache, **options)
+
+        self._make_client = client
+        self._client: AsyncHttpRetriever | None = client()
+        self.url = self._client.url
+        self.cache_stats = self._client.cache_stats
+        """How many queries the cache answered, in this process."""
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._closed = False
-
-    @property
-    def url(self) -> str:
-        """Of the server."""
-        return self._client.url
+        _living.add(self)
 
     @property
     def num_passages(self) -> int:
@@ -99,11 +111,6 @@ class HttpRetriever:
         kept = dict(given) if isinstance(given, dict) and given else {"backend": "http", "url": self.url}
         return {"index_hash": health.get("index_hash"), "corpus_hash": health.get("corpus_hash")} | kept
 
-    @property
-    def cache_stats(self) -> CacheStats:
-        """How many queries the cache answered."""
-        return self._client.cache_stats
-
     def search(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         """The best `k` hits of every query, best first, as the server's retriever gives them.
 
@@ -112,7 +119,7 @@ class HttpRetriever:
             CircuitOpen: too many calls failed in a row.
             RetrievalError: no answer within the deadline and retries.
         """
-        return self._run(self._client.search_many(queries, k))
+        return self._run(lambda client: client.search_many(queries, k))
 
     def get(self, passage_id: str) -> Passage:
         """The passage with this id.
@@ -121,7 +128,7 @@ class HttpRetriever:
             KeyError: no such passage.
             RetrievalError: as `search`.
         """
-        return self._run(self._client.get(passage_id))
+        return self._run(lambda client: client.get(passage_id))
 
     def __contains__(self, passage_id: object) -> bool:
         if not isinstance(passage_id, str):
@@ -134,7 +141,7 @@ class HttpRetriever:
         Raises:
             RetrievalError: as `search`.
         """
-        return self._run(self._client.known_ids(passage_ids))
+        return self._run(lambda client: client.known_ids(passage_ids))
 
     def titled(self, title: str, *, limit: int = MAX_PASSAGES_PER_TITLE) -> list[Passage]:
         """The first `limit` passages of this title in corpus order, as `Index.titled` finds them.
@@ -143,15 +150,17 @@ class HttpRetriever:
             ValueError: `limit` < 1, or a title or limit that the server refuses.
             RetrievalError: as `search`.
         """
-        return self._run(self._client.titled(title, limit=limit))
+        return self._run(lambda client: client.titled(title, limit=limit))
 
     def close(self) -> None:
         """Close the connections and the cache. Calls of other threads that have no answer yet raise RuntimeError."""
         with self._lock:
             if self._closed:
                 return
-            ended = self._scheduled(self._end())
             self._closed = True
+            if self._client is None:  # of a forked process that did not ask anything
+                return
+            ended = self._scheduled(self._end)
             loop, thread = self._loop, self._thread
         assert loop is not None and thread is not None
         try:
@@ -168,21 +177,20 @@ class HttpRetriever:
         self.close()
 
     def _recent_health(self) -> dict[str, Any]:
-        return self._run(self._client.health(recent=True))
+        return self._run(lambda client: client.health(recent=True))
 
-    async def _end(self) -> None:
+    async def _end(self, client: AsyncHttpRetriever) -> None:
         """Wake everybody who waits, then close."""
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
         await asyncio.get_running_loop().shutdown_default_executor()  # which reads and writes the cache
-        await self._client.aclose()
+        await client.aclose()
 
-    def _run(self, work: Coroutine[Any, Any, Result]) -> Result:
+    def _run(self, work: Work[Result]) -> Result:
         with self._lock:
             if self._closed:
-                work.close()
                 raise RuntimeError("the retriever is closed; open a new one")
             asked = self._scheduled(work)
         try:
@@ -193,10 +201,32 @@ class HttpRetriever:
             asked.cancel()
             raise
 
-    def _scheduled(self, work: Coroutine[Any, Any, Result]) -> Future[Result]:
+    def _scheduled(self, work: Work[Result]) -> Future[Result]:
         """Begin work on the client's loop; the caller holds the lock, so that no loop is closed under it."""
+        if self._client is None:
+            self._client = self._make_client()
+            self._client.cache_stats = self.cache_stats
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
             self._thread = threading.Thread(target=self._loop.run_forever, daemon=True, name="retrieval-client")
             self._thread.start()
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
+        return asyncio.run_coroutine_threadsafe(work(self._client), self._loop)
+
+    def _begin_anew(self) -> None:
+        """Leave all to the parent: its loop has no thread here, its sockets are its own, its lock may be held."""
+        _of_the_parent.append((self._client, self._loop, self._thread, self._lock))
+        self._client = self._loop = self._thread = None
+        self._lock = threading.Lock()
+        self.cache_stats = CacheStats()
+
+
+_living: WeakSet[HttpRetriever] = WeakSet()
+
+
+def _begin_all_anew() -> None:
+    for retriever in list(_living):
+        retriever._begin_anew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_all_anew)

@@ -27,12 +27,6 @@ class CacheStats:
     hits: int = 0
     misses: int = 0
 
-    @property
-    def hit_rate(self) -> float:
-        """Share of queries that were answered from the cache."""
-        asked = self.hits + self.misses
-        return self.hits / asked if asked else 0.0
-
 
 def query_key(source: str, query: str, k: int) -> str:
     """What an answer is kept under; `source` names the server and the index."""

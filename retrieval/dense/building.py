@@ -1,7 +1,7 @@
 """Building every dense backend: shards become embeddings, the embeddings one file and, for some, an index over them."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,8 +16,9 @@ from retrieval.dense.encoder import Encoder, check_model_folder
 from retrieval.dense.estimate import IndexCost, estimate_dense
 from retrieval.dense.presets import EncoderSettings
 from retrieval.dense.searching import check_encoder, describe_encoder
+from retrieval.passage import Passage
 from retrieval.passage_store import PassageStore
-from retrieval.searcher import Estimate
+from retrieval.searcher import Estimate, Progress, ShardStage
 
 OPEN_SETTINGS = frozenset(
     f"encoder.{name}" for name in ("model", "revision", "device", "dtype", "batch_size", "trust_remote_code")
@@ -26,6 +27,11 @@ OPEN_SETTINGS = frozenset(
 
 SHARD_PASSAGES = 2048
 """A minute of a laptop, a second of a GPU: what a kill can cost."""
+
+_EMPTY = (
+    "has neither title nor text: there is nothing to encode; drop it from the corpus, or set empty_passages=zero to "
+    "keep it as one that no query finds"
+)
 
 ENCODER_LIBRARIES = ("sentence-transformers", "transformers", "torch", "numpy")
 
@@ -48,6 +54,19 @@ class DenseSettings(BaseModel):
     """
 
 
+def _stage_name(settings: DenseSettings) -> str:
+    return "encoding passages" if settings.embeddings_from is None else "copying embeddings"
+
+
+def _refusal(settings: DenseSettings, passage: Passage) -> str | None:
+    asked = settings.empty_passages == "refuse" and settings.embeddings_from is None
+    return _EMPTY if asked and not (passage.text.strip() or passage.title.strip()) else None
+
+
+ENCODING = ShardStage(name=_stage_name, reads_first=True, refusal=_refusal)
+"""A broken line, or a passage that cannot be encoded, is told before hours have gone into the passages before it."""
+
+
 class DenseBuilder:
     """Encodes shards and joins their embeddings; a backend with an index of its own adds `write_index`.
 
@@ -60,12 +79,24 @@ class DenseBuilder:
     def __init__(self, settings: DenseSettings) -> None:
         check_model_folder(settings.encoder)
         self.settings = settings
+        self.on_progress: Callable[[int], None] | None = None
         source = settings.embeddings_from
         self._encoded = None if source is None else EncodedIndex(source, settings)
 
     def shard_size(self) -> int:
         """2,048 passages."""
         return SHARD_PASSAGES
+
+    def get_ready(self, progress: Progress) -> None:
+        """Load the encoder, where there is something to encode.
+
+        Raises:
+            ValueError: it cannot be loaded.
+        """
+        if self._encoded is None:
+            progress("loading encoder", 0, 1)
+            _ = self.encoder
+            progress("loading encoder", 1, 1)
 
     def build_part(self, texts: Sequence[str], path: Path) -> None:
         """Write the embeddings of one shard at `path`, an `.npy` `[len(texts), dimension]`.
@@ -78,9 +109,10 @@ class DenseBuilder:
             return
         spoken = [i for i, text in enumerate(texts) if text.strip()]
         if len(spoken) < len(texts) and self.settings.empty_passages == "refuse":
-            raise ValueError(_empty_passage(texts))
+            empty = next(i for i, text in enumerate(texts) if not text.strip())
+            raise ValueError(f"passage {empty} of a shard of {len(texts)} {_EMPTY}")
         vectors = np.zeros((len(texts), self.encoder.dimension), dtype=np.float32)
-        vectors[spoken] = self.encoder.passages([texts[i] for i in spoken])
+        vectors[spoken] = self.encoder.passages([texts[i] for i in spoken], on_progress=self.on_progress)
         write_part(path, vectors, self.settings.embeddings)
 
     def merge(self, work: BuildWork) -> None:
@@ -149,12 +181,3 @@ def _on_this_machine(settings: EncoderSettings) -> EncoderSettings:
 
     lacks = (settings.device or "").startswith("cuda") and not torch.cuda.is_available()
     return settings.model_copy(update={"device": "cpu"}) if lacks else settings
-
-
-def _empty_passage(texts: Sequence[str]) -> str:
-    place = next(i for i, text in enumerate(texts) if not text.strip())
-    before = f", after the one that begins {texts[place - 1]!r:.60}" if place else ""
-    return (
-        f"passage {place} of a shard of {len(texts)}{before}, has neither title nor text: there is nothing to encode; "
-        "drop it from the corpus, or set empty_passages=zero to keep it as one that no query finds"
-    )

@@ -4,6 +4,8 @@ Rows are passages in corpus order. Building reads the parts, block by block, and
 holds is what it says; searching maps the file, and processes that search the same index share its pages.
 """
 
+import bisect
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -16,6 +18,8 @@ from retrieval.build.work import BuildWork
 from retrieval.manifest import IndexCorruptError
 
 EMBEDDINGS_FILE = "embeddings.npy"
+
+_ROWS_A_PIECE = 1 << 13
 
 Precision = Literal["float32", "float16"]
 Embeddings = NDArray[np.float32] | NDArray[np.float16]
@@ -59,6 +63,7 @@ class Parts:
         [(self.dimension, precision)] = shapes
         self.precision: Precision = "float16" if precision == "float16" else "float32"
         self.num_rows = work.num_passages
+        self._firsts = [shard.first for shard in work.shards]
 
     def blocks(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """`(first row, embeddings [count, dimension])` of every shard, read one at a time."""
@@ -67,16 +72,20 @@ class Parts:
 
     def block(self, number: int) -> NDArray[np.float32]:
         """The embeddings of one shard."""
-        part = np.load(self._work.part(self._work.shards[number]), allow_pickle=False)
-        return np.ascontiguousarray(part, dtype=np.float32)
+        shard = self._work.shards[number]
+        return self.span(shard.first, shard.count)
+
+    def span(self, first: int, count: int) -> NDArray[np.float32]:
+        """The embeddings of `count` rows of one shard, from the row `first` of the corpus on."""
+        return np.ascontiguousarray(self._stored(first, count), dtype=np.float32)
 
     def rows(self, wanted: NDArray[np.int64]) -> NDArray[np.float32]:
         """The embeddings of these rows, which are in rising order, `[len(wanted), dimension]`."""
         found = np.empty((len(wanted), self.dimension), dtype=np.float32)
-        for number, shard in enumerate(self._work.shards):
-            begin, end = np.searchsorted(wanted, [shard.first, shard.first + shard.count])
+        for first, count in self._pieces():
+            begin, end = np.searchsorted(wanted, [first, first + count])
             if begin < end:
-                found[begin:end] = self.block(number)[wanted[begin:end] - shard.first]
+                found[begin:end] = self._stored(first, count)[wanted[begin:end] - first]
         return found
 
     def join(self, path: Path) -> None:
@@ -89,10 +98,29 @@ class Parts:
             shape = (self.num_rows, self.dimension)
             header = {"descr": np.dtype(self.precision).str, "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(file, header)
-            for shard in self._work.shards:
-                write_values(file, np.load(self._work.part(shard), allow_pickle=False))
-                self._work.progress("joining embeddings", shard.first + shard.count, self.num_rows)
+            for first, count in self._pieces():
+                write_values(file, self._stored(first, count))
+                self._work.progress("joining embeddings", first + count, self.num_rows)
         flush(path)
+
+    def _pieces(self) -> Iterator[tuple[int, int]]:
+        """`(first row, count)` of every shard, a large one in pieces, so that memory does not grow with it."""
+        for shard in self._work.shards:
+            for first in range(shard.first, shard.first + shard.count, _ROWS_A_PIECE):
+                yield first, min(_ROWS_A_PIECE, shard.first + shard.count - first)
+
+    def _stored(self, first: int, count: int) -> Embeddings:
+        """Rows of one shard as they are stored."""
+        number = bisect.bisect_right(self._firsts, first) - 1
+        with self._work.part(self._work.shards[number]).open("rb") as file:
+            np.lib.format.read_magic(file)
+            np.lib.format.read_array_header_1_0(file)
+            row_bytes = self.dimension * np.dtype(self.precision).itemsize
+            file.seek((first - self._firsts[number]) * row_bytes, os.SEEK_CUR)
+            found: Embeddings = np.fromfile(file, dtype=self.precision, count=count * self.dimension)
+        if len(found) != count * self.dimension:
+            raise ValueError(f"the embeddings of shard {number} are cut off; build again with --no-resume")
+        return found.reshape(count, self.dimension)
 
     def _mapped(self, number: int) -> Embeddings:
         shard = self._work.shards[number]

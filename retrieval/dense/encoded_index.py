@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.dense.embeddings import EMBEDDINGS_FILE, open_embeddings
-from retrieval.manifest import read_manifest
+from retrieval.manifest import read_manifest, verify_file
 from retrieval.passage_store import PassageStore
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ class EncodedIndex:
                 f"embeddings_from is {folder}, whose embeddings are others: they differ in {', '.join(different)}"
             )
         self._folder = folder
+        self._manifest = manifest
+        self._is_verified = False
         self._embeddings = open_embeddings(folder)
         self._passages = PassageStore(folder)
         self._next = 0
@@ -57,9 +59,15 @@ class EncodedIndex:
     def passages(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """The embeddings of consecutive passages, `[len(texts), dimension]`.
 
+        The first call compares the file of embeddings with its checksum, which reads it once.
+
         Raises:
             ValueError: the index does not hold these passages one after the other.
+            IndexCorruptError: the embeddings were changed after that index was built.
         """
+        if not self._is_verified:
+            verify_file(self._folder, self._manifest, EMBEDDINGS_FILE)
+            self._is_verified = True
         for first in self._places(texts[0]):
             last = first + len(texts)
             if last <= len(self._passages) and all(

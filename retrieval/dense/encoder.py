@@ -6,7 +6,8 @@
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.dense.presets import EncoderSettings
+from retrieval.hub import cached_folder
 from retrieval.passage import is_text
 from retrieval.request import RequestError
 
@@ -66,20 +68,22 @@ class Encoder:
         """
         return self._encoded(texts, self.settings.query_prefix or "", "query")
 
-    def passages(self, texts: Sequence[str]) -> Vectors:
-        """The vectors of passages, `[num_texts, dimension]`.
+    def passages(self, texts: Sequence[str], *, on_progress: Callable[[int], None] | None = None) -> Vectors:
+        """The vectors of passages, `[num_texts, dimension]`; `on_progress` is told after each batch how many are done.
 
         Raises:
             ValueError: an empty text, or a vector that is not finite.
         """
-        return self._encoded(texts, self.settings.passage_prefix or "", "passage")
+        return self._encoded(texts, self.settings.passage_prefix or "", "passage", on_progress)
 
     @property
     def num_bytes(self) -> int:
         """Memory of the model's weights."""
         return sum(weights.numel() * weights.element_size() for weights in self._model.parameters())
 
-    def _encoded(self, texts: Sequence[str], prefix: str, kind: str) -> Vectors:
+    def _encoded(
+        self, texts: Sequence[str], prefix: str, kind: str, on_progress: Callable[[int], None] | None = None
+    ) -> Vectors:
         for i, text in enumerate(texts):
             if not text.strip():
                 raise RequestError(f"{kind} {i} of {len(texts)} is an empty text, which has no direction to search in")
@@ -87,7 +91,8 @@ class Encoder:
                 raise RequestError(f"{kind} {i} of {len(texts)} holds half a surrogate pair, which is no character")
         if not texts:
             return np.empty((0, self.dimension), dtype=np.float32)
-        with self._lock:  # fast tokenizers refuse to be used by two threads at once
+        watched = nullcontext() if on_progress is None else _watched(self._model, len(texts), on_progress)
+        with self._lock, watched:  # fast tokenizers refuse to be used by two threads at once
             found = self._model.encode(
                 [prefix + text for text in texts], batch_size=self.settings.batch_size, show_progress_bar=False
             )
@@ -145,24 +150,42 @@ def _loaded(settings: EncoderSettings) -> Any:
     from transformers.utils import logging
 
     folder = Path(settings.model).expanduser()
+    cached = cached_folder(settings.model, settings.revision)
     had_bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()  # a bar for each load of a model says nothing beside that of the build
     try:
         return SentenceTransformer(
-            str(folder) if folder.is_dir() else settings.model,
+            str(cached or (folder if folder.is_dir() else settings.model)),
             device=settings.device,
-            revision=settings.revision,
+            revision=None if cached else settings.revision,
             trust_remote_code=settings.trust_remote_code,
             model_kwargs={"dtype": settings.dtype},
         ).eval()
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ValueError(
-            f"the encoder {settings.model} could not be loaded; without a network, download it elsewhere "
-            f"and give its folder. The loader says: {str(error) or type(error).__name__}"
+            f"the encoder {settings.model} could not be loaded; name another, or a folder that save_pretrained has "
+            f"written. The loader says: {(str(error).strip() or type(error).__name__).splitlines()[0]}"
         ) from error
     finally:
         if had_bars:
             logging.enable_progress_bar()
+
+
+@contextmanager
+def _watched(model: Any, num_texts: int, on_progress: Callable[[int], None]) -> Iterator[None]:
+    """Tell after every batch how many texts have gone through the model."""
+    done = 0
+
+    def batch_is_done(module: Any, given: Any, features: Any) -> None:
+        nonlocal done
+        done = min(num_texts, done + len(features["sentence_embedding"]))
+        on_progress(done)
+
+    hook = model.register_forward_hook(batch_is_done)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def _set_pooling(model: Any, settings: EncoderSettings) -> None:

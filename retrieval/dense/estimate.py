@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from retrieval.build.memory import peak_bytes
+from retrieval.build.memory import in_words, peak_bytes
 from retrieval.dense.encoder import Encoder
 from retrieval.searcher import Estimate
 
@@ -60,7 +60,7 @@ def estimate_dense(
         merge_seconds=index.seconds + 2 * vectors / _DISK_BYTES_A_SECOND,
         details={
             "encoder": f"{encoder.settings.model}, {encoder.dimension} dimensions, {rate:,.0f} passages/s a worker",
-            "embeddings": f"{vectors / 1e9:,.2f} GB" + ("" if keeps_embeddings else ", not kept"),
+            "embeddings": in_words(vectors) + ("" if keeps_embeddings else ", not kept"),
             **index.details,
         },
     )

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from retrieval.dense.building import (
     ENCODER_LIBRARIES,
+    ENCODING,
     OPEN_SETTINGS,
     DenseBuilder,
     DenseSettings,
@@ -89,5 +90,6 @@ FLAT = Backend(
     open=_open,
     extra="dense",
     resources=ray_resources,
+    shard_stage=ENCODING,
     open_settings=OPEN_SETTINGS | {"gpu"},
 )

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from retrieval.build.durable import flush
-from retrieval.build.memory import check_room
+from retrieval.build.memory import check_room, in_words
 from retrieval.build.work import BuildWork
 from retrieval.dense.building import (
     ENCODER_LIBRARIES,
+    ENCODING,
     OPEN_SETTINGS,
     DenseBuilder,
     DenseSettings,
@@ -91,7 +92,7 @@ class HnswBuilder(DenseBuilder):
             ram_bytes=self._ram_bytes(num_passages, dimension),
             disk_bytes=num_passages * self._graph_bytes(),
             seconds=seconds,
-            details={"graph": f"{self.settings.links} links, {num_passages * self._graph_bytes() / 1e9:,.2f} GB"},
+            details={"graph": f"{self.settings.links} links, {in_words(num_passages * self._graph_bytes())}"},
         )
 
     def _empty(self, dimension: int) -> Any:
@@ -197,6 +198,7 @@ HNSW = Backend(
     open=_open,
     extra="dense",
     resources=ray_resources,
+    shard_stage=ENCODING,
     prefix_exact=False,
     open_settings=OPEN_SETTINGS | {"ef_search"},
 )

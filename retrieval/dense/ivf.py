@@ -8,6 +8,7 @@ al., 2011, doi:10.1109/TPAMI.2010.57). Two builds with the same settings and num
 import math
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -16,9 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from retrieval.build.memory import in_words
 from retrieval.build.work import BuildWork
 from retrieval.dense.building import (
     ENCODER_LIBRARIES,
+    ENCODING,
     OPEN_SETTINGS,
     DenseBuilder,
     DenseSettings,
@@ -28,9 +31,9 @@ from retrieval.dense.embeddings import Embeddings, Parts, open_embeddings
 from retrieval.dense.estimate import IndexCost
 from retrieval.dense.faiss_library import faiss_distribution, import_faiss
 from retrieval.dense.gpu import ivf_on_gpu
-from retrieval.dense.ivf_lists import write_lists
+from retrieval.dense.ivf_lists import group_bytes, write_lists
 from retrieval.dense.ivf_training import number_of_lists, sample_bytes, trained_index, training_rows
-from retrieval.dense.ranking import Ranked, in_order, ranked_exactly
+from retrieval.dense.ranking import MARGIN, Ranked, in_order, ranked_exactly
 from retrieval.dense.searching import DenseSearcher, open_encoder
 from retrieval.manifest import IndexCorruptError
 from retrieval.passage import Passage
@@ -48,7 +51,7 @@ class IvfFlatSettings(DenseSettings):
     """Settings of the `ivf_flat` backend, which keeps whole vectors in its lists and no other copy of them."""
 
     lists: int | None = Field(default=None, ge=1)
-    """How many lists; None takes 4 times the root of the number of passages, at most an 8th of it."""
+    """How many lists, at most an 8th of the number of passages; None takes 4 times the root of it, or that 8th."""
     train_vectors_per_list: int = Field(default=64, ge=1)
     """Size of the sample that the lists are learned from, for each list; FAISS advises 39 to 256."""
     seed: int = Field(default=0, ge=0)
@@ -75,6 +78,15 @@ class IvfPqSettings(IvfFlatSettings):
     """Candidates of a query, at least `k`, that are scored from the embeddings; 0 takes the scores of the codes."""
 
 
+def _check_count(settings: IvfFlatSettings, num_passages: int) -> None:
+    number_of_lists(num_passages, settings.lists)
+    if isinstance(settings, IvfPqSettings) and num_passages < _PQ_CENTRES:
+        raise ValueError(
+            f"ivf_pq learns {_PQ_CENTRES} centres for each byte, and the corpus has {num_passages} passages; "
+            "use the backend flat, which is exact and fast at that size"
+        )
+
+
 class IvfBuilder(DenseBuilder):
     """Learns the lists from a sample, then writes them; memory is the sample's, not the corpus's."""
 
@@ -89,15 +101,17 @@ class IvfBuilder(DenseBuilder):
         """Train, and write the lists.
 
         Raises:
-            ValueError: `work.ram_bytes` has no room for the training sample, or the corpus is too small for PQ.
+            ValueError: `work.ram_bytes` has no room for the training sample or a group of codes, or the corpus is too
+                small for the lists or for PQ.
         """
         if work.done("lists"):
             return
         settings = self.settings
+        _check_count(settings, parts.num_rows)
         num_lists = number_of_lists(parts.num_rows, settings.lists)
         rows = self._training_rows(parts.num_rows, num_lists)
         index = trained_index(
-            self._empty(parts.dimension, num_lists, parts.num_rows),
+            self._empty(parts.dimension, num_lists),
             work,
             parts,
             rows,
@@ -116,10 +130,11 @@ class IvfBuilder(DenseBuilder):
         disk = num_passages * (code_size + 8) + 4 * num_lists * dimension + codebooks
         products = num_lists * dimension * (num_passages + _KMEANS_ROUNDS * sample)
         return IndexCost(
-            ram_bytes=sample_bytes(sample, dimension) + 4 * num_lists * dimension,
+            ram_bytes=max(sample_bytes(sample, dimension), group_bytes(num_passages, dimension, code_size))
+            + 4 * num_lists * dimension,
             disk_bytes=disk,
             seconds=products / _products_a_second(dimension),
-            details={"lists": f"{num_lists:,}, learned from {sample:,} vectors; {disk / 1e9:,.2f} GB"},
+            details={"lists": f"{num_lists:,}, learned from {sample:,} vectors; {in_words(disk)}"},
         )
 
     def _training_rows(self, num_passages: int, num_lists: int) -> NDArray[np.int64]:
@@ -127,7 +142,7 @@ class IvfBuilder(DenseBuilder):
         settings = self.settings
         return training_rows(num_passages, num_lists, settings.train_vectors_per_list, least, settings.seed)
 
-    def _empty(self, dimension: int, num_lists: int, num_passages: int) -> Any:
+    def _empty(self, dimension: int, num_lists: int) -> Any:
         faiss = import_faiss()
         metric = faiss.METRIC_INNER_PRODUCT
         quantizer = faiss.IndexFlatIP(dimension)
@@ -137,11 +152,6 @@ class IvfBuilder(DenseBuilder):
             kind = faiss.ScalarQuantizer.QT_8bit
             index = faiss.IndexIVFScalarQuantizer(quantizer, dimension, num_lists, kind, metric)
         else:
-            if num_passages < _PQ_CENTRES:
-                raise ValueError(
-                    f"ivf_pq learns {_PQ_CENTRES} centres for each byte, and the corpus has {num_passages} passages; "
-                    "use the backend flat, which is exact and fast at that size"
-                )
             index = faiss.IndexIVFPQ(quantizer, dimension, num_lists, self._code_bytes(dimension), 8, metric)
         index.own_fields = True
         quantizer.this.disown()  # the index frees it
@@ -199,9 +209,11 @@ class IvfVectors:
     def nearest(self, vectors: NDArray[np.float32], k: int) -> list[Ranked]:
         """The best `k` rows found for each of `vectors`, `[num_queries, dimension]`, best first, equal scores by row.
 
-        Queries whose lists hold fewer than `k` rows look into twice as many, until there are enough.
+        Queries whose lists hold fewer than `k` rows look into twice as many, until there are enough. FAISS keeps any of
+        the rows that tie at the end of what it is asked for, so it is asked for 16 more than `k`: of rows with the
+        score of the last one given, the lowest are given unless more of them tie than that.
         """
-        depth = min(max(k, self._rerank_depth), self._index.ntotal)
+        depth = min(max(k + MARGIN, self._rerank_depth), self._index.ntotal)
         ranked = self._ranked(vectors, k, depth, self.nprobe)
         nprobe = self.nprobe
         while short := [i for i, (rows, _) in enumerate(ranked) if len(rows) < k]:
@@ -265,6 +277,7 @@ def _backend(name: str, settings: type[IvfFlatSettings], codes: Codes) -> Backen
         open=partial(_open, codes),
         extra="dense",
         resources=ray_resources,
+        shard_stage=replace(ENCODING, check_count=_check_count),
         prefix_exact=False,
         open_settings=OPEN_SETTINGS | {"nprobe", "gpu"} | ({"rerank_depth"} & set(settings.model_fields)),
     )

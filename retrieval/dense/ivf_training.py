@@ -20,9 +20,18 @@ _SAMPLE_COPIES = 3
 
 
 def number_of_lists(num_passages: int, wanted: int | None) -> int:
-    """How many lists: what was asked for, else 4 times the root of the corpus; no more than can be learned."""
+    """How many lists: what was asked for, else 4 times the root of the corpus and at most an eighth of it.
+
+    Raises:
+        ValueError: more were asked for than can be learned from so many passages.
+    """
     most = max(1, num_passages // POINTS_A_LIST)
-    return min(most, wanted or max(1, round(4 * math.sqrt(num_passages))))
+    if wanted is not None and wanted > most:
+        raise ValueError(
+            f"lists is {wanted:,}, and a corpus of {num_passages:,} passages has enough for {most:,} lists "
+            f"({POINTS_A_LIST} passages each); give at most {most}, or leave lists out"
+        )
+    return wanted or min(most, max(1, round(4 * math.sqrt(num_passages))))
 
 
 def training_rows(num_passages: int, num_lists: int, points_a_list: int, least: int, seed: int) -> np.ndarray:

@@ -14,7 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from retrieval.dense.building import ENCODER_LIBRARIES, OPEN_SETTINGS, DenseBuilder, DenseSettings, ray_resources
+from retrieval.dense.building import (
+    ENCODER_LIBRARIES,
+    ENCODING,
+    OPEN_SETTINGS,
+    DenseBuilder,
+    DenseSettings,
+    ray_resources,
+)
 from retrieval.dense.embeddings import Embeddings, Precision, open_embeddings
 from retrieval.dense.ranking import MARGIN, Ranked, best_of_candidates, best_rows, in_order
 from retrieval.dense.searching import DenseSearcher, open_encoder
@@ -206,5 +213,6 @@ TORCH_EXACT = Backend(
     open=_open,
     extra="dense",
     resources=ray_resources,
+    shard_stage=ENCODING,
     open_settings=OPEN_SETTINGS | {"device", "dtype", "chunk_passages"},
 )

@@ -2,7 +2,7 @@
 
     POST /retrieve     every dialect of `dialects`, answered in its shape
     POST /access       documents by id, title or url
-    GET  /health       (and /healthz) what is served and with what limits; needs no token
+    GET  /health       (and /healthz; HEAD too) what is served and with what limits; needs no token
     GET  /metrics      for Prometheus
 
 Bodies are decoded and checked by hand and written by orjson: pydantic costs more than a search. Searches run in
@@ -17,12 +17,13 @@ from http import HTTPStatus
 
 import orjson
 from fastapi import FastAPI, Request, Response
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from retrieval.retriever import Retriever
-from retrieval.server.bodies import read_json
+from retrieval.server.bodies import RequestBodies
 from retrieval.server.description import access_operation, health_operation, metrics_operation, retrieve_operation
 from retrieval.server.metrics import CONTENT_TYPE, MeasuredApp, ServerMetrics
 from retrieval.server.refusal import Refusal
@@ -47,6 +48,7 @@ def create_app(retriever: Retriever, settings: ServerSettings | None = None) -> 
     settings = settings or ServerSettings()
     metrics = ServerMetrics()
     service = SearchService(retriever, settings, metrics)
+    bodies = RequestBodies(settings, metrics)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -64,15 +66,17 @@ def create_app(retriever: Retriever, settings: ServerSettings | None = None) -> 
     @app.post("/retrieve", openapi_extra=retrieve_operation(settings, retriever.num_passages))
     async def retrieve(request: Request) -> Response:
         """The best passages of one query or many."""
-        body = await read_json(request.scope, request.receive, settings)
+        body = await bodies.read_json(request.scope, request.receive)
         return _json_response(await service.retrieve(body, request.receive), service.answer_headers)
 
     @app.post("/access", openapi_extra=access_operation(settings))
     async def access(request: Request) -> Response:
         """Documents by id, title or url."""
-        body = await read_json(request.scope, request.receive, settings)
+        body = await bodies.read_json(request.scope, request.receive)
         return _json_response(await service.access(body, request.receive), service.answer_headers)
 
+    @app.head("/healthz", include_in_schema=False)
+    @app.head("/health", include_in_schema=False)
     @app.get("/healthz", openapi_extra=health_operation())
     @app.get("/health", openapi_extra=health_operation())
     async def health() -> Response:
@@ -99,13 +103,15 @@ class TokenGate:
 
     def __init__(self, app: ASGIApp, token: str) -> None:
         self._app = app
-        self._expected = f"Bearer {token}".encode()
+        self._token = token.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or refuse it."""
         if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
             given = dict(scope["headers"]).get(b"authorization", b"")
-            if not hmac.compare_digest(given, self._expected):
+            scheme, _, credentials = given.partition(b" ")
+            # the scheme's case means nothing (RFC 9110, 11.1)
+            if scheme.lower() != b"bearer" or not hmac.compare_digest(credentials.lstrip(b" "), self._token):
                 said = "is wrong" if given else "is missing"
                 message = f"the token {said}; send the header `Authorization: Bearer TOKEN`"
                 refusal = Refusal(401, message, {"WWW-Authenticate": "Bearer"})
@@ -131,10 +137,28 @@ async def _left(_: Request, error: Exception) -> Response:
     return Response(status_code=CLIENT_LEFT)
 
 
-async def _http_error(_: Request, error: Exception) -> Response:
+async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    message = error.detail or HTTPStatus(error.status_code).phrase
-    return _error(error.status_code, str(message), dict(error.headers or {}))
+    message = str(error.detail or HTTPStatus(error.status_code).phrase)
+    headers = dict(error.headers or {})
+    path, methods = request.url.path, _methods(request.app)
+    if error.status_code == 404:
+        there = ", ".join(f"{' or '.join(allowed)} {known}" for known, allowed in methods.items())
+        message = f"there is no path {path[:200]!r}; send one of {there} (/docs describes them)"
+    elif error.status_code == 405:
+        allowed = methods.get(path) or sorted(headers.get("Allow", "GET").split(", "))
+        headers["Allow"] = ", ".join(allowed)
+        message = f"{path} does not take {request.method[:20]}; send {' or '.join(allowed)} {path}"
+    return _error(error.status_code, message, headers)
+
+
+def _methods(app: FastAPI) -> dict[str, list[str]]:
+    """Of every path of the service, without those that describe it."""
+    found: dict[str, list[str]] = {}
+    for route in app.routes:
+        if isinstance(route, APIRoute):
+            found.setdefault(route.path, []).extend(route.methods)
+    return {path: sorted(methods) for path, methods in sorted(found.items())}
 
 
 async def _crashed(request: Request, error: Exception) -> Response:

@@ -21,7 +21,7 @@ from retrieval.passage import Hit, Passage
 from retrieval.server.refusal import bad_request
 from retrieval.server.settings import ServerSettings
 
-DEPTH_KEYS = ("topk", "top_k", "k")
+DEPTH_KEYS = ("k", "top_k", "topk")
 
 
 def contents_of(passage: Passage) -> str:
@@ -123,7 +123,7 @@ def parse_retrieve(body: Any, settings: ServerSettings, num_passages: int) -> Re
         raise bad_request(
             f"dialect {dialect.name} answers one query, and there are {len(queries)}; send `query`, or another dialect"
         )
-    check_texts(queries, "query", settings)
+    check_texts(queries, "query", settings, key="queries" if body.get("query") is None else "query")
     k = _depth_of(body, settings, num_passages)
     if len(queries) * k > settings.max_hits:
         raise bad_request(
@@ -146,23 +146,23 @@ def answer_rows(request: RetrieveRequest, hits: Sequence[Hit], *, urls: bool) ->
     )
 
 
-def check_texts(values: Sequence[Any], what: str, settings: ServerSettings) -> None:
-    """Refuse texts that are none, blank or too long, and too many of them.
+def check_texts(values: Sequence[Any], what: str, settings: ServerSettings, *, key: str) -> None:
+    """Refuse texts that are none, blank or too long, and too many of them. `key` is the one that was sent: `what` for a
+    single text, otherwise its plural.
 
     Raises:
         Refusal: 422.
     """
     if len(values) > settings.max_queries:
-        raise bad_request(
-            f"there are {len(values)} of them (`{what}`); send at most {settings.max_queries} in one request"
-        )
+        raise bad_request(f"{key} has {len(values)} entries; send at most {settings.max_queries} in one request")
     for i, text in enumerate(values):
+        one = what if key == what else f"{what} {i}"
         if not isinstance(text, str):
-            raise bad_request(f"{what} {i} is {shown(text)}; every {what} must be a string")
+            raise bad_request(f"{one} is {shown(text)}; every {what} must be a string")
         if len(text) > settings.max_query_chars:
-            raise bad_request(f"{what} {i} has {len(text)} characters; at most {settings.max_query_chars} are allowed")
+            raise bad_request(f"{one} has {len(text)} characters; at most {settings.max_query_chars} are allowed")
         if not text or text.isspace():
-            raise bad_request(f"{what} {i} is empty; a {what} needs at least one word")
+            raise bad_request(f"{one} is empty; a {what} needs at least one word")
 
 
 def json_type(value: Any) -> str:

@@ -52,7 +52,7 @@ def parse_access(body: Any, settings: ServerSettings) -> AccessRequest:
     if is_list != isinstance(value, list):
         raise bad_request(f"{key} is {shown(value)}; it must be {'an array of strings' if is_list else 'a string'}")
     names = value if is_list else [value]
-    check_texts(names, key.removesuffix("s"), settings)
+    check_texts(names, key.removesuffix("s"), settings, key=key)
     limit = _limit(body.get("limit"), 1 if key in ("id", "ids") else len(names), settings)
     return AccessRequest(by=key.removesuffix("s"), names=names, is_list=is_list, limit=limit)
 
@@ -76,10 +76,15 @@ def _limit(value: Any, num_names: int, settings: ServerSettings) -> int:
 class Documents:
     """Opens documents in threads: they are read from disk, or asked for where what is served is a server itself."""
 
-    def __init__(self, retriever: Retriever, settings: ServerSettings) -> None:
+    def __init__(
+        self,
+        retriever: Retriever,
+        settings: ServerSettings,
+        on_hanging: Callable[[int], None] = lambda change: None,
+    ) -> None:
         self._retriever = retriever
         self._timeout_s = settings.timeout_s
-        self._threads = SearchThreads()
+        self._threads = SearchThreads(settings.max_hanging, on_hanging)
         self._slots = asyncio.Semaphore(settings.max_in_flight)
         self._waiting = 0
         source: Any = retriever if hasattr(retriever, "titled") else getattr(retriever, "corpus", None)
@@ -90,14 +95,24 @@ class Documents:
         """Names that have been asked for and are not being looked up yet."""
         return self._waiting
 
+    def check(self) -> None:
+        """Refuse where nothing would be opened.
+
+        Raises:
+            SearchesHang: `max_hanging` openings that were given up on still run.
+        """
+        self._threads.check()
+
     async def open(self, request: AccessRequest, written: Callable[[Any], Answer]) -> Answer:
         """What `written` makes, in the thread, of the documents: one, or a list of them with null for what is not
         there; for titles the passages that have the title.
 
         Raises:
             Refusal: 404 for a single document that is not there.
-            RetrievalError: it took longer than the timeout, the wait for one of `max_in_flight` places included.
+            RetrievalError: it took longer than the timeout, the wait for one of `max_in_flight` places included;
+                `SearchesHang`, at once, where too many hang.
         """
+        self.check()
         try:
             async with asyncio.timeout(self._timeout_s), self._place(len(request.names)):
                 return await self._threads.result(lambda: written(self._found(request)))

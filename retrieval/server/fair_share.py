@@ -31,7 +31,11 @@ class FairShare:
 
     def leave(self) -> None:
         """Say that this replica accepts no more."""
-        self.publish(_ABSENT)
+        self.clear(self._place)
+
+    def clear(self, place: int) -> None:
+        """Say that the replica in a place accepts no more."""
+        _SLOT.pack_into(self._map, place * _SLOT.size, _ABSENT)
 
     def is_next(self, connections: int) -> bool:
         """True if no replica that accepts has fewer than `connections`."""

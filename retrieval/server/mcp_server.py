@@ -13,8 +13,8 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from retrieval.opening import open_retriever
-from retrieval.retriever import OpenRetriever, RetrievalError, Retriever
+from retrieval.ready import answering_retriever
+from retrieval.retriever import Retriever
 from retrieval.server.mcp_tools import SearchTools, ToolDescription
 from retrieval.server.refusal import Refusal
 from retrieval.server.settings import ServerSettings
@@ -34,8 +34,16 @@ INSTRUCTIONS = (
 )
 
 SETTINGS = (
-    *("host", "port", "token", "window_s", "max_batch", "max_in_flight", "timeout_s", "default_k", "max_k"),
-    *("max_query_chars", "max_body_bytes", "max_waiting", "retry_after_s", "shutdown_timeout_s"),
+    *("host", "port", "token", "window_s", "max_batch", "max_in_flight", "max_hanging", "timeout_s", "default_k"),
+    *(
+        "max_k",
+        "max_query_chars",
+        "max_body_bytes",
+        "header_timeout_s",
+        "max_waiting",
+        "retry_after_s",
+        "shutdown_timeout_s",
+    ),
 )
 """The settings of the HTTP server that mean something here."""
 
@@ -72,7 +80,7 @@ def serve_mcp(
             from retrieval.server.process import listening_socket
 
             listener = opened.enter_context(closing(listening_socket(settings)))
-        retriever = opened.enter_context(_answering(specs[0] if len(specs) == 1 else {"hybrid": list(specs)}))
+        retriever = opened.enter_context(answering_retriever(specs[0] if len(specs) == 1 else {"hybrid": list(specs)}))
         tools = SearchTools(retriever, settings)
         if listener is None:
             _serve_stdio(tools, settings)
@@ -157,16 +165,6 @@ def create_mcp_app(tools: SearchTools, retriever: Retriever, settings: ServerSet
     return app if settings.token is None else TokenGate(app, settings.token.get_secret_value())
 
 
-def _answering(spec: Any) -> OpenRetriever:
-    retriever = open_retriever(spec)
-    try:
-        _ = retriever.num_passages
-    except RetrievalError as error:  # a server that is not there yet
-        retriever.close()
-        raise ValueError(str(error)) from None
-    return retriever
-
-
 def _sdk_tool(description: ToolDescription) -> "mcp_types.Tool":
     from mcp_types import Tool, ToolAnnotations
 
@@ -190,10 +188,10 @@ def _serve_http(
     tools: SearchTools, retriever: Retriever, settings: ServerSettings, listener: Any, announce: Callable[[str], None]
 ) -> None:
     from retrieval.server.process import ServingProcess, address_of
-    from retrieval.server.serve import warn_if_open
+    from retrieval.server.serve import served_words, warn_if_open
 
     warn_if_open(settings)
-    line = f"{retriever.num_passages:,} passages at {address_of(listener)}{PATH}"
+    line = f"{served_words(retriever)} at {address_of(listener)}{PATH}"
     app = create_mcp_app(tools, retriever, settings)
     ServingProcess(app, settings, on_started=lambda: announce(line)).run_on(listener)
 

@@ -67,6 +67,7 @@ class SearchTools:
             max_in_flight=settings.max_in_flight,
             timeout_s=settings.timeout_s,
             deadline_s=settings.timeout_s,
+            max_hanging=settings.max_hanging,
             retries=1,
             backoff_s=0.01,
         )

@@ -54,7 +54,15 @@ class ServerMetrics:
             ["outcome"],
             registry=registry,
         )
-        self.overloads = Counter("waymark_overloads", "Requests refused because too much waits.", registry=registry)
+        self.overloads = Counter(
+            "waymark_overloads", "Requests refused because too much waits or hangs.", registry=registry
+        )
+        self.hanging = Gauge(
+            "waymark_searches_hanging",
+            "Searches and openings of documents that were given up on and still run.",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
         self.failures = Counter("waymark_failures", "Searches that failed or took too long.", registry=registry)
         self.disconnects = Counter("waymark_disconnects", "Clients that left before their answer.", registry=registry)
         self.passages = Gauge(

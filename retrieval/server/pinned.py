@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from retrieval.manifest import read_manifest
-from retrieval.opening import HybridSpec, IndexSpec, RerankSpec, RetrieverSpec
+from retrieval.spec import HybridSpec, IndexSpec, RerankSpec, RetrieverSpec
 
 
 class IndexReplacedError(ValueError):

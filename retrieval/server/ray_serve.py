@@ -18,11 +18,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from ray import serve
 from ray.serve import Application
 
-from retrieval.opening import open_retriever, retriever_spec
+from retrieval.opening import open_retriever
 from retrieval.server.app import create_app
 from retrieval.server.pinned import check_unchanged, index_hashes
 from retrieval.server.serve import portable
 from retrieval.server.settings import ServerSettings
+from retrieval.spec import retriever_spec
 
 DEPLOYMENT = "Retrieval"
 """The deployment's name, for overrides in a Serve config file and for the dashboard."""

@@ -14,6 +14,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+MOST_BYTES_SAID = 512
+"""Bytes in which a replica says what it serves; a pipe takes that many at once (POSIX)."""
+
 REPLACED = 3
 """The exit code of a replica that found another index than the server was started on."""
 
@@ -25,16 +28,18 @@ def main() -> None:
     wanted = json.loads(_first_line())
     threading.Thread(target=_end_with_parent, daemon=True, name="parent").start()
 
+    from retrieval.ready import answering_retriever
     from retrieval.server.app import create_app
     from retrieval.server.fair_share import FairShare
     from retrieval.server.pinned import IndexReplacedError, check_unchanged
     from retrieval.server.process import ServingProcess
+    from retrieval.server.serve import served_words
     from retrieval.server.settings import ServerSettings
 
     settings = ServerSettings.model_validate(wanted["settings"])
     module, _, name = wanted["opener"].partition(":")
     try:
-        retriever: Any = getattr(import_module(module), name)(wanted["spec"])
+        retriever: Any = answering_retriever(wanted["spec"], getattr(import_module(module), name))
         check_unchanged(wanted["index_hashes"])
     except IndexReplacedError as error:
         print(f"waymark: replica {os.getpid()}: {error}", file=sys.stderr)
@@ -44,7 +49,7 @@ def main() -> None:
         sys.exit(2)
 
     def say_ready() -> None:
-        os.write(ready_fd, b"1")
+        os.write(ready_fd, served_words(retriever).encode()[:MOST_BYTES_SAID])
         os.close(ready_fd)
 
     share = FairShare(Path(wanted["counts"]), wanted["place"])

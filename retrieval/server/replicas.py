@@ -1,9 +1,9 @@
 """Several processes behind one port: they accept from one socket and map the same index files, which the kernel holds
 in memory once.
 
-A replica that dies is started again, and the others go on meanwhile; where the index was replaced since the start, it
-stays away, for all replicas must answer alike. On SIGTERM and Ctrl-C all of them finish what they
-have taken. A pipe ties each to this process: if this one is killed, they stop too.
+A replica that dies is started again, and the others go on meanwhile, also where the system has no room for another just
+then; where the index was replaced since the start, it stays away, for all replicas must answer alike. On SIGTERM and
+Ctrl-C all of them finish what they have taken. A pipe ties each to this process: if this one is killed, they stop too.
 """
 
 import json
@@ -24,7 +24,7 @@ from typing import Any
 
 from retrieval.server.fair_share import FairShare, create_counts
 from retrieval.server.pinned import IndexReplacedError
-from retrieval.server.replica import REPLACED
+from retrieval.server.replica import MOST_BYTES_SAID, REPLACED
 from retrieval.server.settings import ServerSettings
 
 _COUNTS_FILE = "connections.bin"
@@ -43,7 +43,8 @@ class _Replica:
     process: subprocess.Popen[bytes]
     ready: int
     started: float
-    is_ready: bool = False
+    about: str | None = None
+    """What it serves, as it said when it was ready."""
 
 
 class ReplicaSet:
@@ -79,11 +80,13 @@ class ReplicaSet:
         self._stop = threading.Event()
         self._interrupted = False
 
-    def run(self, on_started: Callable[[], None]) -> None:
-        """Serve until SIGTERM or Ctrl-C; call it on the main thread. `on_started` is called when all replicas answer.
+    def run(self, on_started: Callable[[str], None]) -> None:
+        """Serve until SIGTERM or Ctrl-C; call it on the main thread. `on_started` is called with what they serve when
+        all replicas answer.
 
         Raises:
-            ReplicaStartError: a replica ended before it was ready; its standard error has said why.
+            ReplicaStartError: a replica could not be started, or ended before it was ready; its standard error has
+                said why.
             IndexReplacedError: the last replica is gone, and the index is another one now.
             KeyboardInterrupt: it was stopped by Ctrl-C, after every replica had ended.
         """
@@ -109,22 +112,41 @@ class ReplicaSet:
         self._interrupted = self._interrupted or number == signal.SIGINT
         self._stop.set()
 
-    def _keep_running(self, shared: Path, on_started: Callable[[], None]) -> None:
+    def _keep_running(self, shared: Path, on_started: Callable[[str], None]) -> None:
         announced = False
+        share = FairShare(shared / _COUNTS_FILE, 0)  # mapped now: a system that kills replicas may refuse it later
         while not self._stop.is_set():
             for place, replica in enumerate(self._replicas):
                 if replica is None:
                     if time.monotonic() >= self._not_before[place]:
-                        self._replicas[place] = self._start(place, shared)
+                        self._replicas[place] = self._started(place, shared, announced)
                     continue
-                if not replica.is_ready:
-                    replica.is_ready = self._has_said_ready(replica)
+                if replica.about is None:
+                    replica.about = self._said(replica)
                 if replica.process.poll() is not None and not self._stop.is_set():
-                    self._bury(place, replica, shared, announced)
-            if not announced and all(replica is not None and replica.is_ready for replica in self._replicas):
+                    self._bury(place, replica, shared, share, announced)
+            ready = [replica.about for replica in self._replicas if replica is not None and replica.about is not None]
+            if not announced and len(ready) == len(self._replicas):
                 announced = True
-                on_started()
+                on_started(ready[0])
             self._stop.wait(_POLL_S)
+
+    def _started(self, place: int, shared: Path, announced: bool) -> _Replica | None:
+        """A new replica; None where the system has no room for one just now and others serve."""
+        try:
+            return self._start(place, shared)
+        except OSError as error:
+            if not announced:
+                raise ReplicaStartError(
+                    f"a replica could not be started ({error.strerror or error}); free memory, files or processes, or "
+                    "start with fewer --replicas"
+                ) from error
+            pause_s = self._wait_before_next(place)
+            print(
+                f"waymark: a replica could not be started ({error.strerror or error}); trying again in {pause_s:g} s",
+                file=sys.stderr,
+            )
+            return None
 
     def _start(self, place: int, shared: Path) -> _Replica:
         reading, writing = os.pipe()
@@ -156,29 +178,35 @@ class ReplicaSet:
             pass  # it died at once, which the next look at it finds out
         return _Replica(process, reading, time.monotonic())
 
-    def _has_said_ready(self, replica: _Replica) -> bool:
-        try:
-            return os.read(replica.ready, 1) == b"1"
+    def _said(self, replica: _Replica) -> str | None:
+        try:  # it writes all of it at once, and less than the pipe takes at once
+            return os.read(replica.ready, MOST_BYTES_SAID).decode() or None
         except BlockingIOError:
-            return False
+            return None
 
-    def _bury(self, place: int, replica: _Replica, shared: Path, announced: bool) -> None:
+    def _bury(self, place: int, replica: _Replica, shared: Path, share: FairShare, announced: bool) -> None:
         from prometheus_client.multiprocess import mark_process_dead
 
         code = replica.process.returncode
         self._forget(place)
         if not announced:
             raise ReplicaStartError(f"a replica ended with code {code} before it was ready; what it said stands above")
-        FairShare(shared / _COUNTS_FILE, place).leave()
+        share.clear(place)
         mark_process_dead(replica.process.pid, str(shared))
         if code == REPLACED:
             self._retire(place)
             return
-        steady = time.monotonic() - replica.started > _STEADY_S
-        self._deaths[place] = 0 if steady else self._deaths[place] + 1
-        pause = 0.0 if self._deaths[place] <= 1 else min(_LONGEST_PAUSE_S, 0.5 * 2 ** self._deaths[place])
-        self._not_before[place] = time.monotonic() + pause
+        if time.monotonic() - replica.started > _STEADY_S:
+            self._deaths[place] = -1
+        self._wait_before_next(place)
         print(f"waymark: replica {replica.process.pid} ended with code {code}; starting another", file=sys.stderr)
+
+    def _wait_before_next(self, place: int) -> float:
+        """Count one more death in a place, and give the pause before the next start in seconds."""
+        self._deaths[place] += 1
+        pause_s = 0.0 if self._deaths[place] <= 1 else min(_LONGEST_PAUSE_S, 0.5 * 2 ** min(self._deaths[place], 10))
+        self._not_before[place] = time.monotonic() + pause_s
+        return pause_s
 
     def _retire(self, place: int) -> None:
         """Start no more replicas in this place: the replica has said that the index was replaced."""

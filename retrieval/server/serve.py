@@ -1,7 +1,7 @@
 """`serve`: open what the specs name and answer for it until told to stop."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from importlib import import_module
 from importlib.util import find_spec
@@ -9,11 +9,15 @@ from ipaddress import ip_address
 from typing import Any
 
 from retrieval.manifest import read_manifest, verify_files
-from retrieval.opening import HybridSpec, IndexSpec, RerankSpec, RetrieverSpec, UrlSpec, retriever_spec
+from retrieval.ready import answering_retriever
+from retrieval.retriever import Retriever
 from retrieval.server.pinned import index_hashes, index_specs
 from retrieval.server.settings import ServerSettings
+from retrieval.spec import HybridSpec, IndexSpec, RerankSpec, RetrieverSpec, UrlSpec, retriever_spec
 
 OPENER = "retrieval.opening:open_retriever"
+
+_LONGEST_KIND = 200
 
 
 def serve(
@@ -56,8 +60,8 @@ def _serve_here(spec: Any, settings: ServerSettings, announce: Callable[[str], N
 
     with closing(listening_socket(settings)) as listener:  # before the index: a port that is taken is found out at once
         module, _, name = opener.partition(":")
-        with getattr(import_module(module), name)(spec) as retriever:
-            line = f"{retriever.num_passages:,} passages at {address_of(listener)}"
+        with answering_retriever(spec, getattr(import_module(module), name)) as retriever:
+            line = f"{served_words(retriever)}, 1 replica, at {address_of(listener)}"
             app = create_app(retriever, settings)
             ServingProcess(app, settings, on_started=lambda: announce(line)).run_on(listener)
 
@@ -67,14 +71,33 @@ def _serve_replicas(spec: Any, settings: ServerSettings, announce: Callable[[str
     from retrieval.server.replicas import ReplicaSet
 
     with closing(listening_socket(settings)) as listener:
-        line = f"{settings.replicas} replicas at {address_of(listener)}"
+        where = f"{settings.replicas} replicas, at {address_of(listener)}"
         hashes: dict[str, str] = {}
         if opener == OPENER:
             checked = retriever_spec(spec)
             hashes = index_hashes(checked)
             spec = verified(checked)
         replicas = ReplicaSet(spec, settings, listener, opener=opener, index_hashes=hashes)
-        replicas.run(on_started=lambda: announce(line))
+        replicas.run(on_started=lambda about: announce(f"{about}, {where}"))
+
+
+def served_words(retriever: Retriever) -> str:
+    """What is served, for a line that a person reads: `300 passages (hybrid of bm25s and flat)`.
+
+    >>> from types import SimpleNamespace
+    >>> served_words(SimpleNamespace(num_passages=1000, identity={"backend": "bm25s"}))
+    '1,000 passages (bm25s)'
+    """
+    kind = _kind(getattr(retriever, "identity", None) or {})
+    return f"{retriever.num_passages:,} passages{f' ({kind[:_LONGEST_KIND]})' if kind else ''}"
+
+
+def _kind(identity: Mapping[str, Any]) -> str:
+    """The backend that an identity names, and those of its parts."""
+    parts = [part for part in identity.get("parts") or [] if isinstance(part, Mapping)]
+    own = str(identity.get("backend") or identity.get("kind") or "")
+    named = [name for name in map(_kind, parts) if name]
+    return f"{own} of {' and '.join(named)}" if own and named else own
 
 
 def verified(spec: RetrieverSpec) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from retrieval.identity import IDENTITY_HEADER, identity_hash
 from retrieval.passage import Hit
 from retrieval.request import RequestError
 from retrieval.retriever import RetrievalError, Retriever
+from retrieval.search_threads import SearchesHang
 from retrieval.server.dialects import RetrieveRequest, answer_rows, parse_retrieve
 from retrieval.server.documents import AccessRequest, Documents, parse_access
 from retrieval.server.metrics import ServerMetrics
@@ -47,7 +48,7 @@ class SearchService:
         self._settings = settings
         self._metrics = metrics
         self._num_passages = retriever.num_passages
-        self._documents = Documents(retriever, settings)
+        self._documents = Documents(retriever, settings, metrics.hanging.inc)
         self._started = time.time()
         identity: Mapping[str, Any] = getattr(retriever, "identity", None) or {}
         self.answer_headers = {IDENTITY_HEADER: identity_hash(identity)} if identity else {}
@@ -71,18 +72,20 @@ class SearchService:
             deadline_s=settings.timeout_s,
             retries=1,  # in halves, so that one bad query does not fail those that shared its batch
             backoff_s=0.01,
+            max_hanging=settings.max_hanging,
             on_batch=metrics.batch,
+            on_hanging=metrics.hanging.inc,
         )
 
     async def retrieve(self, body: Any, receive: Receive) -> bytes:
         """Answer one `/retrieve` body.
 
         Raises:
-            Refusal: 422, or 503 where too much waits or the search failed.
+            Refusal: 422, or 503 where too much waits or hangs or the search failed.
             ClientDisconnect: the client left; its queries are dropped if they were not being searched.
         """
         request = parse_retrieve(body, self._settings, self._num_passages)
-        self._refuse_overload(self._batcher.waiting, len(request.queries), "queries")
+        self._refuse_overload(self._batcher, len(request.queries), "queries")
         self._metrics.queries.inc(len(request.queries))
         hits = await self._unless_left(self._batcher.search_many(request.queries, request.k), receive)
         if len(request.queries) * request.k <= _SMALL_ANSWER:
@@ -97,7 +100,7 @@ class SearchService:
             ClientDisconnect: the client left.
         """
         request: AccessRequest = parse_access(body, self._settings)
-        self._refuse_overload(self._documents.waiting, len(request.names), "names")
+        self._refuse_overload(self._documents, len(request.names), "names")
         return await self._unless_left(self._documents.open(request, _result), receive)
 
     def health(self) -> bytes:
@@ -113,13 +116,20 @@ class SearchService:
         """Answer what has been taken, within the deadlines."""
         await self._batcher.close()
 
-    def _refuse_overload(self, waiting: int, more: int, what: str) -> None:
+    def _refuse_overload(self, asked: MicroBatcher | Documents, more: int, what: str) -> None:
+        try:
+            asked.check()
+        except SearchesHang as error:
+            raise self._overload(str(error)) from None
+        waiting = asked.waiting
         if waiting and waiting + more > self._settings.max_waiting:
-            self._metrics.overloads.inc()
-            raise come_back(
-                f"{waiting} {what} wait already, and at most {self._settings.max_waiting} may; come back later",
-                self._settings.retry_after_s,
+            raise self._overload(
+                f"{waiting} {what} wait already, and at most {self._settings.max_waiting} may; come back later"
             )
+
+    def _overload(self, message: str) -> Refusal:
+        self._metrics.overloads.inc()
+        return come_back(message, self._settings.retry_after_s)
 
     async def _unless_left(self, work: Awaitable[Answer], receive: Receive) -> Answer:
         """The result of `work`, which is cancelled when the client leaves before it is there."""
@@ -150,6 +160,8 @@ class SearchService:
             raise ClientDisconnect from None
         except RequestError as error:
             raise bad_request(str(error)) from None
+        except SearchesHang as error:
+            raise self._overload(str(error)) from None
         except RetrievalError as error:
             self._metrics.failures.inc()
             _log.error("a search failed: %s", error, exc_info=error.__cause__)

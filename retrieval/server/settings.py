@@ -29,6 +29,10 @@ class ServerSettings(BaseModel):
     """Batches searched at the same time; what arrives meanwhile becomes the next batch."""
     timeout_s: float = Field(default=30.0, gt=0, allow_inf_nan=False)
     """Longest time from a query to its answer in seconds, its wait for a place included; then it gets 503."""
+    max_hanging: int = Field(default=16, ge=1)
+    """Searches that may still run after they were given up on, and openings of documents; beyond it everything is
+    answered 503 with Retry-After, until one of them ends.
+    """
 
     default_k: int = Field(default=3, ge=1)
     """Hits of a query that does not say how many (Search-R1 shows 3)."""
@@ -44,6 +48,12 @@ class ServerSettings(BaseModel):
     """Largest request body in bytes, whether its length is announced or not."""
     body_timeout_s: float = Field(default=10.0, gt=0, allow_inf_nan=False)
     """Longest time in which a request's body must arrive, in seconds."""
+    max_body_bytes_in_all: int = Field(default=256 << 20, ge=1)
+    """Bytes of bodies that a process holds at the same moment; a request whose body goes beyond it is answered 503 with
+    Retry-After.
+    """
+    header_timeout_s: float = Field(default=20.0, gt=0, allow_inf_nan=False)
+    """Longest time in which a request's headers must arrive, in seconds; then the connection is closed."""
     max_waiting: int = Field(default=4096, ge=1)
     """Queries that may wait for a search, and names that may wait to be opened; what comes on top is answered 503 with
     Retry-After.
@@ -59,6 +69,11 @@ class ServerSettings(BaseModel):
     def _limits_agree(self) -> Self:
         if self.default_k > self.max_k:
             raise ValueError(f"default_k is {self.default_k}, above max_k {self.max_k}; lower it, or raise max_k")
+        if self.max_body_bytes_in_all < self.max_body_bytes:
+            raise ValueError(
+                f"max_body_bytes_in_all is {self.max_body_bytes_in_all}, below max_body_bytes {self.max_body_bytes}: "
+                "the largest body could never be taken; raise max_body_bytes_in_all"
+            )
         if self.max_waiting < self.max_queries:
             raise ValueError(
                 f"max_waiting is {self.max_waiting}, below max_queries {self.max_queries}: the largest request could "

@@ -15,6 +15,10 @@ from typing import Any
 
 import orjson
 
+_NO_JSON, _NO_MESSAGE = -32700, -32600
+"""Codes of JSON-RPC 2.0, section 5.1."""
+_OF_A_MESSAGE = frozenset({"method", "result", "error"})
+
 _CHUNK = 1 << 16
 _LINES_AHEAD = 16
 _POLL_S = 0.02
@@ -26,8 +30,11 @@ class StdioWire:
     The lines end when input does, on `stop`, or when nobody takes the output any more; but not before every request
     that came in (a JSON object with `method` and `id`) has its answer, or `patience_s` seconds have passed.
 
+    A line that is no JSON object is answered here, with JSON-RPC's error -32700 or -32600, and not passed on: whoever
+    sent it has no other way to learn of it. Blank lines are passed over.
+
     Args:
-        longest: bytes of a line; of a longer one only as much is passed on, and the rest is dropped.
+        longest: bytes of a line; a longer one is such an error, and is not kept.
         patience_s: see above.
     """
 
@@ -35,7 +42,7 @@ class StdioWire:
         self._longest = longest
         self._patience_s = patience_s
         self._loop = asyncio.get_running_loop()
-        self._lines: asyncio.Queue[str | None] = asyncio.Queue()
+        self._lines: asyncio.Queue[tuple[str, bool] | None] = asyncio.Queue()
         self._room = threading.Semaphore(_LINES_AHEAD)
         self._outgoing: SimpleQueue[tuple[bytes, asyncio.Future[None]]] = SimpleQueue()
         self._unanswered: set[str] = set()
@@ -59,10 +66,14 @@ class StdioWire:
         os.dup2(self._output, 1)
 
     async def __aiter__(self) -> AsyncIterator[str]:
-        while (line := await self._lines.get()) is not None:
+        while (taken := await self._lines.get()) is not None:
             self._room.release()
-            self._note_request(line)
-            yield line
+            line, is_cut = taken
+            if error := self._error_of(line, is_cut):
+                await self._refuse(error)
+            elif not line.isspace():
+                self._note_request(line)
+                yield line
         try:
             async with asyncio.timeout(self._patience_s):
                 while self._unanswered and not self._is_broken:
@@ -83,6 +94,29 @@ class StdioWire:
 
     async def flush(self) -> None:
         """Nothing is held back."""
+
+    def _error_of(self, line: str, is_cut: bool) -> dict[str, Any] | None:
+        """The answer to a line that is no message; None for one that is."""
+        shown = repr(line.strip()[:80])
+        if is_cut:
+            return _error(_NO_JSON, f"the line is longer than {self._longest} bytes; send a shorter one")
+        if line.isspace():
+            return None
+        try:
+            message = orjson.loads(line)
+        except orjson.JSONDecodeError as error:
+            return _error(_NO_JSON, f"the line {shown} is no JSON ({error}); send one JSON-RPC message a line")
+        if isinstance(message, dict) and message.keys() & _OF_A_MESSAGE:
+            return None
+        what = f"the line {shown} is no JSON-RPC message; send an object with a `method`"
+        return _error(_NO_MESSAGE, what, message.get("id") if isinstance(message, dict) else None)
+
+    async def _refuse(self, error: dict[str, Any]) -> None:
+        try:
+            async with asyncio.timeout(self._patience_s):  # a client that reads nothing is given up
+                await self.write(orjson.dumps(error).decode() + "\n")
+        except TimeoutError:
+            self._break_off()
 
     def _note_request(self, line: str) -> None:
         message = _message(line)
@@ -120,7 +154,8 @@ class StdioWire:
 
     def _give(self, line: bytes) -> None:
         self._room.acquire()
-        self._tell(self._lines.put_nowait, line[: self._longest].decode("utf-8", "replace") + "\n")
+        is_cut = len(line) > self._longest
+        self._tell(self._lines.put_nowait, ("" if is_cut else line.decode("utf-8", "replace") + "\n", is_cut))
 
     def _write(self) -> None:
         while True:
@@ -147,6 +182,11 @@ class StdioWire:
 def _settle(written: "asyncio.Future[None]") -> None:
     if not written.done():
         written.set_result(None)
+
+
+def _error(code: int, message: str, request_id: Any = None) -> dict[str, Any]:
+    known = request_id if isinstance(request_id, str | int) else None
+    return {"jsonrpc": "2.0", "id": known, "error": {"code": code, "message": message}}
 
 
 def _message(line: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 bm25s (Lù, 2024, arXiv:2407.03618) computes the score of every (term, passage) pair at indexing, so a query only adds
 up. The folder holds bm25s's own files, equal to what `bm25s.BM25.index` computes (a test compares them), and
 `bm25s.BM25.load(folder, mmap=True)` reads it. Building differs in memory: postings are counted shard by shard, on disk,
-and scored for one range of terms at a time. Searching differs in ties: see `ranking`.
+and scored for one range of terms at a time. Searching differs in ties: see `kernels`.
 """
 
 import json
@@ -23,11 +23,10 @@ from retrieval.build.work import BuildWork
 from retrieval.manifest import IndexCorruptError
 from retrieval.passage import Passage
 from retrieval.searcher import Backend, Estimate
-from retrieval.sparse.kernels import SATURATION
+from retrieval.sparse.kernels import SATURATION, best_rows
 from retrieval.sparse.posting_estimate import estimate_postings
 from retrieval.sparse.posting_merge import DEFAULT_BUFFERED_POSTINGS, Scoring, join_vocabularies, write_scores
 from retrieval.sparse.posting_part import cut_part, write_part
-from retrieval.sparse.ranking import best_rows
 from retrieval.sparse.vocabulary import Vocabulary, WordNumbers
 
 Variant = Literal["lucene", "robertson", "atire"]
@@ -158,27 +157,17 @@ class BM25sSearcher:
         if not int(self._starts[-1]) == len(self._scores) == len(self._rows):
             raise IndexCorruptError(f"the arrays in {folder} differ in length; build the index again")
         self.num_rows: int = self.bm25.scores["num_docs"]
-        self._peaks = np.zeros(len(self._starts) - 1, dtype=np.float32)
-        self._scratch: list[tuple[NDArray[np.float32], NDArray[np.int32]]] = []
         self._vocabulary = Vocabulary(Analyzer(settings.analyzer), self.bm25.vocab_dict)
         self.top_rows([""], 1)  # compile now, or read the compiled loop from numba's cache, not in the first search
 
     def top_rows(self, queries: Sequence[str], k: int) -> list[tuple[NDArray[np.int32], NDArray[np.floating]]]:
         """For each query the best rows and their scores, `[at most k]` each: positive scores only, best first, equal
-        scores by row. Working memory: 8 bytes a passage of the corpus for every thread that searches, kept for the
-        next search: zeros from the system are made anew for every page that is written to.
+        scores by row. Working memory: 8 bytes a passage of the corpus.
         """
         numbers = [self._vocabulary.look_up(query) for query in queries]
         terms = np.asarray([number for query in numbers for number in query], dtype=np.int32)
         ends = np.cumsum([len(query) for query in numbers], dtype=np.int64)
-        try:
-            total, touched = self._scratch.pop()
-        except IndexError:
-            total, touched = np.zeros(self.num_rows, dtype=np.float32), np.empty(self.num_rows, dtype=np.int32)
-        rows, scores, filled = best_rows(
-            terms, ends, k, self._scores, self._rows, self._starts, self._peaks, total, touched
-        )
-        self._scratch.append((total, touched))
+        rows, scores, filled = best_rows(terms, ends, k, self.num_rows, self._scores, self._rows, self._starts)
         return [(rows[i, :size], scores[i, :size]) for i, size in enumerate(filled.tolist())]
 
 

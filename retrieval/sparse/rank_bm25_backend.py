@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from rank_bm25 import BM25Okapi
 
 from retrieval.analyzer import Analyzer, AnalyzerSettings, no_terms
+from retrieval.build.memory import in_words
 from retrieval.build.work import BuildWork
 from retrieval.passage import Passage
 from retrieval.searcher import Backend, Estimate
@@ -70,7 +71,7 @@ class OkapiBuilder:
             peak_disk_bytes=0,
             shard_seconds=(time.perf_counter() - started) * scale,
             merge_seconds=0.0,
-            details={"memory when opened": f"about {num_terms * scale * _BYTES_PER_TERM / 1e9:,.1f} GB"},
+            details={"memory when opened": f"about {in_words(num_terms * scale * _BYTES_PER_TERM)}"},
         )
 
 

@@ -9,7 +9,8 @@ from agent.engine import Completion, EngineError, SamplingParams
 from agent.protocol import encode_prompt
 from agent.protocols.registry import load_protocol
 from envs.actor import ActionRequest, EngineActor, ScriptedActor, stable_seed
-from envs.episode import EpisodeSpec, run_episode, run_episodes
+from envs.episode import EpisodeSpec, run_episode
+from envs.episode_pool import run_episodes
 from envs.policies.expert import ExpertPolicy
 from envs.search_env import EpisodeLimits, SearchEnv
 from retrieval.batcher import MicroBatcher

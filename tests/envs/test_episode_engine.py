@@ -14,7 +14,8 @@ from agent.protocols.registry import load_protocol
 from agent.tiny import build_tiny_policy
 from agent.trajectory import Trajectory
 from envs.actor import EngineActor
-from envs.episode import EpisodeSpec, run_episodes
+from envs.episode import EpisodeSpec
+from envs.episode_pool import run_episodes
 from envs.search_env import EpisodeLimits
 from tests.envs.small_world import BRIDGE, COMPARISON, PASSAGES, OverlapRetriever
 

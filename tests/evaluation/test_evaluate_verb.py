@@ -42,7 +42,7 @@ def test_the_verb_prints_figures_and_writes_json(small_world: SmallWorld, tmp_pa
     ("changes", "message"),
     [
         (("--top-k", "11"), "lower it"),
-        (("--top-k", "0"), "top_k"),
+        (("--top-k", "0"), "--top-k: 0 is too small"),
         (("--questions", "nowhere.jsonl"), "nowhere.jsonl"),
         (("--protocol", "telepathy"), "telepathy"),
         (("--max-new-tokens-per-turn", "5000"), "max_trajectory_tokens"),

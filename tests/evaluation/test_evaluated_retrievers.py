@@ -19,6 +19,7 @@ from retrieval.opening import open_retriever
 from retrieval.ready import ready_retriever
 from retrieval.retriever import CorpusElsewhere
 from tests.evaluation.conftest import SmallWorld
+from tests.evaluation.long_query import CHARACTERS
 from tests.retrieval.server.running import servers
 from tests.retrieval.server.served import Served, served
 
@@ -99,7 +100,7 @@ def test_a_server_that_is_not_there_and_a_wrong_spec_are_told_before_anything_is
         ({"url": "http://127.0.0.1:9", "retries": 0}, "cannot be searched: .*Start its server"),
         ({"hybrid": ["a"]}, "hybrid: has 1 part"),
         ("nowhere.yaml", r"there is no retriever file nowhere\.yaml"),
-        ("{hybrid: 5}", "retriever hybrid: "),
+        ("{hybrid: 5}", "retriever: hybrid: "),
     ):
         with pytest.raises(ValueError, match=message):
             run_job(replace(job, index=spec))
@@ -111,6 +112,35 @@ def test_a_servers_own_limit_is_told_before_anything_is_written(job: EvaluationJ
         url = start(index, max_k=1, default_k=1).url
         with pytest.raises(ValueError, match=r"422.*ask for 1 to 1 hits"):
             run_job(replace(job, index=url))
+
+
+def test_a_query_longer_than_any_server_takes_is_refused_to_the_policy_and_ends_no_run(
+    job: EvaluationJob, small_world: SmallWorld, server: Served, tmp_path: Path
+) -> None:
+    limits = EpisodeLimits(top_k=2, max_new_tokens_per_turn=20_000, max_trajectory_tokens=60_000)
+    job = replace(job, policy="scripted:tests.evaluation.long_query:LongQueryPolicy", limits=limits)
+    run_job(replace(job, out=tmp_path / "here"))
+    run_job(replace(job, out=tmp_path / "served", index=server.url))
+    here = played(tmp_path / "here")
+    assert here == played(tmp_path / "served")
+    for trajectory in here:
+        refused, searched, _ = trajectory.turns
+        assert refused.action.error == f"the query has {CHARACTERS} characters; at most 8192 are allowed"
+        assert refused.calls == () and refused.observation_ids, "the policy is told, and nothing is searched"
+        assert searched.calls[0].hits and trajectory.finish_reason == "answered"
+
+
+def test_a_server_that_takes_shorter_queries_than_the_limits_allow_is_told_before_anything_is_written(
+    job: EvaluationJob, small_world: SmallWorld
+) -> None:
+    with servers() as start, open_index(small_world.index) as index:
+        url = start(index, max_query_chars=300).url
+        for spec in (url, {"hybrid": [str(small_world.index), url]}):
+            with pytest.raises(ValueError, match=r"limits\.max_query_chars is 8192, and .* at most 300 are allowed"):
+                run_job(replace(job, index=spec))
+        assert not job.out.exists()
+        limits = job.limits.model_copy(update={"max_query_chars": 300})
+        assert run_job(replace(job, index=url, limits=limits)).evaluation.summary["em"] == 1.0
 
 
 def test_a_server_that_goes_away_ends_episodes_as_outages_and_the_figures_are_written(

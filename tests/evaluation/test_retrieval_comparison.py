@@ -8,6 +8,7 @@ from rich.console import Console
 
 from envs.question import Question
 from evaluation.index_report import measure_retrievers
+from evaluation.report import format_number
 from evaluation.retrieval_comparison import compare_retrievers
 from tests.retrieval.scripted_retriever import ScriptedRetriever
 
@@ -56,7 +57,7 @@ def test_several_stand_in_one_table_and_one_json() -> None:
     }
     assert figures["indexes"][1]["coverage_answers"] == 1.0, "the passage a says so"
     shown = printed(report)
-    assert all(text in shown for text in ("good - late", "1.000", "p (Holm)", "every support", "n = 30 questions"))
+    assert all(text in shown for text in ("good minus late", "1.000", "p (Holm)", "every support", "n = 30 questions"))
 
 
 def test_a_name_with_brackets_is_shown_as_it_is() -> None:
@@ -66,12 +67,49 @@ def test_a_name_with_brackets_is_shown_as_it_is() -> None:
     assert hybrid in shown and "[bold]late" in shown, "rich takes brackets for markup"
 
 
-def test_long_names_leave_room_for_the_figures() -> None:
-    named = {f"/indexes/of/a/long/path/{letter * 40}": ScriptedRetriever(GOOD) for letter in "ab"}
-    console = Console(file=io.StringIO(), width=80)
-    measure_retrievers(named, QUESTIONS, ks=(2,)).print(console)
+NAMES = (
+    "/indexes/of/a/long/path/" + "a" * 60,
+    "indexes/sf-rank_bm25",
+    "{hybrid: [/indexes/of/a/long/path/one, /indexes/of/a/long/path/two]}",
+    "http://127.0.0.1:8000",
+    "indexes/e",
+)
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_nothing_is_cut_on_a_narrow_terminal(count: int, width: int) -> None:
+    named = {name: ScriptedRetriever(LATE if place % 2 else GOOD) for place, name in enumerate(NAMES[:count])}
+    console = Console(file=io.StringIO(), width=width)
+    report = measure_retrievers(named, QUESTIONS, ks=(2, 3), coverage=True)
+    report.print(console)
     shown = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "0.000" in shown.split("Paired", 1)[1] and "1.000" in shown.split("Paired", 1)[0]
+    assert "…" not in shown
+    lines = [line.rstrip() for line in shown.splitlines() if not line.startswith("n = ")]
+    assert max(map(len, lines)) <= width
+    for figure in ("recall_all@2", "recall_mean@2", "recall_all@3", "recall_mean@3", "ndcg@10", "mrr@10"):
+        assert any(figure in line.split()[:2] for line in lines), "a figure is a row"
+    headings = shown.split("Paired", 1)[0]
+    for name in named if count > 1 else ():
+        assert all(piece in headings for piece in (name[:4], name[-1:])), "every retriever heads a column"
+    for first, second in ((test.first, test.second) for test in report.comparison.tests):
+        assert "".join(f"{first} minus {second}".split()) in "".join(shown.split())
+    if width >= 80 and count > 1:
+        assert {"1.000", "[1.000,1.000]", "0.693", "[0.693,0.693]"} <= set(headings.split())
+
+
+def test_two_retrievers_stand_beside_each_other_with_their_intervals() -> None:
+    console = Console(file=io.StringIO(), width=80)
+    named = {"indexes/bm25": ScriptedRetriever(GOOD), "indexes/dense": ScriptedRetriever(LATE)}
+    measure_retrievers(named, QUESTIONS, ks=(2,)).print(console)
+    rows = [line.split() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
+    assert ["figure", "indexes/bm25", "indexes/dense"] in rows
+    assert ["recall_all@2", "1.000", "[1.000,1.000]", "0.000", "[0.000,0.000]"] in rows
+
+
+def test_a_difference_of_nothing_has_no_sign() -> None:
+    assert format_number(-0.0) == format_number(-0.0004) == "0.000"
+    assert format_number(-0.0006) == "-0.001"
 
 
 def test_progress_runs_over_all_retrievers() -> None:

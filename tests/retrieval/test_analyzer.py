@@ -65,3 +65,8 @@ def test_forgetting_words_changes_no_term(monkeypatch: pytest.MonkeyPatch) -> No
 @given(st.text() | st.text(alphabet=st.characters(max_codepoint=127)))
 def test_pieces_are_the_words_and_perhaps_single_letters(text: str) -> None:
     assert [piece for piece in Analyzer.pieces(text) if len(piece) > 1] == Analyzer.words(text)
+
+
+def test_an_analyzer_that_is_no_mapping_is_refused_by_the_names_of_its_parts() -> None:
+    with pytest.raises(ValueError, match=r"analyzer\.stopwords \(english or null\) and analyzer\.stemmer"):
+        AnalyzerSettings.model_validate(3)

@@ -13,7 +13,7 @@ from retrieval.corpus import read_corpus
 from retrieval.index import Index, build_index, open_index
 from retrieval.searcher import Shard
 from retrieval.sparse.bm25s_backend import BM25sBuilder, BM25Settings, BM25sSearcher
-from retrieval.sparse.ranking import best_rows
+from retrieval.sparse.kernels import best_rows
 
 WORDS = ["river", "stone", "painter", "castle", "valley", "bridge", "winter", "singer", "island", "market"]
 
@@ -132,8 +132,7 @@ def test_best_rows_equals_sorting_every_row(
     starts = np.cumsum([0] + [len(column) for column in columns], dtype=np.int64)
     terms = np.asarray([term for query in queries for term in query], dtype=np.int32)
     ends = np.cumsum([len(query) for query in queries], dtype=np.int64)
-    scratch = np.zeros(5, np.float32), np.zeros(15, np.float32), np.zeros(15, np.int32)
-    got_rows, got_scores, filled = best_rows(terms, ends, k, scores, rows.view(np.uint32), starts, *scratch)
+    got_rows, got_scores, filled = best_rows(terms, ends, k, 15, scores, rows, starts)
     for q, query in enumerate(queries):
         totals = {row: sum(columns[term].get(row, 0.0) for term in query) for row in range(15)}
         expected = sorted((-score, row) for row, score in totals.items() if score > 0)[:k]

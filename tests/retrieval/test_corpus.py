@@ -168,3 +168,20 @@ def test_the_reader_tells_how_far_it_is(tmp_path: Path) -> None:
     reader = CorpusReader(write(tmp_path / "c.jsonl.gz", gzip.compress(jsonl(rows))))
     shares = [reader.share_read for _ in reader]
     assert shares == sorted(shares) and 0 < shares[0] <= shares[-1] <= 1
+
+
+@pytest.mark.parametrize("line_break", ["\n", "\r\n", ""])
+def test_the_column_of_a_broken_line_is_counted_in_that_line(tmp_path: Path, line_break: str) -> None:
+    path = tmp_path / "c.jsonl"
+    path.write_bytes(('{"id": "x", "text": ' + line_break).encode())
+    with pytest.raises(CorpusError, match=r"line 1: not JSON \(Expecting value at column 21\)"):
+        list(read_corpus(path))
+
+
+def test_what_an_id_may_be_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "c.jsonl"
+    path.write_text('{"id": 7, "text": "whole numbers are allowed"}\n{"id": 7.5, "text": "x"}\n')
+    passages = read_corpus(path)
+    assert next(passages).id == "7"
+    with pytest.raises(CorpusError, match="line 2: id is a float; it must be a string or a whole number"):
+        next(passages)

@@ -99,7 +99,8 @@ def test_progress_counts_passages_up_to_the_end(tmp_path: Path) -> None:
     path.write_text("".join(json.dumps({"id": str(i), "text": f"word{i % 7} other"}) + "\n" for i in range(2500)))
     seen: dict[str, list[tuple[int, int | None]]] = {}
     build_index(path, tmp_path / "index", progress=lambda stage, *counts: seen.setdefault(stage, []).append(counts))
-    assert seen["reading passages"][-1] == (2500, 2500) and len(seen["reading passages"]) == 3
+    assert [done for done, _ in seen["reading passages"]] == [0, 1000, 2000, 2500]
+    assert seen["reading passages"][-1] == (2500, 2500)
     assert {"reading passages", "counting terms", "scoring postings", "checksums"} == set(seen)
     assert all(counts[-1][0] == counts[-1][1] for counts in seen.values())
 

@@ -20,9 +20,9 @@ from retrieval.dense.ivf import default_nprobe
 from retrieval.dense.ivf_training import number_of_lists, sample_bytes
 from retrieval.dense.presets import PRESETS, EncoderSettings
 from retrieval.index import build_index, open_index
-from retrieval.opening import HybridSpec, IndexSpec, RerankSpec, UrlSpec, retriever_spec
 from retrieval.passage import Passage
 from retrieval.passage_store import PassageWriter
+from retrieval.spec import HybridSpec, IndexSpec, RerankSpec, UrlSpec, retriever_spec
 from scripts.cli import app
 from tests.retrieval.pages import NAMES, REPOSITORY, blocks, coded, commands, default_of, page, section, table, tables
 

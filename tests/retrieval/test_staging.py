@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from retrieval import staging
+from retrieval.build.exchange import exchanged
+from retrieval.manifest import read_manifest
 from retrieval.staging import is_unfinished, staged_folder
 
 REPLACE = """
@@ -18,13 +20,19 @@ from pathlib import Path
 from retrieval import staging
 
 moves = []
-rename = Path.rename
-def rename_then_die(path, target):
-    rename(path, target)
-    moves.append(path)
-    if len(moves) == int(sys.argv[2]):
-        os.kill(os.getpid(), signal.SIGKILL)
-Path.rename = rename_then_die
+def then_die(move):
+    def run(*paths):
+        moved = move(*paths)
+        moves.append(paths)
+        if len(moves) == int(sys.argv[2]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return moved
+    return run
+Path.rename = then_die(Path.rename)
+if sys.argv[3] == "in one step":
+    staging.exchanged = then_die(staging.exchanged)
+else:
+    staging.exchanged = lambda one, other: False
 with staging.staged_folder(Path(sys.argv[1]), may_replace=lambda path: True) as folder:
     (folder / "content").write_text("new")
 """
@@ -56,12 +64,17 @@ def test_a_folder_that_may_not_be_replaced_is_kept_though_it_appeared_meanwhile(
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-@pytest.mark.parametrize(("moves", "there"), [(1, None), (2, "new")])
-def test_a_kill_during_the_exchange_loses_neither_folder(tmp_path: Path, moves: int, there: str | None) -> None:
+@pytest.mark.parametrize(
+    ("how", "moves", "there"),
+    [("in one step", 1, "new"), ("in one step", 2, "new"), ("in two", 1, None), ("in two", 2, "new")],
+)
+def test_a_kill_during_the_exchange_loses_neither_folder(
+    tmp_path: Path, how: str, moves: int, there: str | None
+) -> None:
     out = tmp_path / "out"
     fill(out, "old")
     root = Path(__file__).parents[2]
-    killed = subprocess.run([sys.executable, "-c", REPLACE, str(out), str(moves)], cwd=root, check=False)
+    killed = subprocess.run([sys.executable, "-c", REPLACE, str(out), str(moves), how], cwd=root, check=False)
     assert killed.returncode == -signal.SIGKILL
     assert (out / "content").read_text() == there if there else not out.exists()
     with pytest.raises(RuntimeError), staged_folder(out, may_replace=lambda path: True):
@@ -71,8 +84,23 @@ def test_a_kill_during_the_exchange_loses_neither_folder(tmp_path: Path, moves: 
     assert (out / "content").read_text() == "newer" and list(tmp_path.iterdir()) == [out]
 
 
-def test_nobody_else_gets_in_at_any_moment_of_an_exchange(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_folders_change_places_where_the_system_can_and_else_nothing_happens(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+    assert exchanged(tmp_path / "one", tmp_path / "other"), "Linux has it on ext4, xfs, btrfs, tmpfs and overlays"
+    assert (tmp_path / "one" / "other").exists() and (tmp_path / "other" / "one").exists()
+    assert not exchanged(tmp_path / "one", tmp_path / "none")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "other"]
+
+
+@pytest.mark.parametrize("in_one_step", [True, False])
+def test_nobody_else_gets_in_at_any_moment_of_an_exchange(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_one_step: bool
+) -> None:
     """At every step from the end of the block on, a second builder of the same folder is turned away."""
+    if not in_one_step:
+        monkeypatch.setattr(staging, "exchanged", lambda one, other: False)
     out = tmp_path / "out"
     fill(out, "old")
     turned_away = []
@@ -94,13 +122,14 @@ def test_nobody_else_gets_in_at_any_moment_of_an_exchange(tmp_path: Path, monkey
 
         return run
 
-    for name in ("flush", "flush_tree", "remove"):
+    for name in ("flush", "flush_tree", "remove", "exchanged"):
         monkeypatch.setattr(staging, name, watched(getattr(staging, name)))
     monkeypatch.setattr(Path, "rename", watched(Path.rename))
     fill(out, "new")
     names = [set(found) for found in turned_away]
     assert {"out", ".out.building", ".out.lock"} in names, "before the exchange"
-    assert {".out.replaced", ".out.building", ".out.lock"} in names, "between its two renamings"
+    between = {".out.replaced", ".out.building", ".out.lock"}
+    assert (between not in names and all("out" in found for found in names)) if in_one_step else between in names
     assert {"out", ".out.replaced", ".out.lock"} in names and names[-1] == {"out", ".out.lock"}, "behind it"
     assert (out / "content").read_text() == "new" and list(tmp_path.iterdir()) == [out]
 
@@ -132,3 +161,20 @@ def test_where_nothing_can_be_made_the_error_says_what_and_the_way_out() -> None
         staged_folder(Path("/proc/out"), may_replace=lambda path: True),
     ):
         pass
+
+
+def test_what_a_killed_build_has_left_beside_an_index_that_is_not_there_is_told(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(FileNotFoundError, match=rf"no index at {out}; build one with `waymark build-index"):
+        read_manifest(out)
+    (tmp_path / ".out.building").mkdir()
+    with pytest.raises(FileNotFoundError, match=rf"an unfinished build in {tmp_path}/\.out\.building; .* goes on"):
+        read_manifest(out)
+    (tmp_path / ".out.replaced").mkdir()
+    (tmp_path / ".out.replaced" / "manifest.json").touch()
+    told = rf"which is whole in {tmp_path}/\.out\.replaced; move it back \(mv .*\.replaced {out}\), or give the build"
+    with pytest.raises(FileNotFoundError, match=told):
+        read_manifest(out)
+    out.touch()
+    with pytest.raises(FileNotFoundError, match=f"{out} is a file, and an index is a folder"):
+        read_manifest(out)

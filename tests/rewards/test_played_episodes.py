@@ -9,7 +9,8 @@ import pytest
 from agent.protocols.registry import load_protocol
 from agent.trajectory import Trajectory
 from envs.actor import ScriptedActor
-from envs.episode import EpisodeSpec, run_episodes
+from envs.episode import EpisodeSpec
+from envs.episode_pool import run_episodes
 from envs.policies.registry import load_policy
 from envs.search_env import EpisodeLimits
 from retrieval.passage import Hit

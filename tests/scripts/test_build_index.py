@@ -18,6 +18,7 @@ QUESTIONS = [
     },
     {"id": "q2", "question": "Rome's river?", "golden_answers": ["Tiber"], "supporting_ids": ["b", "gone"]},
 ]
+DEAD = '{url: "http://127.0.0.1:9", retries: 0}'
 
 
 def jsonl(path: Path, rows: list[dict]) -> str:
@@ -84,6 +85,34 @@ def test_a_dry_run_prints_what_a_build_will_need_and_builds_nothing(
     assert {"ram_bytes", "disk_bytes", "peak_disk_bytes", "seconds", "details"} <= needs.keys()
 
 
+def test_a_dry_run_says_what_is_there_already_and_keeps_labels_and_values_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus, out = jsonl(tmp_path / "c.jsonl", ROWS), tmp_path / "index"
+    assert waymark("build-index", corpus, "--out", str(out)) == 0
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("retrieval.index.file_checksums", interrupted)
+        options = [corpus, "--out", str(out), "--backend", "rank_bm25"]
+        assert waymark("build-index", *options, "--overwrite") == 130
+    capsys.readouterr()
+    before = sorted(tmp_path.rglob("*"))
+    assert waymark("build-index", *options, "--dry-run") == 0
+    shown = capsys.readouterr()
+    lines = dict(line.split("  ", 1) for line in shown.out.splitlines())
+    assert lines["memory when opened"].strip() == "about 600 bytes" and " bytes while it is built" in lines["disk"]
+    assert lines["unfinished"].strip().startswith(f"merged in {tmp_path / '.index.building'}; ")
+    assert f"{out} already holds an index; the build needs --overwrite to replace it" in shown.err
+    assert sorted(tmp_path.rglob("*")) == before
+    assert waymark("build-index", corpus, "--out", str(out), "--dry-run", "--overwrite") == 0
+    shown = capsys.readouterr()
+    assert "a new one clears away, since its backend, settings, shard_size, versions differ" in shown.out
+    assert shown.err == ""
+
+
 def test_a_build_that_goes_on_says_so(tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch) -> None:
     corpus, out = jsonl(tmp_path / "c.jsonl", ROWS), str(tmp_path / "index")
 
@@ -104,16 +133,29 @@ def test_a_build_that_goes_on_says_so(tmp_path: Path, capsys: pytest.CaptureFixt
         (["build-index", "none.jsonl", "--out", "i"], "no corpus at none.jsonl"),
         (["build-index", "c.jsonl", "--out", "i", "--ram-gb", "0.001"], "--ram-gb 0.001 is less than the"),
         (["build-index", "c.jsonl", "--out", "i", "--workers", "0"], "--workers is 0; give at least 1"),
-        (["build-index", "c.jsonl", "--out", "index", "--dry-run"], "add --overwrite"),
         (["build-index", "broken.jsonl", "--out", "i"], "broken.jsonl, line 2: not JSON"),
         (["build-index", "twice.jsonl", "--out", "i"], "line 2: id 'a' was already used in line 1"),
         (["build-index", "empty.jsonl", "--out", "i"], "the corpus is empty"),
         (["build-index", "c.jsonl", "--out", "index"], "add --overwrite"),
         (["build-index", "c.jsonl", "--out", "i", "--backend", "x"], "choose one of bm25s, rank_bm25"),
         (["build-index", "c.jsonl", "--out", "i", "--set", "k1"], "write --set name=value"),
-        (["build-index", "c.jsonl", "--out", "i", "--set", "b=7"], "b: "),
+        (
+            ["build-index", "c.jsonl", "--out", "i", "--set", "b=7"],
+            "waymark: --set b: 7 is too large; give at most 1\n",
+        ),
+        (["build-index", "c.jsonl", "--out", "i", "--set", "k1=abc"], "waymark: --set k1: 'abc' is not a number\n"),
+        (
+            ["build-index", "c.jsonl", "--out", "i", "--set", "analyzer=3"],
+            "--set analyzer: an analyzer is set by its parts",
+        ),
+        (["build-index", "c.jsonl", "--out", "i", "--set", "analyzer.x=3"], "analyzer.stopwords, analyzer.stemmer"),
         (["evaluate-index", "none", "--questions", "q.jsonl"], "no index at none"),
+        (["evaluate-index", "c.jsonl", "--questions", "q.jsonl"], "is a folder; build one with `waymark build-index c"),
+        (["serve-index", "c.jsonl", "--port", "0"], "c.jsonl is a file, and an index is a folder"),
+        (["serve-index", "begun", "--port", "0"], "no index at begun, but an unfinished build in"),
         (["evaluate-index", "index", "index", "--questions", "q.jsonl"], "index is given twice"),
+        (["evaluate-index", "index", DEAD, "--questions", "q.jsonl", "--k", "1"], "cannot be searched: "),
+        (["evaluate-index", DEAD, "--questions", "q.jsonl"], "Start its server (`waymark serve-index INDEX`), or name"),
         (["evaluate-index", "index", "--questions", "q.jsonl", "--k", "3"], "the corpus has 2 passages"),
         (["evaluate-index", "index", "--questions", "q.jsonl", "--k", "five"], "write numbers separated by commas"),
         (["evaluate-index", "index", "--questions", "q.jsonl", "--k", "1", "--where", "split=x"], "no question has"),
@@ -132,12 +174,14 @@ def test_bad_input_is_one_message_and_exit_code_2(
     jsonl(Path("twice.jsonl"), [ROWS[0], ROWS[0]])
     Path("broken.jsonl").write_text(json.dumps(ROWS[0]) + "\n{oops\n")
     Path("empty.jsonl").write_text("")
+    Path(".begun.building").mkdir()
     assert waymark("build-index", "c.jsonl", "--out", "index") == 0
     capsys.readouterr()
     assert waymark(*arguments) == 2
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error
-    assert not Path("i").exists() and not list(Path().glob(".*"))
+    assert "" not in error.splitlines(), "no blank line of an empty progress bar"
+    assert not Path("i").exists() and list(Path().glob(".*")) == [Path(".begun.building")]
 
 
 def test_the_module_is_the_same_verb() -> None:

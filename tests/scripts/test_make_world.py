@@ -34,7 +34,7 @@ def test_a_world_is_made_described_and_measured(tmp_path: Path, capsys: pytest.C
     [
         (["--preset", "huge"], "no preset is named 'huge'; presets: tiny, small, large"),
         (["--hops", "5"], "hops must be among 2, 3 and 4"),
-        (["--kinds", "riddle"], "'bridge', 'comparison' or 'intersection' (given: 'riddle')"),
+        (["--kinds", "riddle"], "'riddle' is not allowed; give 'bridge', 'comparison' or 'intersection'"),
         (["--set", "relations=birthplace,shoe_size"], "no relation is named shoe_size"),
         (["--set", "train_questions=0", "--set", "dev_questions=0", "--set", "test_questions=0"], "no questions"),
     ],

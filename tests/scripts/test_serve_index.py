@@ -131,6 +131,43 @@ def test_what_cannot_be_served_is_said_before_anything_is(index: Path, tmp_path:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--window-ms", "-1"], "waymark: --window-ms is -1; give 0 to 1000 milliseconds"),
+        (["--window-ms", "nan"], "waymark: --window-ms is nan; give 0 to 1000 milliseconds"),
+        (["--port", "70000"], "waymark: --port is 70000; give 0 to 65535"),
+        (["--replicas", "0"], "waymark: --replicas is 0; give 1 to 256"),
+    ],
+)
+def test_an_option_that_does_not_hold_is_named_as_it_was_typed(options: list[str], message: str) -> None:
+    refused = run("nothing", *options)
+    assert (refused.returncode, refused.stdout, refused.stderr) == (2, "", message + "\n")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_the_line_at_the_start_says_what_is_served_and_by_how_many(index: Path, replicas: int) -> None:
+    words = "1 replica" if replicas == 1 else "2 replicas"
+    indexes = [str(index), str(index.with_name("other"))]
+    with served("-m", "scripts.serve_index", indexes[0], "--port", "0", "--replicas", str(replicas)) as server:
+        assert server.line == f"serving 200 passages (bm25s), {words}, at {server.url}"
+    with served("-m", "scripts.serve_index", *indexes, "--port", "0", "--replicas", str(replicas)) as server:
+        assert server.line == f"serving 200 passages (hybrid of bm25s and bm25s), {words}, at {server.url}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [[], ["--replicas", "2"]])
+def test_a_server_that_is_not_there_cannot_be_served(options: list[str]) -> None:
+    refused = run('{url: "http://127.0.0.1:9", retries: 0}', "--port", "0", *options)
+    assert (refused.returncode, refused.stdout) == (2, "") and "Traceback" not in refused.stderr
+    assert 'the retriever {"url": "http://127.0.0.1:9"' in refused.stderr
+    assert (
+        "cannot be searched: " in refused.stderr and "Start its server (`waymark serve-index INDEX`)" in refused.stderr
+    )
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [[], ["--replicas", "2"]])
 def test_an_altered_index_is_found_out_at_the_start(index: Path, tmp_path: Path, options: list[str]) -> None:
     broken = tmp_path / "broken"

@@ -10,7 +10,7 @@ import yaml
 
 from tests.train.conftest import SMALL_POLICY, SMALL_WORLD
 from train import quickstart as module
-from train.config import ConfigError
+from train.config_file import ConfigError
 from train.quickstart import TooEasy, quickstart
 
 STUDY: dict[str, Any] = {

@@ -19,7 +19,8 @@ from retrieval.corpus import read_corpus
 from retrieval.passage import Passage
 from tests.conftest import REPOSITORY
 from train.assembly import assemble
-from train.config import TrainConfig, load_config, read_mapping
+from train.config import TrainConfig, load_config
+from train.config_file import read_mapping
 from train.quickstart import EASY_ABOVE, EM_THRESHOLD, default_study_path
 from train.study import Study, load_study
 from train.testbed import Testbed, prepare_testbed

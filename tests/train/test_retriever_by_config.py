@@ -10,13 +10,14 @@ import pytest
 import yaml
 
 from evaluation.trajectory_store import read_trajectories
-from retrieval.opening import IndexSpec
 from retrieval.retriever import RetrievalError
+from retrieval.spec import IndexSpec
 from tests.train.conftest import run_settings
 from tests.train.served_index import okapi_beside, served_index
 from tests.train.test_resume import REWARDS, reproducible
 from train.assembly import assemble
-from train.config import ConfigError, check_config, load_config
+from train.config import check_config, load_config
+from train.config_file import ConfigError
 from train.loop import train
 from train.plan import plan_of
 from train.study import Study, StudyConfig, _settings_of
@@ -111,7 +112,7 @@ def test_a_config_is_written_back_as_it_was_given(testbed: Testbed, tmp_path: Pa
     ("index", "message"),
     [
         ({"hybrid": ["a"]}, r"data\.index: .*hybrid: has 1 part; it needs two or more"),
-        ({"hybrid": ["a", 5]}, r"data\.index: retriever hybrid\.1: a retriever is a path"),
+        ({"hybrid": ["a", 5]}, r"data\.index: retriever: hybrid\.1: a retriever is a path"),
         ({"hybrid": ["a", "b"], "depths": 3}, r"data\.index: .*depths: there is no such setting beside hybrid"),
         ({"index": "a", "url": "http://b"}, r"data\.index: .*one of the keys index, url, hybrid, rerank"),
         ("nowhere.yaml", r"data\.index: .*there is no retriever file nowhere\.yaml"),

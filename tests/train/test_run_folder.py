@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from tests.train.test_config import MINIMAL
-from train.config import ConfigError, TrainConfig, check_config
+from train.config import TrainConfig, check_config
+from train.config_file import ConfigError
 from train.run_folder import RunFolder
 
 

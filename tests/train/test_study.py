@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from train.config import ConfigError
+from train.config_file import ConfigError
 from train.study import load_study
 
 STUDY: dict[str, Any] = {"testbed": {}, "train": {}, "arms": {"outcome": {"credit.estimator": "outcome"}}}

@@ -125,7 +125,18 @@ def test_one_engine_at_a_time_and_the_next_after_it(tmp_path: Path) -> None:
     asyncio.run(second.close())
 
 
-def test_starting_leaves_the_process_as_it_was(tmp_path: Path) -> None:
+def test_a_process_with_a_group_of_its_own_is_refused(tmp_path: Path) -> None:
+    save(llama_tied, tmp_path / "model")
+    store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        with pytest.raises(ValueError, match=r"has a torch\.distributed group.*set driver: process"):
+            VLLMEngine(tmp_path / "model", SETTINGS)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def test_starting_and_sampling_leave_the_process_as_it_was(tmp_path: Path) -> None:
     folder = save(llama_tied, tmp_path)
     numbers = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()  # type: ignore[index,union-attr]
     threads, cores, setter = torch.get_num_threads(), os.sched_getaffinity(0), torch.set_num_threads

@@ -143,9 +143,9 @@ def test_weights_that_do_not_fit_change_nothing(tmp_path: Path) -> None:
     asyncio.run(engine.close())
 
 
-def test_weights_that_are_not_finite_fail_requests_and_can_be_replaced(tmp_path: Path) -> None:
+def test_weights_that_are_not_finite_fail_requests_and_can_be_replaced(cache: str, tmp_path: Path) -> None:
     model = reference(save(llama_tied, tmp_path))
-    engine = VLLMEngine(tmp_path, settings())
+    engine = VLLMEngine(tmp_path, settings(prefix_cache_on_update=cache))
     broken = {name: torch.full_like(weight, float("nan")) for name, weight in model.named_parameters()}
     engine.update_weights(broken.items(), 1)
     with pytest.raises(EngineError, match=r"the logits of request '000' are not finite: the weights have diverged"):

@@ -1,6 +1,7 @@
 """A backend that only copies texts, records which shards it built, and fails where a test says so."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from retrieval.build.work import BuildWork
-from retrieval.searcher import Backend, Estimate
+from retrieval.searcher import Backend, Estimate, ShardStage
 
 built: list[str] = []
 """First passage of every shard built, as `p0`, `p10` ..."""
@@ -84,3 +85,19 @@ FAKE = Backend(
     builder=FakeBuilder,
     open=lambda folder, settings, passages: FakeSearcher((folder / "texts").read_text().count("\n")),
 )
+
+FAKE_READING_FIRST = replace(
+    FAKE,
+    name="fake_reading_first",
+    shard_stage=ShardStage(
+        name=lambda settings: "copying passages",
+        reads_first=True,
+        refusal=lambda settings, passage: "must not be here" if passage.id == "unwanted" else None,
+        check_count=lambda settings, num_passages: check_count(num_passages),
+    ),
+)
+
+
+def check_count(num_passages: int) -> None:
+    if num_passages == 13:
+        raise ValueError("13 passages bring bad luck")

@@ -8,7 +8,9 @@ from random import Random
 import pytest
 
 from retrieval.backends import BACKENDS
+from retrieval.build.memory import in_words
 from retrieval.index import build_index, forecast_index
+from tests.retrieval.build import fake_backend
 from tests.retrieval.build.corpora import data_files, write_corpus
 
 
@@ -61,12 +63,53 @@ def test_a_forecast_adds_what_reading_takes_to_what_the_backend_says(
 def test_a_forecast_refuses_what_the_build_would_refuse(tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path / "c.jsonl", 20)
     build_index(corpus, tmp_path / "index")
-    with pytest.raises(FileExistsError, match="already holds an index"):
-        forecast_index(corpus, tmp_path / "index")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").touch()
+    with pytest.raises(FileExistsError, match="exists and is not an index"):
+        forecast_index(corpus, tmp_path / "mine")
+    assert forecast_index(corpus, tmp_path / "index").replaces
+    assert not forecast_index(corpus, tmp_path / "other").replaces
     with pytest.raises(ValueError, match="has no setting kk1"):
         forecast_index(corpus, tmp_path / "other", settings={"kk1": 1})
     with pytest.raises(FileNotFoundError, match="no corpus at"):
         forecast_index(tmp_path / "none.jsonl", tmp_path / "other")
+
+
+def test_a_forecast_says_what_an_unfinished_build_has_left_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(BACKENDS, "fake", "tests.retrieval.build.fake_backend:FAKE")
+    monkeypatch.setattr(fake_backend, "fault", "part of p150")
+    corpus = write_corpus(tmp_path / "c.jsonl", 200)
+    with pytest.raises(OSError, match="the cable is out"):
+        build_index(corpus, tmp_path / "index", backend="fake", shard_size=10)
+    needs = forecast_index(corpus, tmp_path / "index", backend="fake", shard_size=10)
+    assert needs.unfinished is not None and needs.unfinished.differences == ()
+    assert (needs.unfinished.passages, needs.unfinished.corpus_is_read) == (150, False)
+    assert 1400 < needs.seconds < 1410 and 1100 < needs.seconds_left < 1110, "2 s a passage, 1000 s to merge"
+    monkeypatch.setattr(fake_backend, "fault", "merge")
+    with pytest.raises(OSError, match="the cable is out"):
+        build_index(corpus, tmp_path / "index", backend="fake", shard_size=10)
+    needs = forecast_index(corpus, tmp_path / "index", backend="fake", shard_size=10)
+    assert needs.unfinished is not None and needs.unfinished.corpus_is_read and needs.unfinished.passages == 200
+    assert 1000 < needs.seconds_left < 1010 and not needs.unfinished.is_merged
+    other = forecast_index(corpus, tmp_path / "index", backend="fake", shard_size=11)
+    assert other.unfinished is not None and other.unfinished.differences == ("shard_size",)
+    assert other.seconds_left == other.seconds
+
+
+@pytest.mark.parametrize(
+    ("amount", "words"),
+    [
+        (0, "0 bytes"),
+        (999, "999 bytes"),
+        (2_345, "2.3 kB"),
+        (99_900_000, "99.9 MB"),
+        (1_234_567_890_000, "1,234.57 GB"),
+    ],
+)
+def test_amounts_are_said_in_the_unit_that_shows_them(amount: int, words: str) -> None:
+    assert in_words(amount) == words
 
 
 def test_fewer_workers_are_taken_where_memory_is_short(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def test_a_part_that_was_lost_is_built_again_from_the_passages_on_disk(tmp_path:
         shard_size=40,
         progress=lambda stage, done, total: indexed.append((done, total)) if stage == "indexing passages" else None,
     )
-    assert indexed[0] == (120, 200) and indexed[-1] == (200, 200)
+    assert indexed[0] == (160, 200) and indexed[-1] == (200, 200)
     build_index(corpus, tmp_path / "reference")
     assert data_files(out) == data_files(tmp_path / "reference")
 

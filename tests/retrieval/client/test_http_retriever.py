@@ -10,6 +10,7 @@ import pytest
 from retrieval.batcher import MicroBatcher
 from retrieval.client import AsyncHttpRetriever, HttpRetriever
 from retrieval.passage import Hit
+from retrieval.request import RequestError
 from retrieval.retriever import RetrievalError, Retriever
 from tests.retrieval.server.fakes import FakeRetriever
 from tests.retrieval.server.running import Running, Start
@@ -36,7 +37,12 @@ def test_a_server_is_a_retriever_like_the_one_it_serves(server: Running) -> None
     ("queries", "k", "message"),
     [
         (["a"], 0, "k is 0"),
-        (["a"], 21, "k is 21; ask for 1 to 20 hits"),
+        (
+            ["a"],
+            21,
+            r"^POST http://\S+/retrieve: 422 Unprocessable \w+: k is 21; ask for 1 to 20 hits "
+            r"\(the corpus has 20 passages\)$",
+        ),
         (["a", ""], 1, "query 1 is empty"),
         ([3], 1, "query 0 is a int"),
         ("one", 1, "single string"),
@@ -51,8 +57,9 @@ def test_what_is_refused_in_process_is_a_value_error_here_too(
     k: int,
     message: str,
 ) -> None:
-    with HttpRetriever(server.url) as remote, pytest.raises(ValueError, match=message):
+    with HttpRetriever(server.url) as remote, pytest.raises(RequestError, match=message) as refused:
         remote.search(queries, k)
+    assert not isinstance(refused.value, RetrievalError)
 
 
 async def test_many_queries_are_sent_in_several_requests_and_come_back_in_order(start: Start) -> None:

@@ -5,7 +5,7 @@ import pytest
 from retrieval.bearer_token import checked_token
 from retrieval.client import HttpRetriever
 from retrieval.client.request import is_loopback
-from retrieval.opening import retriever_spec
+from retrieval.spec import retriever_spec
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ def test_built_twice_the_files_are_the_same(
 @pytest.mark.parametrize(
     ("backend", "stage", "report"),
     [
-        ("flat", "reading passages", 1),
+        ("flat", "encoding passages", 3),
         ("flat", "joining embeddings", 3),
         ("torch_exact", "joining embeddings", 1),
         ("ivf_flat", "assigning vectors", 2),
@@ -127,6 +127,18 @@ def test_broken_off_the_next_call_goes_on_to_the_same_files(
         assert np.mean([len(set(a) & set(b)) / 10 for a, b in zip(again, whole, strict=True)]) >= 0.995
     else:
         assert data_files(tmp_path / "out") == data_files(folders[backend])
+
+
+def test_embeddings_that_were_altered_are_not_copied(
+    folders: dict[str, Path], corpus: Path, tiny_bert: str, tmp_path: Path
+) -> None:
+    altered = shutil.copytree(folders["flat"], tmp_path / "altered")
+    content = bytearray((altered / "embeddings.npy").read_bytes())
+    content[-1] ^= 1
+    (altered / "embeddings.npy").write_bytes(content)
+    settings = {"encoder": {"model": tiny_bert, "query_prefix": "q: "}, "embeddings_from": altered}
+    with pytest.raises(IndexCorruptError, match=r"the checksum of .*altered/embeddings\.npy does not match"):
+        build_index(corpus, tmp_path / "out", backend="torch_exact", settings=settings)
 
 
 KILLED = """
@@ -208,20 +220,6 @@ def test_an_encoder_folder_that_is_missing_is_told_before_the_corpus_is_read(cor
     with pytest.raises(FileNotFoundError, match="no encoder folder at"):
         built(corpus, tmp_path / "out", "flat", str(tmp_path / "nowhere"))
     assert list(tmp_path.iterdir()) == []
-
-
-def test_passages_without_text_are_refused_or_found_by_no_query(tiny_bert: str, tmp_path: Path) -> None:
-    path = tmp_path / "corpus.jsonl"
-    rows = [{"id": f"p{i}", "title": "", "text": text} for i, text in enumerate(["", "kador", "lonim", " "])]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    with pytest.raises(ValueError, match=r"passage 0 of a shard of 4, has neither title nor text.*empty_passages=zero"):
-        built(path, tmp_path / "out", "flat", tiny_bert)
-    settings = {"encoder": {"model": tiny_bert}, "empty_passages": "zero"}
-    for backend in ("flat", "torch_exact", "hnsw", "ivf_flat", "ivf_sq8"):
-        build_index(path, tmp_path / backend, backend=backend, settings=settings)
-        [hits] = open_index(tmp_path / backend).search(["kador"], 4)
-        scores = {hit.passage.id: hit.score for hit in hits}
-        assert hits[0].passage.id == "p1" and scores["p0"] == scores["p3"] == pytest.approx(0, abs=1e-6)
 
 
 def test_settings_of_another_backend_are_refused(corpus: Path, tmp_path: Path) -> None:

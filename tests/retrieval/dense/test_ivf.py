@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from retrieval.dense.ivf import (
     IvfSq8Settings,
     IvfVectors,
 )
+from retrieval.dense.ivf_lists import write_lists
 from retrieval.dense.ivf_training import number_of_lists, training_rows
 from retrieval.manifest import IndexCorruptError
 from tests.retrieval.dense.merging import StopAt, Stopped, brute_force, recall, work_over
@@ -87,6 +89,23 @@ def test_broken_off_anywhere_the_next_call_ends_with_the_same_bytes(
             assert set(stages) == {"writing lists"}, "what was finished must not be done again"
 
 
+@pytest.mark.parametrize("codes", ["flat", "sq8", "pq"])
+def test_shards_that_are_larger_than_a_group_of_rows_give_the_same_bytes(
+    tmp_path: Path, vectors: NDArray[np.float32], codes: Codes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built(tmp_path / "whole", vectors, codes)
+    monkeypatch.setattr("retrieval.dense.ivf_lists._ROWS_A_GROUP", 700)
+    monkeypatch.setattr("retrieval.dense.embeddings._ROWS_A_PIECE", 400)
+    read: list[int] = []
+    stored = Parts._stored
+    monkeypatch.setattr(Parts, "_stored", lambda self, first, count: read.append(count) or stored(self, first, count))
+    for shard_size in (130, 1000, 3000):
+        built(tmp_path / f"{shard_size}", vectors, codes, shard_size=shard_size)
+        assert (tmp_path / f"{shard_size}" / LISTS_FILE).read_bytes() == (tmp_path / "whole" / LISTS_FILE).read_bytes()
+        assert max(read) == min(shard_size, 700), "no more than a group of rows may be read at once"
+        read.clear()
+
+
 def test_another_seed_gives_another_file(tmp_path: Path, vectors: NDArray[np.float32]) -> None:
     files = []
     for seed in (0, 0, 1):
@@ -132,6 +151,19 @@ def test_product_codes_need_the_embeddings_to_rank(
     assert rough < 0.7 and exact > 0.98
 
 
+def test_of_rows_with_equal_scores_the_lowest_are_found_whichever_list_holds_them(tmp_path: Path) -> None:
+    """The query looks first into the list of the higher rows, which fill what FAISS is asked for."""
+    quantizer = faiss.IndexFlatIP(2)
+    quantizer.add(np.eye(2, dtype=np.float32))
+    index = faiss.IndexIVFFlat(quantizer, 2, 2, faiss.METRIC_INNER_PRODUCT)
+    index.add(np.array([[1, 2]] * 5 + [[1, 0]] * 5, dtype=np.float32))
+    faiss.write_index(index, str(tmp_path / LISTS_FILE))
+    query = np.array([[1, 0]], dtype=np.float32)
+    assert sorted(index.search(query, 3, params=faiss.SearchParametersIVF(nprobe=2))[1][0]) == [5, 6, 7]
+    [(rows, scores)] = opened(tmp_path, "flat", nprobe=2).nearest(query, 3)
+    assert rows.tolist() == [0, 1, 2] and scores.tolist() == [1, 1, 1]
+
+
 @pytest.mark.parametrize("codes", ["flat", "sq8", "pq"])
 @pytest.mark.parametrize("k", [1, 200, 3000])
 def test_it_gives_k_rows_though_the_first_lists_hold_fewer(
@@ -145,7 +177,9 @@ def test_it_gives_k_rows_though_the_first_lists_hold_fewer(
 
 def test_how_many_lists_and_what_they_are_learned_from() -> None:
     assert [number_of_lists(n, None) for n in (1, 38, 400, 5183, 26_647, 21_015_324)] == [1, 4, 50, 288, 653, 18_337]
-    assert number_of_lists(5183, 64) == 64 and number_of_lists(5183, 4096) == 647
+    assert number_of_lists(5183, 64) == 64 and number_of_lists(5183, 647) == 647
+    with pytest.raises(ValueError, match=r"lists is 4,096, and a corpus of 5,183 passages has enough for 647 lists"):
+        number_of_lists(5183, 4096)
     rows = training_rows(10_000, 50, 64, 0, seed=3)
     assert len(rows) == len(np.unique(rows)) == 3200 and (np.diff(rows) > 0).all()
     assert (rows == training_rows(10_000, 50, 64, 0, seed=3)).all()
@@ -190,6 +224,55 @@ def test_memory_is_that_of_the_sample_and_a_group_of_shards_not_of_the_corpus(tm
     )
     grown, written = map(int, run.stdout.split())
     assert written > 160e6 and grown < 70e6
+
+
+BOUNDED = """
+import sys
+from pathlib import Path
+import numpy as np
+from retrieval.build.memory import peak_bytes, resident_bytes
+from retrieval.build.work import BuildWork, Marks
+from retrieval.dense.embeddings import EMBEDDINGS_FILE, Parts, write_part
+from retrieval.dense.ivf import IvfBuilder, IvfFlatSettings
+from retrieval.searcher import Shard
+
+folder, rng, size = Path(sys.argv[1]), np.random.default_rng(0), 120_000
+shards = [Shard(number=number, first=number * size, count=size) for number in range(3)]
+(folder / "parts").mkdir()
+for number in range(3):  # through a file, so that making the shard does not count
+    path = folder / "parts" / f"{number:08d}"
+    part = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(size, 192))
+    for first in range(0, size, 10_000):
+        part[first : first + 10_000] = rng.standard_normal((10_000, 192), dtype=np.float32)
+    del part
+bound = 2 * peak_bytes() if sys.argv[2] == "none" else int(sys.argv[2])
+work = BuildWork(folder=folder, parts=folder / "parts", shards=shards, num_passages=3 * size, ram_bytes=bound,
+                 progress=lambda *_: None, marks=Marks(folder / "marks"))
+Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+held, parts = resident_bytes(), Parts(work)
+parts.join(folder / EMBEDDINGS_FILE)
+settings = IvfFlatSettings(lists=32, train_vectors_per_list=40, encoder={"normalize": False})
+IvfBuilder(settings, "flat").write_index(work, parts)
+print(peak_bytes() - held)
+"""
+
+
+@pytest.mark.slow
+def test_memory_is_that_of_a_group_of_rows_also_where_a_shard_is_larger(tmp_path: Path) -> None:
+    """A shard of 92 MB was held three times over, and 16 of them at once."""
+    command = [sys.executable, "-c", BOUNDED, str(tmp_path), "none"]
+    run = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    rows = 1 << 15
+    assert int(run.stdout) < rows * 192 * 12 + 15e6, run.stdout
+
+
+def test_too_little_memory_for_a_group_of_rows_is_told(tmp_path: Path, vectors: NDArray[np.float32]) -> None:
+    work = work_over(tmp_path, vectors)
+    parts = Parts(work)
+    index = IvfBuilder(IvfFlatSettings(), "flat")._empty(24, 4)
+    index.train(vectors)
+    with pytest.raises(ValueError, match=r"--ram-gb 0.001 has no room for the codes of a group of passages: at least"):
+        write_lists(index, replace(work, ram_bytes=1_000_000), parts, tmp_path / LISTS_FILE)
 
 
 def test_what_cannot_be_built_is_told(tmp_path: Path, vectors: NDArray[np.float32]) -> None:

@@ -29,6 +29,8 @@ class Served:
 
     process: subprocess.Popen[str]
     url: str
+    line: str
+    """What it printed when it served."""
 
     def get(self, path: str) -> httpx.Response:
         return httpx.get(self.url + path, timeout=20, trust_env=False)
@@ -59,7 +61,7 @@ def served(*command: str) -> Iterator[Served]:
         line = process.stdout.readline()
         found = re.search(r"http://\S+", line)
         assert found, line + process.stderr.read()
-        yield Served(process, found[0])
+        yield Served(process, found[0], line.rstrip())
     finally:
         if process.poll() is None:
             process.terminate()

@@ -74,8 +74,9 @@ def test_urls_as_asearcher_sends_them(server: Running) -> None:
         ({"id": "a", "title": "b"}, "the body has id and title"),
         ({"id": ["a"]}, "id is a JSON array; it must be a string"),
         ({"urls": "a"}, "urls is a JSON string; it must be an array"),
+        ({"titles": ["a"] * 2000}, "titles has 2000 entries; send at most 1024 in one request"),
         ({"ids": [1]}, "id 0 is 1; every id must be a string"),
-        ({"title": " "}, "title 0 is empty"),
+        ({"title": " "}, "title is empty"),
         ([], "send an object"),
     ],
 )

@@ -221,6 +221,8 @@ def test_lines_that_are_no_messages_do_not_end_it(index: Path) -> None:
     found = {answer["id"]: answer for answer in answers if "id" in answer}
     assert "isError" not in found[8]["result"] or not found[8]["result"]["isError"]
     assert 10 in found and process.returncode == 0
+    codes = [answer["error"]["code"] for answer in answers if "error" in answer]
+    assert sorted(codes) == [-32700] * 4 + [-32600] * 2, "one for each of the five, and for half a pair"
     assert b"Traceback" not in error
 
 

@@ -130,6 +130,47 @@ def test_a_replica_that_hangs_is_killed_when_its_time_is_over() -> None:
         assert all_ended(replicas)
 
 
+SHORT_OF_PROCESSES = """
+import retrieval.server.replicas
+popen, count = retrieval.server.replicas.subprocess.Popen, 0
+
+def short(*arguments, **options):
+    global count
+    count += 1
+    if count in FAILS:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+    return popen(*arguments, **options)
+
+retrieval.server.replicas.subprocess.Popen = short
+"""
+
+
+@pytest.mark.slow
+def test_a_replica_that_cannot_be_started_again_at_once_is_started_later() -> None:
+    command = SHORT_OF_PROCESSES.replace("FAILS", "(3, 4)") + fakes(2)[1]
+    with served("-c", command) as server:
+        before = server.process_ids()
+        os.kill(min(before), signal.SIGKILL)
+        until = time.monotonic() + 60
+        while len(now := server.process_ids() - {min(before)}) < 2 and time.monotonic() < until:
+            time.sleep(0.2)
+        assert len(now) == 2 and max(before) in now, "the other one went on"
+        assert server.end() == 0 and server.process.stderr is not None
+        said = server.process.stderr.read()
+        assert said.count("a replica could not be started (Resource temporarily unavailable); trying again in") == 2
+        assert all_ended(now)
+
+
+@pytest.mark.slow
+def test_a_replica_that_cannot_be_started_at_all_ends_everything_and_says_why() -> None:
+    command = SHORT_OF_PROCESSES.replace("FAILS", "(2,)") + fakes(2)[1]
+    with pytest.raises(AssertionError) as failed, served("-c", command):
+        pass
+    assert "ReplicaStartError: a replica could not be started (Resource temporarily unavailable); free" in str(
+        failed.value
+    )
+
+
 @pytest.mark.slow
 def test_replicas_that_cannot_start_end_everything_and_say_why() -> None:
     command = fakes(2)[1].replace("serve([20]", "serve(['no number']")

@@ -14,12 +14,12 @@ from retrieval.client import HttpRetriever
 from retrieval.client.async_retriever import AsyncHttpRetriever
 from retrieval.client.connection import BAD_REQUEST_STATUS, RETRYABLE_STATUS
 from retrieval.index import build_index, open_index
-from retrieval.opening import UrlSpec
 from retrieval.server.app import create_app
 from retrieval.server.description import access_operation, retrieve_operation
 from retrieval.server.dialects import DIALECTS, parse_retrieve
 from retrieval.server.documents import KEYS
 from retrieval.server.settings import ServerSettings
+from retrieval.spec import UrlSpec
 from scripts.assignments import nested, parse_assignments
 from tests.retrieval.pages import blocks, coded, commands, default_of, exchanges, page, section, table
 from tests.retrieval.server.fakes import FakeRetriever

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -51,10 +52,46 @@ def test_every_request_is_answered_after_the_end_of_input_and_prints_stay_off_th
     assert b"not for the wire" in error
 
 
-def test_a_line_that_is_too_long_is_cut_and_the_next_one_is_whole() -> None:
+def test_a_line_that_is_too_long_is_an_error_and_the_next_one_is_whole() -> None:
     output, _ = started(longest=50).communicate(b"x" * 300_000 + b"\n" + request(1), timeout=LONG_ENOUGH_S)
-    first, second = output.splitlines()
-    assert first == b"x" * 50 and json.loads(second)["id"] == 1
+    first, second = map(json.loads, output.splitlines())
+    assert first == {
+        "jsonrpc": "2.0",
+        "id": None,
+        "error": {"code": -32700, "message": "the line is longer than 50 bytes; send a shorter one"},
+    }
+    assert second["id"] == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "said", "request_id"),
+    [
+        (b"hello", -32700, "the line 'hello' is no JSON", None),
+        (b'{"id": 1, "method": ', -32700, "is no JSON", None),
+        (b"\xff\xfe", -32700, "is no JSON", None),
+        (b"[]", -32600, "the line '[]' is no JSON-RPC message; send an object with a `method`", None),
+        (b'{"jsonrpc": "2.0", "id": 7}', -32600, "is no JSON-RPC message", 7),
+        (b'{"id": [1]}', -32600, "is no JSON-RPC message", None),
+    ],
+)
+def test_a_line_that_is_no_message_is_answered_as_json_rpc_says(
+    line: bytes, code: int, said: str, request_id: int | None
+) -> None:
+    output, _ = started().communicate(line + b"\n \n\n" + request(1), timeout=LONG_ENOUGH_S)
+    error, answer = map(json.loads, output.splitlines())
+    assert (error["jsonrpc"], error["id"], error["error"]["code"]) == ("2.0", request_id, code)
+    assert said in error["error"]["message"] and answer["id"] == 1
+
+
+def test_a_client_that_sends_rubbish_and_reads_nothing_is_given_up_after_the_patience() -> None:
+    process = started(longest=10_000, patience_s=1)
+    assert process.stdin is not None and process.stderr is not None
+    assert process.stderr.readline() == b"not for the wire\n"
+    with suppress(BrokenPipeError):
+        for _ in range(2000):
+            process.stdin.write(b"rubbish\n")
+        process.stdin.flush()
+    assert process.wait(LONG_ENOUGH_S) == 0
 
 
 def test_a_client_that_reads_nothing_is_given_up_after_the_patience() -> None:
