@@ -59,14 +59,14 @@ class WaymarkWorker:
 
     def waymark_repack_tied_heads(self) -> None:
         """Give each output head that shares the embedding's weight its packed copy anew."""
-        modules: list[Any] = list(self._model().modules())
+        modules = list(self._model().modules())
         embeddings = {
-            module.weight.data_ptr()
+            _address(module)
             for module in modules
             if isinstance(module, VocabParallelEmbedding) and not isinstance(module, ParallelLMHead)
         }
         for module in modules:
-            if isinstance(module, ParallelLMHead) and module.weight.data_ptr() in embeddings:
+            if isinstance(module, ParallelLMHead) and _address(module) in embeddings:
                 module.quant_method.process_weights_after_loading(module)
 
     def waymark_pid(self) -> int:
@@ -104,6 +104,10 @@ class WaymarkWorker:
 
     def _model(self) -> Any:
         return self.model_runner.get_model()  # type: ignore[attr-defined]
+
+
+def _address(layer: Any) -> int:
+    return int(layer.weight.data_ptr())
 
 
 def _end_with(owner: int) -> None:
