@@ -21,6 +21,7 @@ WeightTransfer = Literal["shared_memory", "nccl", "ipc"]
 
 _GIB = 1 << 30
 _CPU_CACHE_GB = 1.0
+_CPU_STEP_TOKENS = 4096
 _QUIET = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"}
 
 
@@ -42,7 +43,7 @@ class VLLMSettings(BaseModel):
     max_num_seqs: int = Field(default=256, ge=1)
     """Most requests that run together; the others wait in order."""
     max_batched_tokens: int | None = Field(default=None, ge=1)
-    """Most tokens of one step, prompts included; None leaves it to vLLM."""
+    """Most tokens of one step, prompts included; None is vLLM's. On a CPU 4096, and never less than the window."""
     max_model_len: int | None = Field(default=None, ge=2)
     """Context window in tokens where the model's own would need too much memory; None takes the model's."""
     prefix_caching: bool = True
@@ -129,6 +130,10 @@ def engine_arguments(model: ServedModel, settings: VLLMSettings, driver: Driver,
         "use_tqdm_on_load": False,
         "worker_extension_cls": "agent.engines.vllm_worker.WaymarkWorker",
     }
+    if on_cpu:
+        # A prompt cut over several steps would rewind its generator, which on a CPU vLLM fails to do.
+        arguments["enable_chunked_prefill"] = False
+        arguments["max_num_batched_tokens"] = max(settings.max_batched_tokens or _CPU_STEP_TOKENS, model.context_window)
     if driver == "thread":
         # Outputs of a step then are there when it returns, so an update between two steps splits no step.
         arguments["async_scheduling"] = False

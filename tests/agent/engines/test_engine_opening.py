@@ -95,6 +95,7 @@ def test_settings_become_vllms_arguments(tmp_path: Path) -> None:
     assert gpu["weight_transfer_config"] == {"backend": "nccl"} and gpu["enforce_eager"] is False
     assert "kv_cache_memory_bytes" not in gpu
     cpu = engine_arguments(model, VLLMSettings(kv_cache_gb=0.5), "thread", on_cpu=True)
+    assert cpu["max_num_batched_tokens"] == 4096 and cpu["enable_chunked_prefill"] is False
     assert cpu["kv_cache_memory_bytes"] == 1 << 29 and cpu["enforce_eager"] is True
     assert "weight_transfer_config" not in cpu
 

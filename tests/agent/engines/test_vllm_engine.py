@@ -18,7 +18,7 @@ from tests.agent.engines.small_engine import PROMPTS, TOKENIZER, VOCAB, sample
 
 pytestmark = [pytest.mark.slow, pytest.mark.vllm]
 
-SETTINGS = VLLMSettings(kv_cache_gb=0.1, max_num_seqs=4, block_size=32)
+SETTINGS = VLLMSettings(kv_cache_gb=0.1, max_num_seqs=4, block_size=32, max_batched_tokens=300)
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +114,13 @@ def test_n_samples_of_a_prompt_are_those_of_n_seeds(engine: VLLMEngine, embedded
             asyncio.run(one.generate_n([5, 9], params, 0, key="g"))
         with pytest.raises(ValueError, match="the prompt is empty"):
             asyncio.run(one.generate_n([], params, 3, key="g"))
+
+
+def test_prompts_that_do_not_fit_one_step_sample_the_same(engine: VLLMEngine) -> None:
+    prompts = [[(11 * i + start) % 250 for i in range(180)] for start in range(8)]
+    together = sample(engine, prompts, temperature=0.9)
+    for i in (1, 3, 6):
+        assert sample(engine, [prompts[i]], seeds=[i], temperature=0.9)[0].token_ids == together[i].token_ids
 
 
 def test_mixed_settings_in_one_batch(engine: VLLMEngine) -> None:
