@@ -6,7 +6,6 @@ together, and an update knows what it has to wait for.
 
 import asyncio
 import contextlib
-import multiprocessing
 import os
 import select
 import signal
@@ -19,7 +18,7 @@ from agent.engines.vllm_settings import VLLMSettings
 from agent.engines.vllm_thread import untouched_process
 
 _LOOK_AGAIN_S = 1.0
-_LAST_MS = 5000
+_LAST_S = 5
 
 
 class VLLMProcesses:
@@ -162,8 +161,12 @@ class VLLMProcesses:
         await asyncio.gather(*self._callers, return_exceptions=True)
         llm, self._llm = self._llm, None
         if llm is not None:
+            manager = llm.engine_core.resources.engine_manager
+            began = [] if manager is None else list(manager.processes)
             llm.shutdown(timeout=self._settings.shutdown_timeout_s)
             _end_all(self._workers)
+            for process in began:
+                process.join(_LAST_S)
 
     def _release(self) -> None:
         for run in self._running:
@@ -233,10 +236,9 @@ def _end_all(workers: list[int]) -> None:
             signal.pidfd_send_signal(worker, signal.SIGKILL)
         gone = select.poll()
         gone.register(worker, select.POLLIN)
-        gone.poll(_LAST_MS)
+        gone.poll(_LAST_S * 1000)
         os.close(worker)
     workers.clear()
-    multiprocessing.active_children()  # collects the exit status of those that this process began
 
 
 def _engine_error(error: BaseException) -> EngineError:
