@@ -7,9 +7,10 @@ temperature) and the policy version that sampled each token.
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
-import torch
+if TYPE_CHECKING:  # processes that play episodes import this module and no torch
+    import torch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +74,7 @@ class Engine(Protocol):
         """
         ...
 
-    def update_weights(self, named_tensors: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
+    def update_weights(self, named_tensors: Iterable[tuple[str, "torch.Tensor"]], version: int) -> None:
         """Replace weights by name and set the version."""
         ...
 

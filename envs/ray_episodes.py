@@ -1,0 +1,116 @@
+"""Episodes on the workers of a crew: each is played to its end exactly once, whatever dies meanwhile.
+
+An episode's id and seed say everything about it, so one whose worker was lost is played again by another, and what the
+first attempt may still send is dropped. Work goes to the worker that has least of it.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError
+
+from agent.trajectory import Trajectory
+from envs.episode import EpisodeSpec
+
+_PAUSE_S = 0.2
+"""Before an episode whose worker was lost is given to the next."""
+
+
+class RayEpisodes:
+    """Plays episodes on workers; use from one event loop, and `close` it.
+
+    Args:
+        workers: actors with `play(spec)`.
+        max_concurrent: episodes at once, on all workers together.
+        deadline_s: of one attempt at an episode; one that takes longer is given to another worker.
+        max_attempts: after so many an episode's error is raised.
+        on_again: told the spec and the reason when an episode is played again.
+    """
+
+    def __init__(
+        self,
+        workers: Sequence[Any],
+        *,
+        max_concurrent: int = 1024,
+        deadline_s: float = 3600.0,
+        max_attempts: int = 10,
+        on_again: Callable[[EpisodeSpec, str], None] = lambda spec, why: None,
+    ) -> None:
+        if not workers or max_concurrent < 1 or max_attempts < 1 or deadline_s <= 0:
+            raise ValueError(
+                f"{len(workers)} workers, max_concurrent={max_concurrent}, max_attempts={max_attempts}, "
+                f"deadline_s={deadline_s}: each must be more than 0"
+            )
+        self._workers = list(workers)
+        self._load = [0] * len(workers)
+        self._max_concurrent = max_concurrent
+        self._deadline_s = deadline_s
+        self._max_attempts = max_attempts
+        self._on_again = on_again
+        self._queue: deque[tuple[EpisodeSpec, asyncio.Future[Trajectory]]] = deque()
+        self._places: set[asyncio.Task[None]] = set()
+
+    def submit(self, specs: Sequence[EpisodeSpec]) -> list[asyncio.Future[Trajectory]]:
+        """Start episodes; one future each, in order. A cancelled future's episode is not begun."""
+        loop = asyncio.get_running_loop()
+        futures = [loop.create_future() for _ in specs]
+        self._queue.extend(zip(specs, futures, strict=True))
+        for _ in range(min(self._max_concurrent - len(self._places), len(specs))):
+            place = asyncio.create_task(self._work())
+            self._places.add(place)
+            place.add_done_callback(self._places.discard)
+        return futures
+
+    async def close(self) -> None:
+        """Give up every episode; their futures are cancelled."""
+        while self._queue:
+            self._queue.popleft()[1].cancel()
+        places = list(self._places)
+        for place in places:
+            place.cancel()
+        await asyncio.gather(*places, return_exceptions=True)
+
+    async def _work(self) -> None:
+        while self._queue:
+            spec, future = self._queue.popleft()
+            if future.done():
+                continue
+            try:
+                trajectory = await self._play(spec)
+            except asyncio.CancelledError:
+                future.cancel()
+                raise
+            except Exception as error:
+                if not future.done():
+                    future.set_exception(error)
+            else:
+                if not future.done():
+                    future.set_result(trajectory)
+
+    async def _play(self, spec: EpisodeSpec) -> Trajectory:
+        attempt, avoid = 1, -1
+        while True:
+            i = self._least_loaded(avoid)
+            self._load[i] += 1
+            attempted = self._workers[i].play.remote(spec)
+            try:
+                async with asyncio.timeout(self._deadline_s):
+                    return await attempted
+            except (RayActorError, TimeoutError) as error:
+                ray.cancel(attempted)
+                if attempt == self._max_attempts:
+                    raise
+                told = str(error).splitlines()[0] if str(error) else f"no end within {self._deadline_s:g} s"
+                self._on_again(spec, told)
+            finally:
+                self._load[i] -= 1
+            attempt, avoid = attempt + 1, i
+            await asyncio.sleep(_PAUSE_S)
+
+    def _least_loaded(self, avoid: int) -> int:
+        """The worker that has least to do; not the one that has just been lost, where there is another."""
+        able = [i for i in range(len(self._workers)) if i != avoid] or [avoid]
+        return min(able, key=lambda i: (self._load[i], i))

@@ -1,0 +1,163 @@
+"""Episodes on Ray are the episodes of one process, and stay so while workers and engines are killed."""
+
+import asyncio
+import os
+import random
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray
+import torch
+
+from agent.engine import EngineError
+from envs.actor import EngineActor, stable_seed
+from envs.engine_server import EngineGone, EngineServer, RemoteActor
+from envs.episode import EpisodeSpec
+from envs.episode_pool import run_episodes
+from envs.packed_weights import pack, unpack
+from envs.ray_crew import CrewSettings, RayCrew
+from envs.ray_episodes import RayEpisodes
+from tests.envs.ray_parts import LIMITS, SleepingEngine, load_protocol, loaded_models, search, sleeping_worker
+from tests.envs.small_world import BRIDGE, byte_tokenizer
+
+SETTINGS = CrewSettings(
+    engines=2, workers=2, engine_cpus=0.5, worker_cpus=0.5, heartbeat_s=0.5, heartbeat_timeout_s=10, engine_silence_s=5
+)
+
+
+def specs(count: int, *, prefix: str = "step000000") -> list[EpisodeSpec]:
+    return [
+        EpisodeSpec(
+            id=f"{prefix}-unit{i // 4:03d}-sample{i % 4:02d}",
+            question=BRIDGE,
+            unit_id=f"{prefix}-unit{i // 4:03d}",
+            group_id=f"{prefix}-unit{i // 4:03d}",
+            sample=i % 4,
+            seed=stable_seed(7, i),
+        )
+        for i in range(count)
+    ]
+
+
+def told(trajectory) -> tuple:
+    return trajectory.id, trajectory.finish_reason, tuple(turn.action_ids for turn in trajectory.turns)
+
+
+async def in_this_process(wanted: list[EpisodeSpec]) -> list[tuple]:
+    trajectories = await run_episodes(
+        wanted,
+        actor=EngineActor(SleepingEngine(0)),
+        search=search,
+        protocol=load_protocol("waymark"),
+        tokenizer=byte_tokenizer(),
+        limits=LIMITS,
+    )
+    return [told(trajectory) for trajectory in trajectories]
+
+
+def test_weights_travel_as_arrays_in_every_precision():
+    named = [("a", torch.randn(3, 4)), ("b", torch.randn(5).to(torch.bfloat16)), ("c", torch.tensor(2.0))]
+    packed = pack(named)
+    assert packed.num_bytes == 3 * 4 * 4 + 5 * 2 + 4
+    for (name, tensor), (other_name, other) in zip(named, unpack(packed), strict=True):
+        assert (name, tensor.dtype, tensor.shape) == (other_name, other.dtype, other.shape)
+        assert torch.equal(tensor, other)
+
+
+async def test_a_server_that_starts_again_serves_the_newest_weights():
+    server = EngineServer(lambda: SleepingEngine(0), lambda: ([("w", np.ones(3))], 5))
+    assert (await server.health()).version == 5
+    assert await server.update_weights([("w", np.ones(3))], 4) == 5, "an older version must not come back"
+
+
+async def test_an_action_is_asked_again_of_the_successor_until_the_deadline():
+    failures = 2
+
+    async def call(key, prompt_ids, params):
+        nonlocal failures
+        if failures:
+            failures -= 1
+            raise EngineGone("it died")
+        return await SleepingEngine(0).generate(prompt_ids, params, key=key)
+
+    async def dead(key, prompt_ids, params):
+        raise EngineGone("it died")
+
+    options = {"context_window": 8000, "pause_s": 0.01}
+    wanted = specs(1)
+    common = {
+        "search": search,
+        "protocol": load_protocol("waymark"),
+        "tokenizer": byte_tokenizer(),
+        "limits": LIMITS,
+    }
+    [trajectory] = await run_episodes(wanted, actor=RemoteActor(call, **options), **common)
+    assert [told(trajectory)] == await in_this_process(wanted)
+    [lost] = await run_episodes(wanted, actor=RemoteActor(dead, timeout_s=0.05, **options), **common)
+    assert lost.finish_reason == "engine_failure"
+    assert issubclass(EngineError, RuntimeError)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, namespace="waymark-tests")
+    yield
+    ray.shutdown()
+
+
+def crew(name: str, **fields) -> RayCrew:
+    return RayCrew(open_engine=SleepingEngine, make_worker=sleeping_worker, settings=SETTINGS, name=name, **fields)
+
+
+@pytest.mark.slow
+async def test_a_crew_plays_the_same_episodes_and_its_workers_hold_no_model(cluster):
+    wanted = specs(24)
+    async with crew("same") as hands:
+        episodes = RayEpisodes(hands.workers)
+        played = await asyncio.gather(*episodes.submit(wanted))
+        assert [told(trajectory) for trajectory in played] == await in_this_process(wanted)
+        models = await asyncio.gather(*(w.__ray_call__.remote(lambda self: loaded_models()) for w in hands.workers))
+        assert models == [[], []]
+        await hands.update_weights([("w", torch.ones(3))], 1)
+        [after] = await asyncio.gather(*episodes.submit(specs(1, prefix="step000001")))
+        assert {v for turn in after.turns for v in turn.action_versions} == {1}
+        await episodes.close()
+
+
+@pytest.mark.slow
+async def test_killed_workers_and_engines_cost_no_episode_and_come_back_with_the_newest_weights(cluster):
+    again: list[str] = []
+    wanted = specs(160)
+    rng = random.Random(3)
+    async with crew("killed") as hands:
+        await hands.update_weights([("w", torch.ones(3))], 4)
+        pids = await asyncio.gather(
+            *(a.__ray_call__.remote(lambda self: os.getpid()) for a in (*hands.workers, *hands.engines))
+        )
+        episodes = RayEpisodes(hands.workers, max_concurrent=32, on_again=lambda spec, why: again.append(spec.id))
+        futures = episodes.submit(wanted)
+        await asyncio.wait(futures[:8], return_when=asyncio.FIRST_COMPLETED)
+        for pid in rng.sample(pids[:2], 1) + rng.sample(pids[2:], 1):
+            os.kill(pid, signal.SIGKILL)
+        played = await asyncio.wait_for(asyncio.gather(*futures), 120)
+        assert [told(trajectory) for trajectory in played] == await in_this_process(wanted)
+        assert {v for t in played for turn in t.turns for v in turn.action_versions} == {4}
+        assert again, "the kill hit no episode: it tests nothing"
+        await episodes.close()
+
+
+@pytest.mark.slow
+async def test_a_crew_ends_within_its_time_and_leaves_no_process(cluster):
+    async with crew("ends") as hands:
+        actors = (*hands.workers, *hands.engines)
+        pids = await asyncio.gather(*(a.__ray_call__.remote(lambda self: os.getpid()) for a in actors))
+        started = asyncio.get_running_loop().time()
+    assert asyncio.get_running_loop().time() - started < 10
+    for _ in range(100):
+        alive = [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+        if not alive:
+            break
+        await asyncio.sleep(0.1)
+    assert not alive
