@@ -30,8 +30,12 @@ _PLAIN = re.compile(r"[\t\n\r -~]*")
 class Neutraliser:
     """Breaks a fixed set of reserved strings wherever they occur in a text."""
 
-    def __init__(self, reserved: Iterable[str]) -> None:
-        """Markup is found in any case and disguise, plain words ("EOS") exactly; single characters are left alone."""
+    def __init__(self, reserved: Iterable[str], *, spared: Iterable[str] = ()) -> None:
+        """Markup is found in any case and disguise, plain words ("EOS") exactly; single characters are left alone.
+
+        A string of `spared` is left as it is where it stands exactly so, also if it is reserved.
+        """
+        self._spared = frozenset(spared)
         strings = {text for text in reserved if len(text) > 1}
         words = {text for text in strings if text.isalnum()}
         skeletons = sorted({_skeleton(text)[0] for text in strings - words} - {""}, key=lambda s: (-len(s), s))
@@ -53,6 +57,7 @@ class Neutraliser:
         else:
             skeleton, origin = _skeleton(text)
             spans = [(origin[m.start()], origin[m.end() - 1] + 1) for m in self._markup.finditer(skeleton)]
+        spans = [(start, end) for start, end in spans if text[start:end] not in self._spared]
         return spans or [match.span() for match in self._words.finditer(text)]
 
 
@@ -99,10 +104,12 @@ def control_tokens(tokenizer: "PreTrainedTokenizerBase") -> frozenset[str]:
 _NEUTRALISERS: "WeakKeyDictionary[PreTrainedTokenizerBase, dict[tuple[object, ...], Neutraliser]]" = WeakKeyDictionary()
 
 
-def neutraliser(tokenizer: "PreTrainedTokenizerBase", reserved: tuple[str, ...]) -> Neutraliser:
+def neutraliser(
+    tokenizer: "PreTrainedTokenizerBase", reserved: tuple[str, ...], *, spared: tuple[str, ...] = ()
+) -> Neutraliser:
     """The neutraliser for a tokenizer's control tokens and further reserved strings; made once, then reused."""
     made = _NEUTRALISERS.setdefault(tokenizer, {})
-    key = (reserved, str(getattr(tokenizer, "chat_template", None)), len(tokenizer))
+    key = (reserved, spared, str(getattr(tokenizer, "chat_template", None)), len(tokenizer))
     if key not in made:
-        made[key] = Neutraliser([*reserved, *control_tokens(tokenizer)])
+        made[key] = Neutraliser([*reserved, *control_tokens(tokenizer)], spared=spared)
     return made[key]

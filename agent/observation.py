@@ -124,7 +124,9 @@ def render_correction(
     Where tools are called in JSON it is a message, from the user or (`as_tool`) from the tool that was to be called;
     `last_id` as in `render_observation`. What `error` repeats of the policy's own words is made harmless.
     """
-    clean = neutraliser(tokenizer, (*protocol.information, *protocol.reserved))
+    # Not the tags that the policy is to write: a correction names them, and some templates reserve them as well.
+    written = (*(part for _, tag in protocol.calls for part in tag), *protocol.answer)
+    clean = neutraliser(tokenizer, (*protocol.information, *protocol.reserved), spared=written)
     text = protocol.correction.replace("{error}", clean.clean(error or "invalid action"))
     if protocol.tool_call is None:
         return _encode(tokenizer, text)

@@ -8,6 +8,7 @@ whole and wrong.
 
 import asyncio
 import json
+import re
 import random
 import time
 from collections.abc import Callable
@@ -177,11 +178,12 @@ def _content(received: Received) -> bytes:
 
 
 def _words_of(content: bytes) -> str:
-    """The sentence of `{"error": sentence}`, which is how the server of this project refuses; else the body's start."""
+    """The sentence of `{"error": sentence}`, which is how the server of this project refuses; else the body's start,
+    on one line."""
     try:
         match json.loads(content):
             case {"error": str(words), **others} if not others:
                 return words[:1000]
     except (ValueError, RecursionError):
         pass
-    return content[:300].decode("utf-8", "replace")
+    return re.sub(r"\s*[\r\n]\s*", " ", content[:300].decode("utf-8", "replace"))

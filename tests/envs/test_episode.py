@@ -363,7 +363,7 @@ async def test_a_scripted_policy_plays_through_a_chat_template(chat):
     (t,) = await run_episodes(
         [spec()], actor=actor, search=found, protocol=protocol, tokenizer=tokenizer, limits=LIMITS
     )
-    assert t.finish_reason == "answered" and t.final_answer == "Quillon Bay" and t.num_searches == 2
+    assert t.finish_reason == "answered" and t.final_answer == "Quillon" and t.num_searches == 2
     end = tokenizer.convert_tokens_to_ids(chat.end_of_turn)
     assert [turn.action_ids[-1] == end for turn in t.turns] == [True, True, False]
     assert not any(turn.observation_ids[:1] == (end,) for turn in t.turns)

@@ -34,7 +34,7 @@ def policy_folder(tmp_path_factory):
     )
 
 
-def babble(protocol: AgentProtocol, text: str) -> Action:
+def babble(protocol: AgentProtocol, text: str, *, ended: bool) -> Action:
     """An untrained policy's noise, read as a search by its length, so that episodes search at different turns."""
     if len(text) % 3 == 0:
         return Action(kind="answer", answer=text)
@@ -97,7 +97,7 @@ async def test_the_engines_logprobs_are_those_of_the_trajectorys_tokens(policy_f
 async def test_a_slow_search_holds_back_nobody_else_under_the_eager_schedule(policy_folder, monkeypatch):
     """With the real engine: every episode searches first, and the others end while one search hangs."""
 
-    def search_once(protocol: AgentProtocol, text: str) -> Action:
+    def search_once(protocol: AgentProtocol, text: str, *, ended: bool) -> Action:
         turn = turns.popleft()
         if turn < 3:
             return Action(kind="call", requests=(ToolRequest(tool="search", argument=PASSAGES[turn].title),))

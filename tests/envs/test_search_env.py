@@ -331,7 +331,7 @@ def opened(argument: str, *passages: Passage) -> ToolCall:
 
 
 def test_a_document_is_read_in_windows_that_follow_each_other():
-    e = env(OPENS, max_open_tokens=90, max_observation_tokens=200, max_turns=9)
+    e = env(OPENS, max_open_tokens=60, max_observation_tokens=200, max_turns=9)
     read, number, windows = "", 1, 1
     while number <= windows:
         step = e.act(say(f"<open>Long | {number}</open>"))
