@@ -8,8 +8,8 @@ whole and wrong.
 
 import asyncio
 import json
-import re
 import random
+import re
 import time
 from collections.abc import Callable
 from typing import Any, Generic, NamedTuple, TypeVar
