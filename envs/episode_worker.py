@@ -18,10 +18,10 @@ from agent.engine import Completion
 from agent.protocol import AgentProtocol
 from agent.trajectory import Trajectory
 from envs.actor import ActionRequest, Actor
-from envs.episode import EpisodeSpec, Search
+from envs.episode import Documents, EpisodeSpec, Search
 from envs.episode_pool import EpisodePool
 from envs.search_env import EpisodeLimits
-from retrieval.passage import Hit
+from retrieval.passage import Hit, Passage
 
 _LAG_PERIOD_S = 0.1
 
@@ -109,6 +109,7 @@ class EpisodeWorker:
         actor: samples the policy.
         search: of the retriever that the episodes ask.
         protocol, tokenizer, limits: of the environment.
+        documents: opens documents, for a protocol that offers `open`.
         max_concurrent: episodes at once.
         on_close: awaited at the end.
     """
@@ -118,6 +119,7 @@ class EpisodeWorker:
     protocol: AgentProtocol
     tokenizer: PreTrainedTokenizerBase
     limits: EpisodeLimits
+    documents: Documents | None = None
     max_concurrent: int = 64
     on_close: Callable[[], Awaitable[Any]] | None = None
     _pool: EpisodePool = field(init=False)
@@ -133,6 +135,7 @@ class EpisodeWorker:
             protocol=self.protocol,
             tokenizer=self.tokenizer,
             limits=self.limits,
+            documents=None if self.documents is None else self._watched_documents,
             max_concurrent=self.max_concurrent,
         )
 
@@ -168,6 +171,11 @@ class EpisodeWorker:
     async def _watched_search(self, query: str, k: int) -> list[Hit]:
         with self._waits.on(query[:80], "retriever"):
             return await self.search(query, k)
+
+    async def _watched_documents(self, name: str) -> list[Passage]:
+        assert self.documents is not None
+        with self._waits.on(name[:80], "documents"):
+            return await self.documents(name)
 
 
 class _WatchedActor:

@@ -1,0 +1,50 @@
+"""A worker's episodes, in this process: what they may do, and what a health check sees of them."""
+
+import asyncio
+
+import pytest
+
+from agent.protocols.registry import load_protocol
+from envs.actor import EngineActor
+from envs.episode_worker import EpisodeWorker, stall_report
+from tests.envs.test_episode import ANSWER, LIMITS, TOKENIZER, FakeEngine, document, found, spec
+
+OPENS = load_protocol("waymark_open")
+
+
+def worker(documents) -> EpisodeWorker:
+    engine = FakeEngine(lambda episode, turn: "<open>Velmora</open>" if turn == 0 else ANSWER)
+    return EpisodeWorker(
+        actor=EngineActor(engine),
+        search=found,
+        protocol=OPENS,
+        tokenizer=TOKENIZER,
+        limits=LIMITS,
+        documents=documents,
+    )
+
+
+async def test_a_worker_opens_documents_and_says_who_waits_for_one():
+    release = asyncio.Event()
+
+    async def slow(name):
+        await release.wait()
+        return await document(name)
+
+    made = worker(slow)
+    playing = asyncio.create_task(made.play(spec()))
+    async with asyncio.timeout(10):
+        while not (await made.health()).waits:
+            await asyncio.sleep(0.01)
+        (line,) = stall_report([("worker 0", await made.health())], longer_than_s=-1)
+        assert line.startswith("Velmora on worker 0 has waited") and line.endswith("for the documents")
+        release.set()
+        trajectory = await playing
+    assert trajectory.finish_reason == "answered" and trajectory.num_opens == 1
+    assert (await made.health()).waits == ()
+    await made.close()
+
+
+async def test_a_worker_without_documents_refuses_a_protocol_that_opens_them():
+    with pytest.raises(ValueError, match="give documents="):
+        worker(None)
