@@ -15,7 +15,7 @@ from typing import Any, TextIO
 import yaml
 
 from train.checkpoint import list_checkpoints, remove_unfinished
-from train.config import TrainConfig, dump_config
+from train.config import TrainConfig, check_config, dump_config
 from train.config_file import ConfigError
 from train.tracking import flatten
 
@@ -130,9 +130,27 @@ def _is_same_retriever(recorded: Path, searched: Mapping[str, Any] | None) -> bo
     return True
 
 
+def _as_read_now(old: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A recorded config with the fields that it did not have yet, at their defaults: those change nothing of before.
+
+    One that is no config any more stays as it was written, so that its fields are named as changed.
+    """
+    try:
+        return check_config(dict(old)).model_dump(mode="json")
+    except ConfigError:
+        return old
+
+
+def _set(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that are not None, which in a config is the same as absent."""
+    return {
+        key: _set(value) if isinstance(value, Mapping) else value for key, value in fields.items() if value is not None
+    }
+
+
 def _refuse_changes(old: Mapping[str, Any], config: TrainConfig, same_retriever: bool) -> None:
     may_change = MAY_CHANGE_ON_RESUME - ({"steps"} if config.learner.schedule != "constant" else set())
-    before, now = flatten(old), flatten(config.model_dump(mode="json"))
+    before, now = flatten(_set(_as_read_now(old))), flatten(_set(config.model_dump(mode="json")))
     changed = sorted(
         key
         for key in before.keys() | now.keys()

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from envs.episode_limits import EpisodeLimits
 from retrieval.spec import short_form
 from train.assembly import assemble
 from train.config import TrainConfig, check_config, load_config
@@ -153,6 +154,8 @@ class Study:
     def _check_cold_start(self, base: TrainConfig) -> None:
         if self._cold_start_record.exists():
             recorded = json.loads(self._cold_start_record.read_text(encoding="utf-8"))
+            # A record of before a limit was there: the limit's default changes nothing of what was made.
+            recorded = flatten({"limits": EpisodeLimits().model_dump(mode="json")}) | recorded
             _refuse_changes(recorded, _behind_cold_start(base), f"{self.cold_start} was made with")
 
     def _base_data(self, model: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.train.test_config import MINIMAL
 from train.config import TrainConfig, check_config
@@ -51,8 +52,29 @@ def test_going_on_with_other_settings_names_the_fields_that_differ_and_no_others
     assert "learner.beta: was 0.0, now 0.1" in message
     assert "learner.peft.rank: was None, now 4" in message
     assert "seed: was 0, now 3" in message
-    assert "epsilon" not in message
+    assert "epsilon" not in message and "'None'" not in message and "was None, now None" not in message
     RunFolder.open(run, config(steps=90, keep_checkpoints=5), resume=True).close()
+
+
+def test_a_run_from_before_a_field_was_there_goes_on_with_its_default_and_with_nothing_else(tmp_path: Path) -> None:
+    run = started(tmp_path / "run")
+    written = run / "config.yaml"
+    before = yaml.safe_load(written.read_text(encoding="utf-8"))
+    del before["limits"]["max_opens"], before["rollout"]["max_staleness"]
+    written.write_text(yaml.safe_dump(before), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"\(rollout\.max_staleness: was 0, now 2\)"):
+        RunFolder.open(run, config(rollout={"max_staleness": 2}), resume=True)
+    with pytest.raises(ConfigError, match=r"\(limits\.max_opens: was None, now 3\)"):
+        RunFolder.open(run, config(limits={"max_opens": 3}), resume=True)
+    RunFolder.open(run, config(), resume=True).close()
+
+
+def test_a_recorded_field_that_there_is_no_more_is_named(tmp_path: Path) -> None:
+    run = started(tmp_path / "run")
+    with (run / "config.yaml").open("a", encoding="utf-8") as file:
+        file.write("lookahead: 7\n")
+    with pytest.raises(ConfigError, match=r"\(lookahead: was 7, now None\)"):
+        RunFolder.open(run, config(), resume=True)
 
 
 def test_more_steps_would_change_the_finished_ones_under_a_falling_learning_rate(tmp_path: Path) -> None:
