@@ -148,7 +148,7 @@ class ConnectionPool:
         announced = response.headers.get("content-length", "")
         size = int(announced) if announced.isascii() and announced.isdigit() else 0
         chunks: list[bytes] = []
-        if size <= most:
+        if not good or size <= most:  # of a refusal the start is read: it may say why
             size = 0
             async for chunk in response.aiter_raw():  # as it was sent: packed, it could become a thousand times as much
                 chunks.append(chunk)

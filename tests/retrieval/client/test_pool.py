@@ -148,6 +148,12 @@ def test_a_refusal_without_an_end_is_a_refusal(scripted: Callable[..., Scripted]
         remote.search(["a"], 1)
 
 
+def test_a_refusal_that_announces_much_is_told_by_its_start(scripted: Callable[..., Scripted]) -> None:
+    other = scripted(http("500 Internal Server Error", b"Traceback: the disk is gone" + b" " * (1 << 20)))
+    with HttpRetriever(other.url) as remote, pytest.raises(RetrievalError, match=r"500 Internal .*the disk is gone"):
+        remote.search(["a"], 1)
+
+
 def test_an_answer_that_is_as_large_as_allowed_is_read(scripted: Callable[..., Scripted]) -> None:
     size = len(answer("a").partition(b"\r\n\r\n")[2])
     other = scripted(answer("a"))
