@@ -1,7 +1,7 @@
 """What a micro-batcher has been asked and has not sent yet, and what goes into one batch.
 
-Calls share a batch, and large ones are cut, so that none holds up a small one: beside `n` others that wait, each call
-of at most `max_batch / n` queries is in the next batch, whole; the oldest of the larger ones get the room that is left.
+Calls share a batch, and large ones are cut, so that none holds up a small one: where `n` calls wait, each call of
+at most `max_batch / n` queries is in the next batch, whole; the oldest of the larger ones get the room that is left.
 
 A batch has one depth. Requests of several depths share it where the first `k` of a deeper search are the search with
 `k`: it goes as deep as the deepest of them, and each gets its own part. What that brings beyond the hits that were

@@ -153,7 +153,7 @@ class MicroBatcher:
         except TimeoutError:
             raise RetrievalError(
                 f"no answer to {queries[0][:80]!r} within {self.deadline_s:g} s; "
-                "the retriever hangs or is overloaded (timeout_s, retries and max_in_flight bound the wait)"
+                "the retriever hangs or is overloaded (timeout_s and max_in_flight bound the wait)"
             ) from None
         finally:
             self._unanswered.discard(call.answer)

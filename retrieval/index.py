@@ -207,6 +207,7 @@ def build_index(
             out,
             may_replace=lambda path: refuse_existing(path, overwrite),
             worth_keeping=Resumption(record, resume=resume, notice=say),
+            notice=say,
         ) as folder,
     ):
         record.write(folder)

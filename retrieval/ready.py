@@ -121,7 +121,8 @@ def ready_retriever(
             except RequestError as error:
                 raise ValueError(
                     f"limits.max_query_chars is {max_query_chars}, and the retriever {checked} refuses a query of that "
-                    f"many characters ({error}); lower it, or raise the server's own limit"
+                    f"many characters ({error}); lower it (--max-query-chars of `waymark evaluate`), or raise the "
+                    "server's own limit"
                 ) from error
         if corpus_index is not None:
             retriever = RetrieverWithCorpus(retriever, _passages_of(Path(corpus_index), retriever, str(checked)))

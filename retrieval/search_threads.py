@@ -6,6 +6,7 @@ bounded: where that many still run, nothing new is begun until one of them ends.
 """
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -34,6 +35,10 @@ class SearchThreads:
     def __init__(self, max_hanging: int, on_hanging: Callable[[int], None] = lambda change: None) -> None:
         self._max_hanging = max_hanging
         self._on_hanging = on_hanging
+        self._begin()
+
+    def _begin(self) -> None:
+        self._pid = os.getpid()
         self._jobs: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._lock = threading.Lock()
         self._idle = 0  # threads that wait for a job, less the jobs that wait for a thread
@@ -58,6 +63,8 @@ class SearchThreads:
             SearchesHang: as `check`.
             RetrievalError: what ended it is no `Exception`, such as a panic of a library written in Rust.
         """
+        if self._pid != os.getpid():  # a forked process has none of its parent's threads
+            self._begin()
         self.check()
         loop = asyncio.get_running_loop()
         done: asyncio.Future[Result] = loop.create_future()

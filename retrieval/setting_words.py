@@ -35,6 +35,19 @@ pydantic tells it.
 """
 
 
+_SECRET = ("token", "api_key", "password")
+
+
+def _shown(problem: Mapping[str, Any]) -> str:
+    """What was given, without what nobody should read in a log."""
+    given = problem["input"]
+    if any(word in str(part) for part in problem.get("loc", ()) for word in _SECRET):
+        return "what was given"
+    if isinstance(given, Mapping):
+        return "{" + ", ".join(map(str, given)) + "}"
+    return f"{given!r:.200}"
+
+
 def in_words(problem: Mapping[str, Any]) -> str:
     """One entry of `ValidationError.errors()` without its place: `'abc' is not a number`.
 
@@ -48,7 +61,7 @@ def in_words(problem: Mapping[str, Any]) -> str:
         return "is missing; give it"
     if kind == "extra_forbidden":
         return "there is no such setting"
-    given = f"{problem['input']!r:.200}"
+    given = _shown(problem)
     if kind in _WORDS:
         limits = {
             name: int(limit) if isinstance(limit, float) and limit.is_integer() else limit

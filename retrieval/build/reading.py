@@ -152,8 +152,13 @@ class CorpusPass:
             raise
 
     def _check_unchanged(self, identity: dict[str, Any]) -> None:
-        """Refuse a file that is no longer the one whose reading was begun: half of each would be indexed."""
-        if self._reader.identity() != identity:
+        """Refuse a file that is no longer the one whose reading was begun: half of each would be indexed.
+
+        The time of its last change is let pass: it tells of a hard link (a backup's `cp -l`) and of new rights too.
+        A build that is gone on with does look at it.
+        """
+        now = self._reader.identity()
+        if any(now[name] != identity[name] for name in ("size", "modified_ns", "inode")):
             raise CorpusError(
                 self._reader.path,
                 0,

@@ -13,6 +13,7 @@ from retrieval.client.answer import decoded, hits_of, passages_of, titled_passag
 from retrieval.client.circuit import CircuitBreaker
 from retrieval.client.connection import Declined, ServerConnection
 from retrieval.client.health import ServerHealth, described
+from retrieval.client.pool import NoTurn
 from retrieval.client.query_cache import CacheStats, KeptAnswers, QueryCache
 from retrieval.client.request import check_search, is_text, may_be_an_id
 from retrieval.client.request_parts import in_parts, part_limits, parts_of
@@ -37,12 +38,13 @@ class AsyncHttpRetriever:
         url: of the server, `http://host:port`. A server of Search-R1's kind will do; it has no `identity`.
         timeout_s: deadline of one call in seconds, retries and their pauses included; where a call is asked in several
             requests, of each of them.
-        attempt_timeout_s: longest time that one attempt may take, in seconds, the whole answer included.
+        attempt_timeout_s: longest time that one attempt may take, in seconds, the whole answer included, the wait for a
+            connection not.
         retries: attempts after the first one.
         backoff_s: mean pause before the first of them in seconds; it doubles with each one, up to `max_backoff_s`.
         max_backoff_s: see `backoff_s`.
         token: bearer token, where the server wants one.
-        max_connections: to the server; what is asked on top waits for a free one.
+        max_connections: to the server; what is asked on top waits for a free one, until the deadline of its call.
         max_queries: most queries in one request, or fewer where the server's limits say so; more are sent in several,
             four at once.
         max_answer_bytes: of one answer; what is larger is no answer, and is not read to its end.
@@ -268,6 +270,9 @@ class AsyncHttpRetriever:
             yield
         except (RequestError, Declined):  # the server is well, and refuses
             self._breaker.succeeded(entered)
+            raise
+        except NoTurn:  # it waited in this client's own queue: the server was not asked
+            self._breaker.abandoned(entered)
             raise
         except RetrievalError as error:
             self._breaker.failed(entered, error)

@@ -18,7 +18,7 @@ import httpx
 
 from retrieval.bearer_token import checked_token
 from retrieval.client.answer import BrokenAnswer, GarbledAnswer
-from retrieval.client.pool import ConnectionPool, Received
+from retrieval.client.pool import ConnectionPool, NoTurn, Received
 from retrieval.client.request import checked_url, is_loopback, retry_after_s
 from retrieval.client.request_parts import TooLarge
 from retrieval.identity import IDENTITY_HEADER
@@ -118,7 +118,14 @@ class ServerConnection:
         return time.monotonic() + self._timeout_s
 
     async def call(
-        self, method: str, path: str, body: Any, read: Callable[[bytes], Read], *, until: float | None = None
+        self,
+        method: str,
+        path: str,
+        body: Any,
+        read: Callable[[bytes], Read],
+        *,
+        until: float | None = None,
+        on_sent: Callable[[], None] = lambda: None,
     ) -> Reply[Read]:
         """What `read` makes of the body of a good answer.
 
@@ -128,36 +135,47 @@ class ServerConnection:
             body: JSON, or None.
             read: raises `GarbledAnswer` for what will not be better next time, another `RetrievalError` for what may.
             until: the deadline, where it is an earlier one's.
+            on_sent: called before each attempt is sent, when it has its turn.
 
         Raises:
             RequestError: the server refuses the request.
+            NoTurn: no attempt was sent; all connections were busy until the deadline.
             RetrievalError: no answer within the deadline and retries, with the last status and body.
         """
         what = f"{method} {self.url}{path}"
         started = time.monotonic()
         until = self.deadline() if until is None else until
+        error: RetrievalError | None = None
         for attempt in range(self._retries + 1):
             pause_s = min(self._max_backoff_s, self._backoff_s * 2**attempt) * random.uniform(0.5, 1.5)
-            limit_s = max(0.0, min(self._attempt_timeout_s, until - time.monotonic()))
             try:
-                received = await self._pool.request(method, path, body, limit_s=limit_s)
+                received = await self._pool.request(
+                    method, path, body, limit_s=self._attempt_timeout_s, until=until, on_sent=on_sent
+                )
                 return Reply(read(_content(received)), received.headers.get(IDENTITY_HEADER), received.sent_at)
             except (RequestError, UnusableStatus, GarbledAnswer) as given_up:
                 raise type(given_up)(f"{what}: {given_up}") from None
+            except NoTurn as waited:
+                if error is None:
+                    raise NoTurn(f"{what} was not sent: {waited}") from None
+                raise _failure(what, attempt, started, f"{error}; then {waited}") from error
             except RetrievalError as passing:
                 error = passing
             if isinstance(error, _ComeBack):
                 pause_s = max(pause_s, error.after_s)
             if attempt == self._retries or time.monotonic() + pause_s >= until:
-                took_s = time.monotonic() - started
-                tries = "1 attempt" if attempt == 0 else f"{attempt + 1} attempts"
-                raise RetrievalError(f"{what} failed after {tries} in {took_s:.1f} s: {error}") from error
+                raise _failure(what, attempt + 1, started, str(error)) from error
             await asyncio.sleep(pause_s)
         raise AssertionError("the last attempt returns or raises")
 
     async def aclose(self) -> None:
         """Close the connections."""
         await self._pool.aclose()
+
+
+def _failure(what: str, attempts: int, started: float, why: str) -> RetrievalError:
+    tries = "1 attempt" if attempts == 1 else f"{attempts} attempts"
+    return RetrievalError(f"{what} failed after {tries} in {time.monotonic() - started:.1f} s: {why}")
 
 
 def _content(received: Received) -> bytes:

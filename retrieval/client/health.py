@@ -7,11 +7,12 @@ being heard again, and an answer with another identity makes what was known befo
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from retrieval.client.answer import BrokenAnswer, decoded, start_of
 from retrieval.client.connection import Declined, ServerConnection
+from retrieval.client.pool import NoTurn
 from retrieval.retriever import RetrievalError
 
 BELIEVED_S = 1.0
@@ -22,9 +23,14 @@ BELIEVED_S = 1.0
 class _Question:
     """One request that several callers wait for."""
 
-    task: asyncio.Task[Mapping[str, Any]]
     began_at: float
+    task: asyncio.Task[Mapping[str, Any]] = field(init=False)
     callers: int = 0
+    was_sent: bool = False
+    """False while it waits for a connection."""
+
+    def sent(self) -> None:
+        self.was_sent = True
 
 
 class ServerHealth:
@@ -58,15 +64,17 @@ class ServerHealth:
                 self._health = None
             self._now_serves(source)
 
-    async def ask(self, until: float | None = None) -> Mapping[str, Any]:
+    async def ask(self, until: float | None = None, on_sent: Callable[[], None] = lambda: None) -> Mapping[str, Any]:
         """The health now; empty where the server has none.
 
         Raises:
-            RetrievalError: no answer within the deadline and retries.
+            RetrievalError: no answer within the deadline and retries; `NoTurn` where it was not even sent.
         """
         sent_at = self._clock()
         try:
-            health, source, sent_at = await self._connection.call("GET", "/health", None, _read, until=until)
+            health, source, sent_at = await self._connection.call(
+                "GET", "/health", None, _read, until=until, on_sent=on_sent
+            )
         except Declined:
             health, source = {}, None
         index_hash = health.get("index_hash")
@@ -86,14 +94,21 @@ class ServerHealth:
         while True:
             question = self._question
             if question is None or question.task.done():
-                question = self._question = _Question(task=asyncio.create_task(self.ask()), began_at=self._clock())
+                question = self._question = _Question(began_at=self._clock())
+                question.task = asyncio.create_task(self.ask(on_sent=question.sent))
                 question.task.add_done_callback(lambda done: done.cancelled() or done.exception())  # seen by nobody
             question.callers += 1
             try:
                 async with asyncio.timeout(until - time.monotonic()):
                     return await asyncio.shield(question.task)
             except TimeoutError:
-                raise RetrievalError(f"GET {self._connection.url}/health: no answer before the deadline") from None
+                what = f"GET {self._connection.url}/health"
+                if not question.was_sent:
+                    raise NoTurn(
+                        f"{what} was not sent: no connection was free before the deadline; ask less at once, or "
+                        "raise max_connections or timeout_s"
+                    ) from None
+                raise RetrievalError(f"{what}: no answer before the deadline") from None
             except RetrievalError as error:
                 if question.began_at >= called_at:
                     raise type(error)(*error.args) from None  # one of its own for every caller

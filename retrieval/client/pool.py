@@ -21,6 +21,10 @@ _BYTES_OF_A_REFUSAL = 1 << 16
 """Of the body of any answer but 200, no more is read."""
 
 
+class NoTurn(RetrievalError):
+    """No connection was free before the deadline. The request was not sent, so this says nothing about the server."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Received:
     """One answer of a server."""
@@ -51,17 +55,51 @@ class ConnectionPool:
         self._idle: list[httpx.AsyncClient] = []
         self._closed = False
 
-    async def request(self, method: str, path: str, body: Any, *, limit_s: float) -> Received:
-        """Send one request and read the whole answer, within `limit_s` seconds, the wait for a connection included.
+    async def request(
+        self,
+        method: str,
+        path: str,
+        body: Any,
+        *,
+        limit_s: float,
+        until: float,
+        on_sent: Callable[[], None] = lambda: None,
+    ) -> Received:
+        """Wait for a turn, send one request and read the whole answer.
+
+        Args:
+            method: `GET` or `POST`.
+            path: of the URL.
+            body: JSON, or None.
+            limit_s: seconds from the turn to the end of the answer. The wait is not part of them: who was let through
+                late would only be cut off, while the server still works for it.
+            until: when all of it must have ended, on the clock of `time.monotonic`.
+            on_sent: called with the turn, before the request is sent.
 
         Raises:
+            NoTurn: no connection was free until then.
             GarbledAnswer: a good answer that is larger than allowed; the rest of it is not read.
             RetrievalError: whatever else of it does not get through.
             RuntimeError: the pool is closed.
         """
-        sent_at: float | None = None
+        asked_at = time.monotonic()
         try:
-            async with asyncio.timeout(limit_s), self._turn, self._one() as client:
+            async with asyncio.timeout(until - asked_at):
+                await self._turn.acquire()
+        except TimeoutError:
+            raise self._no_turn(until - asked_at) from None
+        try:
+            limit_s = min(limit_s, until - time.monotonic())
+            if limit_s <= 0:
+                raise self._no_turn(until - asked_at)
+            on_sent()
+            return await self._answer(method, path, body, limit_s)
+        finally:
+            self._turn.release()
+
+    async def _answer(self, method: str, path: str, body: Any, limit_s: float) -> Received:
+        try:
+            async with asyncio.timeout(limit_s), self._one() as client:
                 sent_at = time.monotonic()
                 async with client.stream(method, path, json=body) as response:
                     return Received(
@@ -72,15 +110,16 @@ class ConnectionPool:
                         sent_at=sent_at,
                     )
         except TimeoutError:
-            if sent_at is None:
-                raise RetrievalError(
-                    f"none of {self._most} connections was free within {limit_s:.3g} s; ask less at once, or raise "
-                    "max_connections"
-                ) from None
             raise RetrievalError(f"no whole answer within {limit_s:.3g} s") from None
         except httpx.RequestError as broken:
             said = f": {broken}" if str(broken) else ""
             raise RetrievalError(f"{type(broken).__name__}{said}") from broken
+
+    def _no_turn(self, waited_s: float) -> NoTurn:
+        return NoTurn(
+            f"none of {self._most} connections was free within {max(0.0, waited_s):.3g} s; ask less at once, or raise "
+            "max_connections or timeout_s"
+        )
 
     async def aclose(self) -> None:
         """Close the connections, those under way too."""
@@ -109,7 +148,7 @@ class ConnectionPool:
         announced = response.headers.get("content-length", "")
         size = int(announced) if announced.isascii() and announced.isdigit() else 0
         chunks: list[bytes] = []
-        if size <= most:
+        if not good or size <= most:  # of a refusal the start is read: it may say why
             size = 0
             async for chunk in response.aiter_raw():  # as it was sent: packed, it could become a thousand times as much
                 chunks.append(chunk)

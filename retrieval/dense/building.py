@@ -133,8 +133,8 @@ class DenseBuilder:
     def write_index(self, work: BuildWork, parts: Parts) -> None:
         """Write what the backend searches beside the embeddings; nothing here."""
 
-    def index_cost(self, num_passages: int, dimension: int) -> IndexCost:
-        """What `write_index` takes; nothing here."""
+    def index_cost(self, num_passages: int, dimension: int, *, counted: bool = True) -> IndexCost:
+        """What `write_index` takes; nothing here. Unless `counted`, `num_passages` may be a few per cent off."""
         return IndexCost()
 
     def estimate(self, sample: Sequence[str], num_passages: int, ram_bytes: int | None) -> Estimate:
@@ -148,7 +148,7 @@ class DenseBuilder:
             shard_passages=self.shard_size(),
             bytes_a_number=np.dtype(self.settings.embeddings).itemsize,
             keeps_embeddings=self.keeps_embeddings,
-            index=self.index_cost(num_passages, dimension),
+            index=self.index_cost(num_passages, dimension, counted=num_passages == len(sample)),
             held_before=held_before,
         )
 

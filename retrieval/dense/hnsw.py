@@ -79,7 +79,7 @@ class HnswBuilder(DenseBuilder):
         flush(work.folder / GRAPH_FILE)
         work.mark("graph")
 
-    def index_cost(self, num_passages: int, dimension: int) -> IndexCost:
+    def index_cost(self, num_passages: int, dimension: int, *, counted: bool = True) -> IndexCost:
         """Memory and disk of the graph, and the time to link, which is measured on random vectors."""
         rows = min(num_passages, _MEASURED_ROWS)
         vectors = np.random.default_rng(0).standard_normal((rows, dimension), dtype=np.float32)

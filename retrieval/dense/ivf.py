@@ -32,7 +32,7 @@ from retrieval.dense.estimate import IndexCost
 from retrieval.dense.faiss_library import faiss_distribution, import_faiss
 from retrieval.dense.gpu import ivf_on_gpu
 from retrieval.dense.ivf_lists import group_bytes, write_lists
-from retrieval.dense.ivf_training import number_of_lists, sample_bytes, trained_index, training_rows
+from retrieval.dense.ivf_training import most_lists, number_of_lists, sample_bytes, trained_index, training_rows
 from retrieval.dense.ranking import MARGIN, Ranked, in_order, ranked_exactly
 from retrieval.dense.searching import DenseSearcher, open_encoder
 from retrieval.manifest import IndexCorruptError
@@ -121,9 +121,18 @@ class IvfBuilder(DenseBuilder):
         write_lists(index, work, parts, work.folder / LISTS_FILE)
         work.mark("lists")
 
-    def index_cost(self, num_passages: int, dimension: int) -> IndexCost:
-        """Memory of the training, size of the lists, and the time of both, from a measured matrix product."""
-        num_lists = number_of_lists(num_passages, self.settings.lists)
+    def index_cost(self, num_passages: int, dimension: int, *, counted: bool = True) -> IndexCost:
+        """Memory of the training, size of the lists, and the time of both, from a measured matrix product.
+
+        Raises:
+            ValueError: the passages were counted, and are too few for the lists.
+        """
+        wanted, most = self.settings.lists, most_lists(num_passages)
+        doubt = ""
+        if wanted is not None and wanted > most and not counted:
+            doubt = f"; for the {wanted:,} that are asked for the corpus may be too small, which the build will tell"
+            wanted = most
+        num_lists = number_of_lists(num_passages, wanted)
         sample = len(self._training_rows(num_passages, num_lists))
         code_size = {"flat": 4 * dimension, "sq8": dimension, "pq": self._code_bytes(dimension)}[self._codes]
         codebooks = 4 * _PQ_CENTRES * dimension if self._codes == "pq" else 0
@@ -134,7 +143,7 @@ class IvfBuilder(DenseBuilder):
             + 4 * num_lists * dimension,
             disk_bytes=disk,
             seconds=products / _products_a_second(dimension),
-            details={"lists": f"{num_lists:,}, learned from {sample:,} vectors; {in_words(disk)}"},
+            details={"lists": f"{num_lists:,}, learned from {sample:,} vectors; {in_words(disk)}{doubt}"},
         )
 
     def _training_rows(self, num_passages: int, num_lists: int) -> NDArray[np.int64]:

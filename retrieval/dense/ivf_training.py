@@ -19,13 +19,18 @@ _SAMPLE_COPIES = 3
 """The sample, its residuals, and what k-means works with."""
 
 
+def most_lists(num_passages: int) -> int:
+    """How many lists can be learned from so many passages."""
+    return max(1, num_passages // POINTS_A_LIST)
+
+
 def number_of_lists(num_passages: int, wanted: int | None) -> int:
     """How many lists: what was asked for, else 4 times the root of the corpus and at most an eighth of it.
 
     Raises:
         ValueError: more were asked for than can be learned from so many passages.
     """
-    most = max(1, num_passages // POINTS_A_LIST)
+    most = most_lists(num_passages)
     if wanted is not None and wanted > most:
         raise ValueError(
             f"lists is {wanted:,}, and a corpus of {num_passages:,} passages has enough for {most:,} lists "

@@ -49,7 +49,7 @@ def main() -> None:
         sys.exit(2)
 
     def say_ready() -> None:
-        os.write(ready_fd, served_words(retriever).encode()[:MOST_BYTES_SAID])
+        os.write(ready_fd, served_words(retriever).encode(errors="replace")[:MOST_BYTES_SAID])
         os.close(ready_fd)
 
     share = FairShare(Path(wanted["counts"]), wanted["place"])

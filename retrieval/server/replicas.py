@@ -179,8 +179,8 @@ class ReplicaSet:
         return _Replica(process, reading, time.monotonic())
 
     def _said(self, replica: _Replica) -> str | None:
-        try:  # it writes all of it at once, and less than the pipe takes at once
-            return os.read(replica.ready, MOST_BYTES_SAID).decode() or None
+        try:  # it writes all of it at once, and less than the pipe takes at once; the last character may be cut
+            return os.read(replica.ready, MOST_BYTES_SAID).decode(errors="ignore") or None
         except BlockingIOError:
             return None
 

@@ -30,8 +30,8 @@ class ServerSettings(BaseModel):
     timeout_s: float = Field(default=30.0, gt=0, allow_inf_nan=False)
     """Longest time from a query to its answer in seconds, its wait for a place included; then it gets 503."""
     max_hanging: int = Field(default=16, ge=1)
-    """Searches that may still run after they were given up on, and openings of documents; beyond it everything is
-    answered 503 with Retry-After, until one of them ends.
+    """Searches that may still run after they were given up on; beyond it every search is answered 503 with Retry-After,
+    until one of them ends. As many openings of documents may, which are counted apart: beyond it `/access` is 503.
     """
 
     default_k: int = Field(default=3, ge=1)
@@ -50,7 +50,7 @@ class ServerSettings(BaseModel):
     """Longest time in which a request's body must arrive, in seconds."""
     max_body_bytes_in_all: int = Field(default=256 << 20, ge=1)
     """Bytes of bodies that a process holds at the same moment; a request whose body goes beyond it is answered 503 with
-    Retry-After.
+    Retry-After, once the rest of the body has been read and thrown away, for a few seconds at most.
     """
     header_timeout_s: float = Field(default=20.0, gt=0, allow_inf_nan=False)
     """Longest time in which a request's headers must arrive, in seconds; then the connection is closed."""

@@ -157,17 +157,24 @@ class BM25sSearcher:
         if not int(self._starts[-1]) == len(self._scores) == len(self._rows):
             raise IndexCorruptError(f"the arrays in {folder} differ in length; build the index again")
         self.num_rows: int = self.bm25.scores["num_docs"]
+        self._scratch: list[tuple[NDArray[np.float32], NDArray[np.int32]]] = []
         self._vocabulary = Vocabulary(Analyzer(settings.analyzer), self.bm25.vocab_dict)
         self.top_rows([""], 1)  # compile now, or read the compiled loop from numba's cache, not in the first search
 
     def top_rows(self, queries: Sequence[str], k: int) -> list[tuple[NDArray[np.int32], NDArray[np.floating]]]:
         """For each query the best rows and their scores, `[at most k]` each: positive scores only, best first, equal
-        scores by row. Working memory: 8 bytes a passage of the corpus.
+        scores by row. Working memory: 8 bytes a passage of the corpus for each search at once, kept for the next one:
+        to write zeros into it anew takes longer than a search of a large corpus.
         """
         numbers = [self._vocabulary.look_up(query) for query in queries]
         terms = np.asarray([number for query in numbers for number in query], dtype=np.int32)
         ends = np.cumsum([len(query) for query in numbers], dtype=np.int64)
-        rows, scores, filled = best_rows(terms, ends, k, self.num_rows, self._scores, self._rows, self._starts)
+        try:
+            total, touched = self._scratch.pop()
+        except IndexError:
+            total, touched = np.zeros(self.num_rows, dtype=np.float32), np.empty(self.num_rows, dtype=np.int32)
+        rows, scores, filled = best_rows(terms, ends, k, self._scores, self._rows, self._starts, total, touched)
+        self._scratch.append((total, touched))
         return [(rows[i, :size], scores[i, :size]) for i, size in enumerate(filled.tolist())]
 
 

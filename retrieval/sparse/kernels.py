@@ -216,12 +216,20 @@ def _best_of_all(total: Array, k: int, heap_scores: Array, heap_rows: Array) -> 
 
 @_compiled
 def best_rows(
-    query_terms: Array, query_ends: Array, k: int, num_rows: int, scores: Array, rows: Array, starts: Array
+    query_terms: Array,
+    query_ends: Array,
+    k: int,
+    scores: Array,
+    rows: Array,
+    starts: Array,
+    total: Array,
+    touched: Array,
 ) -> tuple[Array, Array, Array]:
     """The k best rows of each query: positive scores only, best first, equal scores by row.
 
     `query_terms: int32`, query after query, repeats count again; `query_ends: int64 [num_queries]`; the index as
     compressed columns: postings of term t are `starts[t]:starts[t + 1]` of `scores: float32` and `rows: int32`.
+    `total: float32 [num_rows]`, zeros, is scratch and comes back as zeros; `touched: int32 [num_rows]` is scratch.
 
     Returns `rows int32 [num_queries, k]`, `scores float32 [num_queries, k]` and how many of the k are filled, `int64
     [num_queries]`. Scores are float32 sums in the order of the query's terms.
@@ -230,8 +238,7 @@ def best_rows(
     top_rows = np.zeros((num_queries, k), dtype=np.int32)
     top_scores = np.zeros((num_queries, k), dtype=np.float32)
     filled = np.zeros(num_queries, dtype=np.int64)
-    total = np.zeros(num_rows, dtype=np.float32)
-    touched = np.empty(num_rows, dtype=np.int32)
+    num_rows = len(total)
     start = 0
     for q in range(num_queries):
         terms = query_terms[start : query_ends[q]]

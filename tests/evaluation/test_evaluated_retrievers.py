@@ -136,7 +136,8 @@ def test_a_server_that_takes_shorter_queries_than_the_limits_allow_is_told_befor
     with servers() as start, open_index(small_world.index) as index:
         url = start(index, max_query_chars=300).url
         for spec in (url, {"hybrid": [str(small_world.index), url]}):
-            with pytest.raises(ValueError, match=r"limits\.max_query_chars is 8192, and .* at most 300 are allowed"):
+            told = r"limits\.max_query_chars is 8192, and .* at most 300 are allowed.*lower it \(--max-query-chars of"
+            with pytest.raises(ValueError, match=told):
                 run_job(replace(job, index=spec))
         assert not job.out.exists()
         limits = job.limits.model_copy(update={"max_query_chars": 300})

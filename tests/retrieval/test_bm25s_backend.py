@@ -132,7 +132,9 @@ def test_best_rows_equals_sorting_every_row(
     starts = np.cumsum([0] + [len(column) for column in columns], dtype=np.int64)
     terms = np.asarray([term for query in queries for term in query], dtype=np.int32)
     ends = np.cumsum([len(query) for query in queries], dtype=np.int64)
-    got_rows, got_scores, filled = best_rows(terms, ends, k, 15, scores, rows, starts)
+    total, touched = np.zeros(15, np.float32), np.zeros(15, np.int32)
+    got_rows, got_scores, filled = best_rows(terms, ends, k, scores, rows, starts, total, touched)
+    assert not total.any(), "the scratch must come back as zeros"
     for q, query in enumerate(queries):
         totals = {row: sum(columns[term].get(row, 0.0) for term in query) for row in range(15)}
         expected = sorted((-score, row) for row, score in totals.items() if score > 0)[:k]

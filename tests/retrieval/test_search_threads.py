@@ -1,6 +1,7 @@
 """Threads for searches: they end, and those that hang are counted and bounded."""
 
 import asyncio
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -95,3 +96,21 @@ async def test_searches_that_overrun_do_not_pile_up_and_who_waits_is_told_at_onc
     else:
         raise AssertionError("it does not recover")
     await batcher.close()
+
+
+async def test_a_forked_process_has_threads_of_its_own():
+    threads = SearchThreads(1)
+    assert await threads.result(lambda: 1) == 1
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            code = asyncio.Runner(loop_factory=asyncio.new_event_loop).run(_in_the_child(threads))
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+async def _in_the_child(threads: SearchThreads) -> int:
+    async with asyncio.timeout(5):
+        return 0 if await threads.result(lambda: 2) == 2 else 1

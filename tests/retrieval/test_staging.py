@@ -84,6 +84,62 @@ def test_a_kill_during_the_exchange_loses_neither_folder(
     assert (out / "content").read_text() == "newer" and list(tmp_path.iterdir()) == [out]
 
 
+def test_an_empty_folder_in_its_place_does_not_cost_the_index_that_a_killed_build_has_set_aside(tmp_path: Path) -> None:
+    out, replaced = tmp_path / "out", tmp_path / ".out.replaced"
+    fill(replaced, "the only one")
+    out.mkdir()
+    with pytest.raises(ValueError), staged_folder(out, may_replace=lambda path: True):
+        raise ValueError("the corpus has a broken line")
+    assert (out / "content").read_text() == "the only one" and list(tmp_path.iterdir()) == [out]
+
+
+def test_what_cannot_be_put_back_is_kept_and_told(tmp_path: Path) -> None:
+    out, replaced, empty = tmp_path / "out", tmp_path / ".out.replaced", tmp_path / "empty"
+    fill(replaced, "the only one")
+    empty.mkdir()
+    out.symlink_to(empty)
+    with pytest.raises(
+        OSError, match=r"\.out\.replaced is what a killed build has left of .*out, and cannot be put back"
+    ):
+        fill(out, "new")
+    assert (replaced / "content").read_text() == "the only one"
+
+
+@pytest.mark.parametrize("in_one_step", [True, False])
+def test_what_cannot_be_removed_of_the_old_folder_is_told_and_fails_no_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_one_step: bool
+) -> None:
+    """As on NFS, where a file that a server has open stays as .nfs0001 until it is closed."""
+    if not in_one_step:
+        monkeypatch.setattr(staging, "exchanged", lambda one, other: False)
+    remove = staging.remove
+
+    def remove_but_one(path: Path) -> None:
+        is_old = ".replaced" in path.name
+        remove(path)
+        if is_old:
+            path.mkdir()
+            (path / ".nfs0001").touch()
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    out = tmp_path / "out"
+    fill(out, "0")
+    monkeypatch.setattr(staging, "remove", remove_but_one)
+    monkeypatch.setattr(staging, "flush", refuse)
+    told: list[str] = []
+    for n in (1, 2):
+        with staged_folder(out, may_replace=lambda path: True, notice=told.append) as folder:
+            (folder / "content").write_text(str(n))
+        assert (out / "content").read_text() == str(n)
+        assert sum("could not be removed" in line and f".out.replaced-{n}: remove it" in line for line in told) == 1
+    assert sum("could not be written through to the disk (Permission denied)" in line for line in told) == 2
+    monkeypatch.undo()
+    fill(out, "3")
+    assert list(tmp_path.iterdir()) == [out], "tried again, and now they could be removed"
+
+
 def test_two_folders_change_places_where_the_system_can_and_else_nothing_happens(tmp_path: Path) -> None:
     for name in ("one", "other"):
         (tmp_path / name).mkdir()
@@ -130,7 +186,7 @@ def test_nobody_else_gets_in_at_any_moment_of_an_exchange(
     assert {"out", ".out.building", ".out.lock"} in names, "before the exchange"
     between = {".out.replaced", ".out.building", ".out.lock"}
     assert (between not in names and all("out" in found for found in names)) if in_one_step else between in names
-    assert {"out", ".out.replaced", ".out.lock"} in names and names[-1] == {"out", ".out.lock"}, "behind it"
+    assert {"out", ".out.replaced-1", ".out.lock"} in names and names[-1] == {"out", ".out.lock"}, "behind it"
     assert (out / "content").read_text() == "new" and list(tmp_path.iterdir()) == [out]
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,21 @@ def test_a_corpus_that_changes_while_it_is_read_is_told_and_never_indexed_by_hal
     build_index(corpus, tmp_path / "index", backend=backend, shard_size=10)
     build_index(corpus, tmp_path / "whole", backend=backend, shard_size=10)
     assert data_files(tmp_path / "index") == data_files(tmp_path / "whole")
+
+
+def test_a_corpus_that_is_linked_and_gets_other_rights_while_it_is_read_is_the_same(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "c.jsonl", 45)
+    before = corpus.stat()
+
+    def meanwhile(stage: str, done: int, total: int | None) -> None:
+        if stage == "reading passages" and done == 0:
+            time.sleep(0.02)  # the clock of the file system has steps
+            (tmp_path / "backup").hardlink_to(corpus)
+            corpus.chmod(0o640)
+
+    build_index(corpus, tmp_path / "index", backend="fake", shard_size=10, progress=meanwhile)
+    assert corpus.stat().st_ctime_ns > before.st_ctime_ns and corpus.stat().st_mtime_ns == before.st_mtime_ns
+    assert open_index(tmp_path / "index").num_passages == 45
 
 
 def test_a_corpus_that_changed_after_a_kill_is_read_again_whatever_was_read_of_it(tmp_path: Path) -> None:

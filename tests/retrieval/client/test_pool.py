@@ -10,6 +10,7 @@ import pytest
 
 from retrieval.client import AsyncHttpRetriever, HttpRetriever
 from retrieval.client.answer import GarbledAnswer
+from retrieval.client.pool import NoTurn
 from retrieval.retriever import RetrievalError
 from tests.retrieval.client.counting_server import Counting, counting
 from tests.retrieval.client.scripted_server import FAKE, Scripted, answer, http
@@ -42,7 +43,7 @@ async def test_a_server_that_was_slow_once_is_searched_as_before() -> None:
                 await remote.search(f"q{i}", 1)
 
             failed = await asyncio.gather(*map(one, range(80)), return_exceptions=True)
-            assert {type(error) for error in failed} == {RetrievalError}
+            assert {type(error) for error in failed} <= {RetrievalError, NoTurn}
             await all_is_well(server, remote)
 
 
@@ -68,12 +69,51 @@ async def test_who_waits_for_a_turn_keeps_to_the_deadline_and_is_told_what_was_l
         await asyncio.sleep(0.1)
         started = time.perf_counter()
         with pytest.raises(RetrievalError, match=r"none of 4 connections was free within 0\.3 s; .* max_connections"):
-            await remote._server._pool.request("GET", "/health", None, limit_s=0.3)
+            await remote._server._pool.request("GET", "/health", None, limit_s=30, until=time.monotonic() + 0.3)
         assert 0.2 < time.perf_counter() - started < 2
         for one in busy:
             one.cancel()
         await asyncio.gather(*busy, return_exceptions=True)
         await all_is_well(server, remote)
+
+
+async def test_the_wait_for_a_turn_takes_nothing_from_the_time_of_an_attempt() -> None:
+    async with counting() as server, client(server, timeout_s=30, attempt_timeout_s=0.5, retries=0) as remote:
+        server.slow_s = 0.2
+        callers = [remote.search(f"q{i}", 1) for i in range(6 * MOST)]  # the last ones wait for five answers
+        assert all(len(hits) == 1 for hits in await asyncio.gather(*callers))
+        assert server.asked["/retrieve"] == 6 * MOST, "nothing is sent, cut off and sent again"
+        assert server.connections <= MOST
+
+
+async def test_who_had_an_attempt_and_then_no_turn_is_told_both() -> None:
+    options = {"timeout_s": 1.5, "attempt_timeout_s": 0.2, "retries": 1, "backoff_s": 0.3}
+    async with counting() as server, client(server, **options) as remote:
+        server.slow_s = 30.0
+        caller = asyncio.create_task(remote.search("a", 1))
+        while not server.under_way:
+            await asyncio.sleep(0.005)
+        for _ in range(MOST):
+            await remote._server._pool._turn.acquire()
+        with pytest.raises(
+            RetrievalError, match=r"failed after 1 attempt in .*no whole answer.*; then none of 4"
+        ) as said:
+            await caller
+        assert type(said.value) is RetrievalError, "the server was asked, and did not answer"
+
+
+async def test_waiting_in_ones_own_queue_does_not_open_the_circuit() -> None:
+    async with counting() as server, client(server, timeout_s=0.5, retries=0, breaker_failures=1) as remote:
+        for _ in range(MOST):
+            await remote._server._pool._turn.acquire()
+        calls = [lambda: remote.search("a", 1), lambda: remote.search_many(["a", "b"], 1), lambda: remote.get("a")]
+        for call in [*calls, remote.health]:  # a call of many asks for the limits first
+            with pytest.raises(NoTurn, match=r"none of 4 connections was free|no connection was free"):
+                await call()
+        assert not server.asked
+        for _ in range(MOST):
+            remote._server._pool._turn.release()
+        assert len(await remote.search("a", 1)) == 1
 
 
 async def test_one_connection_is_enough_for_one_after_the_other() -> None:
@@ -105,6 +145,12 @@ def test_an_answer_without_an_end_is_not_read_to_it(scripted: Callable[..., Scri
 def test_a_refusal_without_an_end_is_a_refusal(scripted: Callable[..., Scripted]) -> None:
     other = scripted(ENDLESS % b"422 No")
     with HttpRetriever(other.url, max_answer_bytes=100) as remote, pytest.raises(ValueError, match=r"422 No:  +$"):
+        remote.search(["a"], 1)
+
+
+def test_a_refusal_that_announces_much_is_told_by_its_start(scripted: Callable[..., Scripted]) -> None:
+    other = scripted(http("500 Internal Server Error", b"Traceback: the disk is gone" + b" " * (1 << 20)))
+    with HttpRetriever(other.url) as remote, pytest.raises(RetrievalError, match=r"500 Internal .*the disk is gone"):
         remote.search(["a"], 1)
 
 

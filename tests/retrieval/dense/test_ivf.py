@@ -186,6 +186,18 @@ def test_how_many_lists_and_what_they_are_learned_from() -> None:
     assert len(training_rows(100, 2, 64, 9984, seed=0)) == 100
 
 
+def test_a_forecast_refuses_no_lists_for_a_number_of_passages_that_was_not_counted() -> None:
+    builder = IvfBuilder(IvfFlatSettings(lists=3330), "flat")
+    near = builder.index_cost(26_625, 16, counted=False)
+    assert near.details["lists"].startswith("3,328, learned from ")
+    assert near.details["lists"].endswith(
+        "; for the 3,330 that are asked for the corpus may be too small, which the build will tell"
+    )
+    with pytest.raises(ValueError, match=r"lists is 3,330, and a corpus of 26,625 passages has enough for 3,328 lists"):
+        builder.index_cost(26_625, 16)
+    assert "asked for" not in builder.index_cost(26_647, 16, counted=False).details["lists"]
+
+
 def test_the_lists_are_mapped_not_read(tmp_path: Path, vectors: NDArray[np.float32]) -> None:
     built(tmp_path, vectors, "flat")
     search = opened(tmp_path, "flat")

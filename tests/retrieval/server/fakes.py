@@ -70,3 +70,10 @@ class FakeRetriever:
 def open_fake(spec: Any) -> FakeRetriever:
     """An opener for `serve`; `spec` is the number of passages."""
     return FakeRetriever(int(spec))
+
+
+def open_fake_with_a_long_name(spec: Any) -> FakeRetriever:
+    """A backend of many characters, three bytes each, of which byte 512 of the words is not the last."""
+    retriever = open_fake(spec)
+    retriever.identity = retriever.identity | {"backend": "検索" * 500}
+    return retriever

@@ -31,6 +31,15 @@ def test_the_replica_with_the_fewest_connections_is_next(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
+def test_what_a_replica_serves_may_be_cut_within_a_character() -> None:
+    """A foreign server names its backend as it likes; the words end after 512 bytes."""
+    command = fakes(2)[1].replace("open_fake", "open_fake_with_a_long_name")
+    with served("-c", command) as server:
+        assert "20 passages (検索検索" in server.line
+        assert server.end() == 0
+
+
+@pytest.mark.slow
 def test_replicas_share_connections_and_metrics_and_end_with_the_first_signal() -> None:
     with served(*fakes(3)) as server:
         clients = [httpx.Client(base_url=server.url, trust_env=False, timeout=20) for _ in range(12)]

@@ -14,6 +14,7 @@ from retrieval.client import HttpRetriever
 from retrieval.client.async_retriever import AsyncHttpRetriever
 from retrieval.client.connection import BAD_REQUEST_STATUS, RETRYABLE_STATUS
 from retrieval.index import build_index, open_index
+from retrieval.server import bodies
 from retrieval.server.app import create_app
 from retrieval.server.description import access_operation, retrieve_operation
 from retrieval.server.dialects import DIALECTS, parse_retrieve
@@ -132,6 +133,22 @@ def test_the_statuses_that_are_retried_are_the_clients() -> None:
     assert {int(status) for status in listed.split(", ")} == set(RETRYABLE_STATUS)
     [refused] = re.findall(r"\*\*Not retried\*\*: ([\d, and]+), which are a `ValueError`", FLAT)
     assert {int(status) for status in re.findall(r"\d+", refused)} == set(BAD_REQUEST_STATUS)
+
+
+def test_searches_that_hang_leave_documents_and_say_what_to_set() -> None:
+    assert "while searches hang `/access` answers" in FLAT
+    settings = ServerSettings(timeout_s=0.2, max_hanging=1)
+    with TestClient(create_app(FakeRetriever(), settings)) as hung:
+        late = hung.post("/retrieve", json={"queries": ["sleep:1.5"], "topk": 1})
+        assert hung.post("/retrieve", json={"queries": ["a"], "topk": 1}).status_code == 503
+        assert hung.post("/access", json={"id": "p1"}).status_code == 200
+    assert late.status_code == 503
+    named = set(re.findall(r"\b[a-z]+_[a-z_]+\b", late.json()["error"]))
+    assert named and named <= set(ServerSettings.model_fields) and "retries" not in late.json()["error"]
+
+
+def test_a_body_beyond_all_is_drained_as_the_page_says() -> None:
+    assert f"for {bodies._DRAIN_S:g} s or {bodies._DRAIN_BYTES >> 20} MiB at most" in FLAT
 
 
 def test_the_clients_example_runs(server: Running) -> None:
