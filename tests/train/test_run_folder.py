@@ -60,10 +60,10 @@ def test_a_run_from_before_a_field_was_there_goes_on_with_its_default_and_with_n
     run = started(tmp_path / "run")
     written = run / "config.yaml"
     before = yaml.safe_load(written.read_text(encoding="utf-8"))
-    del before["limits"]["max_opens"], before["rollout"]["max_staleness"]
+    del before["limits"]["max_opens"], before["limits"]["max_query_chars"], before["rollout"]["max_staleness"]
     written.write_text(yaml.safe_dump(before), encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"\(rollout\.max_staleness: was 0, now 2\)"):
-        RunFolder.open(run, config(rollout={"max_staleness": 2}), resume=True)
+    with pytest.raises(ConfigError, match=r"\(limits\.max_query_chars: was 8192, now 100\)"):
+        RunFolder.open(run, config(limits={"max_query_chars": 100}), resume=True)
     with pytest.raises(ConfigError, match=r"\(limits\.max_opens: was None, now 3\)"):
         RunFolder.open(run, config(limits={"max_opens": 3}), resume=True)
     RunFolder.open(run, config(), resume=True).close()
