@@ -50,6 +50,8 @@ class SearchThreads:
         Raises:
             SearchesHang: as many searches as may be left behind still run.
         """
+        if self._pid != os.getpid():  # a forked process has none of its parent's threads
+            self._begin()
         if self._num_hanging >= self._max_hanging:
             raise SearchesHang(
                 f"{self._num_hanging} searches that were given up on still run, and at most {self._max_hanging} may; "
@@ -63,8 +65,6 @@ class SearchThreads:
             SearchesHang: as `check`.
             RetrievalError: what ended it is no `Exception`, such as a panic of a library written in Rust.
         """
-        if self._pid != os.getpid():  # a forked process has none of its parent's threads
-            self._begin()
         self.check()
         loop = asyncio.get_running_loop()
         done: asyncio.Future[Result] = loop.create_future()

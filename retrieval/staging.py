@@ -58,7 +58,7 @@ def staged_folder(
                     remove(leftover)
             _remove_remains(out)
             if os.path.lexists(replaced):
-                if _holds_something(out):
+                if holds_something(out):
                     _discard(replaced, out, notice)
                 else:
                     _put_back(replaced, out)
@@ -101,11 +101,11 @@ def is_unfinished(folder: Path) -> bool:
 
 
 def _check_free(out: Path, may_replace: Callable[[Path], bool]) -> None:
-    if _holds_something(out) and not may_replace(out):
+    if holds_something(out) and not may_replace(out):
         raise FileExistsError(f"{out} exists")
 
 
-def _holds_something(out: Path) -> bool:
+def holds_something(out: Path) -> bool:
     """False where there is nothing or an empty folder, which scripts and mounts make beforehand."""
     return out.exists() and not (out.is_dir() and not any(out.iterdir()))
 

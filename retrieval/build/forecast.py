@@ -16,13 +16,14 @@ from pydantic import BaseModel
 
 from retrieval.build.lookup_writer import lookup_ram_bytes, lookup_spill_bytes
 from retrieval.build.memory import GB, resident_bytes
-from retrieval.build.out_folder import UnfinishedBuild, holds_something, unfinished_build
+from retrieval.build.out_folder import UnfinishedBuild, unfinished_build
 from retrieval.build.pipeline import Crew
 from retrieval.build.reading import MAX_SHARD_CHARACTERS
 from retrieval.build.record import BuildRecord
 from retrieval.corpus import CorpusReader
 from retrieval.passage_store import PassageWriter, passage_files
 from retrieval.searcher import Backend
+from retrieval.staging import holds_something
 
 SAMPLE_PASSAGES = 20_000
 """Passages of the sample, fewer where they are long."""

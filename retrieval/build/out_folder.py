@@ -10,7 +10,7 @@ from retrieval.build.reading import PASSAGES_MARK
 from retrieval.build.record import BuildRecord, read_record
 from retrieval.build.work import WORK_FOLDER, Marks
 from retrieval.manifest import MANIFEST_FILE
-from retrieval.staging import staging_path
+from retrieval.staging import holds_something, staging_path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,11 +46,6 @@ def refuse_existing(out: Path, overwrite: bool) -> bool:
     if not overwrite:
         raise FileExistsError(f"{out} already holds an index; add --overwrite to replace it, or choose another folder")
     return True
-
-
-def holds_something(out: Path) -> bool:
-    """True if there is a file, or a folder that is not empty."""
-    return out.exists() and not (out.is_dir() and not any(out.iterdir()))
 
 
 def unfinished_build(out: Path, record: BuildRecord, corpus_identity: dict[str, Any]) -> UnfinishedBuild | None:

@@ -10,6 +10,7 @@ import pickle
 import signal
 import threading
 from collections.abc import Generator, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -159,9 +160,7 @@ def _leave_with(parent: multiprocessing.process.BaseProcess) -> None:
 
 def _sendable(error: Exception) -> Exception:
     """The exception itself where it survives the way to the parent, else one that says the same."""
-    try:
+    with suppress(Exception):  # whatever pickling raises, the error is told by its words
         if str(pickle.loads(pickle.dumps(error))) == str(error):
             return error
-    except Exception:
-        return RuntimeError(f"{type(error).__name__}: {error}")
     return RuntimeError(f"{type(error).__name__}: {error}")

@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -170,12 +171,10 @@ class ReplicaSet:
         finally:
             os.close(writing)
         assert process.stdin is not None
-        try:
-            order = self._order | {"counts": str(shared / _COUNTS_FILE), "place": place}
+        order = self._order | {"counts": str(shared / _COUNTS_FILE), "place": place}
+        with suppress(BrokenPipeError):  # it died at once, which the next look at it finds out
             process.stdin.write(json.dumps(order).encode() + b"\n")
             process.stdin.flush()
-        except BrokenPipeError:
-            pass  # it died at once, which the next look at it finds out
         return _Replica(process, reading, time.monotonic())
 
     def _said(self, replica: _Replica) -> str | None:

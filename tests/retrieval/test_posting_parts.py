@@ -96,16 +96,25 @@ def work_with(folder: Path, ram_bytes: int | None) -> BuildWork:
     return work
 
 
-def test_the_buffer_for_postings_takes_what_the_bound_leaves(tmp_path: Path) -> None:
-    free = 400_000_000
-    work = work_with(tmp_path, resident_bytes() + free)
+def hold(monkeypatch: pytest.MonkeyPatch, held: int) -> None:
+    """Let the process hold `held` bytes throughout: what other tests left is freed at moments of its own choosing."""
+    for module in ("retrieval.sparse.posting_merge", "retrieval.build.memory"):
+        monkeypatch.setattr(f"{module}.resident_bytes", lambda: held)
+
+
+def test_the_buffer_for_postings_takes_what_the_bound_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held, free = resident_bytes(), 400_000_000
+    hold(monkeypatch, held)
+    work = work_with(tmp_path, held + free)
     assert buffered_postings(work, 10**9, 7) == pytest.approx(free / 8, rel=0.5)
     assert buffered_postings(work, 5, 7) == 5
     assert buffered_postings(work_with(tmp_path, None), 10**9, 7) == 7
 
 
-def test_a_bound_without_room_is_refused_with_what_is_needed(tmp_path: Path) -> None:
+def test_a_bound_without_room_is_refused_with_what_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = resident_bytes()
+    hold(monkeypatch, held)
     with pytest.raises(ValueError, match=r"has no room for a buffer for scored postings: at least \d\.\d is needed"):
-        buffered_postings(work_with(tmp_path, resident_bytes() + 1_000_000), 10**9, 7)
+        buffered_postings(work_with(tmp_path, held + 1_000_000), 10**9, 7)
     with pytest.raises(ValueError, match=r"has no room for the vocabulary, 3 terms so far,.*the build goes on"):
         join_vocabularies(work_with(tmp_path, 1_000_000), tmp_path / "vocabulary")
