@@ -14,14 +14,13 @@ from transformers import PreTrainedTokenizerBase
 
 from agent.action import Action, ToolRequest
 from agent.chat import chat_template
-from agent.document import DocumentWindow, Piece, split_document
 from agent.engine import Completion
-from agent.observation import Found, check_observation_budget, render_correction, render_observation, window_tokens
+from agent.observation import Found, check_observation_budget, render_correction, render_observation
 from agent.protocol import AgentProtocol, encode_prompt, parse_action
-from agent.tools import OPEN, SEARCH, no_such_tool, split_open_argument
+from agent.tools import OPEN, SEARCH, no_such_tool
 from agent.trajectory import FinishReason, Shown, ToolCall, Turn
+from envs.document_reader import DocumentReader
 from envs.episode_limits import EpisodeLimits as EpisodeLimits
-from retrieval.passage import Passage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,11 +68,7 @@ class SearchEnv:
             for calls in range(1, most_calls + 1)
         ]
         self._chat = chat_template(protocol, tokenizer) if protocol.tool_call is not None else None
-        self._window_tokens = 0
-        if protocol.offers_open:
-            self._window_tokens = window_tokens(
-                protocol, tokenizer, limits.max_observation_tokens, limits.max_open_tokens
-            )
+        self._reader = DocumentReader(protocol, tokenizer, limits) if protocol.offers_open else None
         self._max_tokens = limits.max_trajectory_tokens
         self._clear(())
 
@@ -85,8 +80,8 @@ class SearchEnv:
         self._carried_out = {SEARCH: 0, OPEN: 0}
         self._pending: _PendingAction | None = None
         self._finish_reason: FinishReason | None = None
-        # The document that was opened last: its windows are often read one after the other.
-        self._document: tuple[tuple[Passage, ...], list[tuple[Piece, ...]]] | None = None
+        if self._reader is not None:
+            self._reader.forget()
 
     @property
     def prompt_ids(self) -> tuple[int, ...]:
@@ -295,10 +290,10 @@ class SearchEnv:
         remaining = iter(results)
         for request, allowed in zip(pending.action.requests, pending.allowed, strict=True):
             result = next(remaining) if allowed else None
-            if request.tool == SEARCH:
+            if request.tool == SEARCH or self._reader is None:
                 found.append(result.hits if result is not None else ())
             else:
-                window = self._window(request, result)
+                window = self._reader.window(request.argument, result)
                 found.append(window)
                 if result is not None:
                     shown = {piece.passage.id for piece in window.pieces}
@@ -307,19 +302,6 @@ class SearchEnv:
             if result is not None:
                 calls.append(result)
         return found, tuple(calls)
-
-    def _window(self, request: ToolRequest, result: ToolCall | None) -> DocumentWindow:
-        """The window that a request asks for, of the document that was found."""
-        document, number = split_open_argument(request.argument)
-        if result is None:
-            return DocumentWindow(document=document, window=number, refused=True)
-        passages = tuple(hit.passage for hit in result.hits)
-        if self._document is None or self._document[0] != passages:
-            windows = split_document(self.protocol, self._tokenizer, passages, max_tokens=self._window_tokens)
-            self._document = (passages, windows)
-        windows = self._document[1]
-        pieces = windows[number - 1] if 1 <= number <= len(windows) else ()
-        return DocumentWindow(document=document, window=number, windows=len(windows), pieces=pieces)
 
     def _room(self) -> int:
         """Tokens left once the next action has its full `max_new_tokens_per_turn`."""

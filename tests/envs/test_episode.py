@@ -1,89 +1,28 @@
 """Episodes end to end with a fake engine: faults become typed endings, and nobody waits for somebody else's search."""
 
 import asyncio
-from contextlib import contextmanager
 
 import pytest
 
-from agent.engine import Completion, EngineError, SamplingParams
+from agent.engine import EngineError
 from agent.protocol import encode_prompt
-from agent.protocols.registry import load_protocol
-from envs.actor import ActionRequest, EngineActor, ScriptedActor, stable_seed
-from envs.episode import EpisodeSpec, run_episode
-from envs.episode_pool import run_episodes
-from envs.policies.expert import ExpertPolicy
-from envs.search_env import EpisodeLimits, SearchEnv
+from envs.actor import stable_seed
 from retrieval.batcher import MicroBatcher
 from retrieval.retriever import RetrievalError
-from tests.agent.chat_templates import CHATS
-from tests.envs.small_world import BRIDGE, COMPARISON, PASSAGES, OverlapRetriever, byte_tokenizer, completion
-
-TOKENIZER = byte_tokenizer()
-WAYMARK = load_protocol("waymark")
-LIMITS = EpisodeLimits(max_trajectory_tokens=6000, top_k=2)
-SEARCH = "<search>Who founded Velmora?</search>"
-ANSWER = "<answer>Quillon Bay [1]</answer>"
-
-
-class FakeEngine:
-    """Says what `say(key, turn)` returns, and keeps every request."""
-
-    context_window = 8000
-    version = 3
-
-    def __init__(self, say) -> None:
-        self._say = say
-        self.requests: list[tuple[str, SamplingParams, tuple[int, ...]]] = []
-        self.live = 0
-        self.most_live = 0
-
-    @contextmanager
-    def episode(self):
-        self.live += 1
-        self.most_live = max(self.most_live, self.live)
-        try:
-            yield
-        finally:
-            self.live -= 1
-
-    async def generate(self, prompt_ids, params, *, key) -> Completion:
-        assert self.live > 0
-        self.requests.append((key, params, tuple(prompt_ids)))
-        await asyncio.sleep(0)
-        episode, turn = key.rsplit("/", 1)
-        said = self._say(episode, int(turn))
-        if isinstance(said, Exception):
-            raise said
-        return completion(TOKENIZER, said)
-
-
-def search_then_answer(episode: str, turn: int) -> str:
-    return SEARCH if turn == 0 else ANSWER
-
-
-async def found(query: str, k: int):
-    return OverlapRetriever().search([query], k)[0]
-
-
-def spec(id: str = "e0", question=BRIDGE, **fields) -> EpisodeSpec:
-    return EpisodeSpec(id=id, question=question, unit_id="u", group_id="g", **fields)
-
-
-async def play(engine: FakeEngine, search=found, limits: EpisodeLimits = LIMITS, **fields):
-    env = SearchEnv(WAYMARK, TOKENIZER, limits)
-    return await run_episode(spec(**fields), actor=EngineActor(engine, temperature=0.7), env=env, search=search)
-
-
-async def play_all(specs, engine, search=found, **options):
-    return await run_episodes(
-        specs,
-        actor=EngineActor(engine),
-        search=search,
-        protocol=WAYMARK,
-        tokenizer=TOKENIZER,
-        limits=LIMITS,
-        **options,
-    )
+from tests.envs.fake_engine import (
+    ANSWER,
+    LIMITS,
+    SEARCH,
+    TOKENIZER,
+    WAYMARK,
+    FakeEngine,
+    found,
+    play,
+    play_all,
+    search_then_answer,
+    spec,
+)
+from tests.envs.small_world import BRIDGE, COMPARISON, OverlapRetriever
 
 
 async def test_an_episode_is_its_tokens():
@@ -268,102 +207,3 @@ async def test_bad_arguments_are_refused():
     with pytest.raises(ValueError, match="max_concurrent=0"):
         await play_all([spec()], FakeEngine(search_then_answer), max_concurrent=0)
     assert await play_all([], FakeEngine(search_then_answer)) == []
-
-
-def request(**fields) -> ActionRequest:
-    defaults = {"key": "k", "token_ids": (1,), "view": 0, "turns": (), "max_new_tokens": 500, "seed": 0}
-    return ActionRequest(**{**defaults, "question": BRIDGE, "stop": WAYMARK.stop, **fields})
-
-
-async def test_a_scripted_action_ends_as_sampling_would_have_ended():
-    class Says:
-        def __init__(self, text):
-            self.text = text
-
-        def act(self, question, view, turns, rng):
-            return self.text
-
-    stopped = await ScriptedActor(Says(ANSWER), TOKENIZER).act(request())
-    assert stopped.finish == "stop" and TOKENIZER.decode(list(stopped.token_ids)) == ANSWER
-    assert set(stopped.logprobs) == {0.0} and set(stopped.versions) == {0}
-    ended = await ScriptedActor(Says("no idea"), TOKENIZER).act(request())
-    assert ended.finish == "eos" and ended.token_ids[-1] == TOKENIZER.eos_token_id
-    cut = await ScriptedActor(Says(ANSWER), TOKENIZER).act(request(max_new_tokens=5))
-    assert cut.finish == "length" and len(cut.token_ids) == 5
-
-
-async def test_a_scripted_policy_plays_through_the_same_door():
-    actor = ScriptedActor(ExpertPolicy(WAYMARK), TOKENIZER)
-    (t,) = await run_episodes([spec()], actor=actor, search=found, protocol=WAYMARK, tokenizer=TOKENIZER, limits=LIMITS)
-    assert t.finish_reason == "answered" and t.num_searches == 2
-
-
-# Documents, and JSON calls.
-
-OPENS = load_protocol("waymark_open")
-
-
-async def document(name: str):
-    return [p for p in PASSAGES if p.title == name]
-
-
-async def open_then_answer(documents, protocol=OPENS, say=None):
-    def read(episode, turn):
-        return "<open>Velmora</open>" if turn == 0 else ANSWER
-
-    env = SearchEnv(protocol, TOKENIZER, LIMITS)
-    actor = EngineActor(FakeEngine(say or read))
-    return await run_episode(spec(), actor=actor, env=env, search=found, documents=documents)
-
-
-async def test_an_opened_document_is_read_and_can_be_cited():
-    t = await open_then_answer(document)
-    assert t.finish_reason == "answered" and (t.num_searches, t.num_opens) == (0, 1)
-    (call,) = t.turns[0].calls
-    assert (call.tool, call.argument, call.status) == ("open", "Velmora", "ok")
-    assert [(h.passage.id, h.score, h.rank) for h in call.hits] == [("velmora", 0.0, 1)]
-    assert "window 1 of 1\n[1] Velmora: Velmora is a town." in TOKENIZER.decode(list(t.turns[0].observation_ids))
-    assert [(s.number, s.passage_id) for s in t.turns[0].shown] == [(1, "velmora")]
-
-
-async def test_the_window_of_a_name_is_no_part_of_it():
-    asked = []
-
-    async def remembered(name):
-        asked.append(name)
-        return await document(name)
-
-    await open_then_answer(remembered, say=lambda e, turn: "<open>Velmora | 2</open>" if turn == 0 else ANSWER)
-    assert asked == ["Velmora"]
-
-
-async def test_a_document_that_cannot_be_looked_up_is_an_outage():
-    async def down(name):
-        raise RetrievalError("no answer within 1 s")
-
-    t = await open_then_answer(down)
-    assert t.finish_reason == "retrieval_outage" and [c.status for c in t.turns[0].calls] == ["error"]
-
-
-async def test_open_without_documents_is_refused_before_anything_is_sampled():
-    engine = FakeEngine(search_then_answer)
-    with pytest.raises(ValueError, match="protocol 'waymark_open' offers 'open', and there is nothing that opens"):
-        await run_episodes(
-            [spec()], actor=EngineActor(engine), search=found, protocol=OPENS, tokenizer=TOKENIZER, limits=LIMITS
-        )
-    with pytest.raises(ValueError, match="give documents="):
-        await open_then_answer(None)
-    assert not engine.requests
-
-
-@pytest.mark.parametrize("chat", CHATS[:4], ids=lambda chat: chat.name)
-async def test_a_scripted_policy_plays_through_a_chat_template(chat):
-    protocol, tokenizer = load_protocol("hermes"), chat.tokenizer()
-    actor = ScriptedActor(ExpertPolicy(protocol), tokenizer)
-    (t,) = await run_episodes(
-        [spec()], actor=actor, search=found, protocol=protocol, tokenizer=tokenizer, limits=LIMITS
-    )
-    assert t.finish_reason == "answered" and t.final_answer == "Quillon" and t.num_searches == 2
-    end = tokenizer.convert_tokens_to_ids(chat.end_of_turn)
-    assert [turn.action_ids[-1] == end for turn in t.turns] == [True, True, False]
-    assert not any(turn.observation_ids[:1] == (end,) for turn in t.turns)

@@ -7,7 +7,7 @@ import pytest
 from agent.protocols.registry import load_protocol
 from envs.actor import EngineActor
 from envs.episode_worker import EpisodeWorker, stall_report
-from tests.envs.test_episode import ANSWER, LIMITS, TOKENIZER, FakeEngine, document, found, spec
+from tests.envs.fake_engine import ANSWER, LIMITS, TOKENIZER, FakeEngine, document, found, spec
 
 OPENS = load_protocol("waymark_open")
 
