@@ -133,6 +133,15 @@ class Trajectory:
         return np.asarray(values, dtype=np.float64)
 
     @property
+    def versions(self) -> NDArray[np.int64]:
+        """The policy version that sampled each token, -1 on prompt and observations: `[num_tokens]`."""
+        values = [-1] * len(self.prompt_ids)
+        for turn in self.turns:
+            values.extend(turn.action_versions)
+            values.extend([-1] * len(turn.observation_ids))
+        return np.asarray(values, dtype=np.int64)
+
+    @property
     def num_turns(self) -> int:
         """Number of actions taken, invalid ones included."""
         return len(self.turns)

@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 from trl import GRPOConfig
 
-from agent.engines.loading import load_tokenizer
+from agent.hugging_face import load_tokenizer
 from agent.trajectory import Trajectory
 from train.credit.row import Row
 from train.forward_settings import attend_in_float32, switch_off_dropout
@@ -29,6 +29,7 @@ from train.learner_metrics import StepMetrics, StepTotals
 from train.learner_state import LearnerState, capture_state, restore_state
 from train.packed_trainer import PackedTrainer
 from train.packing import MicroBatch, check_row, empty_batch, pack_rows
+from train.ratio_metrics import ratio_metrics
 from train.weights import base_model, merged_weights, save_folder
 
 TILED_ABOVE_VOCABULARY = 32_768
@@ -119,13 +120,19 @@ class Learner(PackedTrainer):
         return int(self.state.global_step)
 
     def update(
-        self, rows: Sequence[Row], trajectories: Mapping[str, Trajectory], temperature: float = 1.0
-    ) -> dict[str, float]:
+        self,
+        rows: Sequence[Row],
+        trajectories: Mapping[str, Trajectory],
+        temperature: float = 1.0,
+        *,
+        version: int | None = None,
+    ) -> dict[str, Any]:
         """One update on rows (`updates_per_batch` optimiser steps), whatever their number; each rank gives its own.
 
-        `trajectories` is keyed by id; `temperature` is the one they were sampled at. A row without a trained token is
-        left out and enters no denominator. A step whose gradient is NaN or infinite changes nothing and is counted in
-        `skipped_steps`. Without a row on any rank nothing happens.
+        `trajectories` is keyed by id; `temperature` is the one they were sampled at; `version` is the policy version of
+        the learner's weights now, by which a token's age is told (None: the updates so far). A row without a trained
+        token is left out and enters no denominator. A step whose gradient is NaN or infinite changes nothing and is
+        counted in `skipped_steps`. Without a row on any rank nothing happens.
 
         Returns:
             `loss`, `grad_norm` (before clipping), `learning_rate`, `entropy` (nats a token), `clip_ratio` (share of
@@ -133,7 +140,8 @@ class Learner(PackedTrainer):
             `sampler_ratio_mean`, `sampler_ratio_max` (learner over engine probability of the sampled tokens, before the
             step), `importance_weight_mean` (if they are on), `rows`, `rows_without_gradient`, `tokens` (trained),
             `padding` (share of the forward pass), `micro_batches`, `skipped_steps` (so far), `seconds`. Entropy, ratios
-            and KL are over the rows that were run. Numbers are this rank's, sizes of its own rows included.
+            and KL are over the rows that were run. Numbers are this rank's, sizes of its own rows included. Also those
+            of `train.ratio_metrics.ratio_metrics`, which are over the rows of all ranks.
 
         Raises:
             ValueError: a row that does not fit its trajectory, a temperature of 0 or less, or advantages that differ
@@ -143,13 +151,26 @@ class Learner(PackedTrainer):
         batches, totals = self._pack(rows, trajectories)
         metrics = StepMetrics(totals, batches)
         learning_rate = self._get_learning_rate()
+        version = self.step // self.settings.updates_per_batch if version is None else version
         if totals.all_rows:
             for batch in batches:
                 batch.reference_logprobs = self._reference_logprobs(batch)
             for _ in range(self.settings.updates_per_batch):
                 learning_rate = self._get_learning_rate()
                 self._optimiser_step(batches, totals, metrics)
-        return metrics.summary(learning_rate=learning_rate, skipped_steps=self.skipped_steps)
+        summary = metrics.summary(learning_rate=learning_rate, skipped_steps=self.skipped_steps)
+        summary.update(self._ratio_metrics(metrics, version))
+        return summary
+
+    def _ratio_metrics(self, metrics: StepMetrics, version: int) -> dict[str, Any]:
+        """The ratios of all ranks' tokens, whose numbers differ: what is added to even them out has version -1."""
+        own = metrics.log_ratios(self.accelerator.device)
+        own = torch.cat([own, own.new_full((1, 2), -1.0)])  # collectives want no empty tensor
+        padded = self.accelerator.pad_across_processes(own, dim=0, pad_index=-1)
+        everywhere = self.accelerator.gather(padded).double().cpu().numpy()
+        logs, versions = everywhere[everywhere[:, 1] >= 0].T
+        ages = version - versions.astype(np.int64)
+        return ratio_metrics(logs, ages, cap=self.settings.importance_weight_cap)
 
     def score(
         self, rows: Sequence[Row], trajectories: Mapping[str, Trajectory], temperature: float = 1.0

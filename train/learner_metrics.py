@@ -4,6 +4,7 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -39,6 +40,8 @@ class StepMetrics:
         self._grad_norms: list[float] = []
         self._sampler: list[torch.Tensor] = []
         self._sampler_max: list[torch.Tensor] = []
+        self._log_ratios: list[torch.Tensor] = []
+        self._versions: list[torch.Tensor] = []
         self._weights: list[torch.Tensor] = []
         self._trl: defaultdict[str, list[tuple[float, int]]] = defaultdict(list)
 
@@ -54,10 +57,21 @@ class StepMetrics:
         if not batch.num_sampled:
             return
         difference = (logprobs.detach() - batch.engine_logprobs).flatten().index_select(0, batch.sampled)
+        self._log_ratios.append(difference)
+        self._versions.append(batch.versions)
         difference = torch.nan_to_num(difference, nan=0.0)
         ratio = difference.exp()
         self._sampler.append(torch.stack([ratio.sum(), (ratio - 1 - difference).sum()]))
         self._sampler_max.append(ratio.max())
+
+    def log_ratios(self, device: torch.device) -> torch.Tensor:
+        """Log ratio and policy version of each token of this rank that `add_sampler` saw: `[num_tokens, 2]`, float32.
+
+        Versions are whole up to 2**24.
+        """
+        if not self._log_ratios:
+            return torch.zeros((0, 2), device=device)
+        return torch.stack([torch.cat(self._log_ratios).float(), torch.cat(self._versions).float()], dim=1)
 
     def add_weights(self, weights: torch.Tensor, batch: MicroBatch) -> None:
         """Truncated importance weights: `[num_rows, num_tokens - 1]`."""
@@ -67,10 +81,10 @@ class StepMetrics:
         """The global norm before clipping."""
         self._grad_norms.append(norm)
 
-    def summary(self, *, learning_rate: float, skipped_steps: int) -> dict[str, float]:
+    def summary(self, *, learning_rate: float, skipped_steps: int) -> dict[str, Any]:
         """Plain numbers by name, as `Learner.update` lists them."""
         totals = self._totals
-        summary = {"learning_rate": learning_rate, "skipped_steps": float(skipped_steps)}
+        summary: dict[str, Any] = {"learning_rate": learning_rate, "skipped_steps": float(skipped_steps)}
         if self._grad_norms:
             summary["loss"] = float(torch.stack(self._losses).sum()) / len(self._grad_norms)
             summary["grad_norm"] = sum(self._grad_norms) / len(self._grad_norms)

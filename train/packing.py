@@ -23,7 +23,8 @@ class MicroBatch:
 
     input_ids: `[num_rows, num_tokens]`; lengths: `[num_rows]`. Each `[num_rows, num_tokens - 1]`: completion_mask (1 on
     real tokens), policy_mask (1 on sampled tokens that are trained), advantages, engine_logprobs (0 off the mask).
-    sampled: the positions where policy_mask is 1, as indices into the flattened mask, `[num_sampled]`.
+    sampled: the positions where policy_mask is 1, as indices into the flattened mask, `[num_sampled]`; versions: the
+    policy version that sampled each of them, `[num_sampled]`.
     old_logprobs (set by the first update on the batch) and reference_logprobs have the mask's shape.
     row_indices tells which of the packed rows stands where.
     """
@@ -35,6 +36,7 @@ class MicroBatch:
     advantages: torch.Tensor
     engine_logprobs: torch.Tensor
     sampled: torch.Tensor
+    versions: torch.Tensor
     row_indices: tuple[int, ...]
     old_logprobs: torch.Tensor | None = None
     reference_logprobs: torch.Tensor | None = None
@@ -119,6 +121,7 @@ def empty_batch(*, pad_id: int, device: torch.device | str = "cpu") -> MicroBatc
         advantages=nothing.float(),
         engine_logprobs=nothing.float(),
         sampled=nothing.new_zeros(0),
+        versions=nothing.new_zeros(0),
         row_indices=(-1,),
     )
 
@@ -137,6 +140,7 @@ def _micro_batch(
     mask: NDArray[np.int64] = np.zeros(shape, dtype=np.int64)
     advantages = np.zeros(shape, dtype=np.float32)
     logprobs = np.zeros(shape, dtype=np.float32)
+    versions: NDArray[np.int64] = np.zeros(shape, dtype=np.int64)
     for place, index in enumerate(group):
         row = rows[index]
         trajectory = trajectories[row.trajectory_id]
@@ -146,6 +150,8 @@ def _micro_batch(
         mask[place, span] = row.loss_mask
         advantages[place, span] = row.advantages * row.loss_mask
         logprobs[place, span] = trajectory.logprobs[span] * row.loss_mask
+        versions[place, span] = trajectory.versions[span]
+    sampled = np.flatnonzero(mask[:, 1:])
     return MicroBatch(
         input_ids=torch.from_numpy(ids).to(device),
         lengths=torch.from_numpy(real.sum(axis=1)).to(device),
@@ -153,6 +159,7 @@ def _micro_batch(
         policy_mask=torch.from_numpy(mask[:, 1:].copy()).to(device),
         advantages=torch.from_numpy(advantages[:, 1:].copy()).to(device),
         engine_logprobs=torch.from_numpy(logprobs[:, 1:].copy()).to(device),
-        sampled=torch.from_numpy(np.flatnonzero(mask[:, 1:])).to(device),
+        sampled=torch.from_numpy(sampled).to(device),
+        versions=torch.from_numpy(versions[:, 1:].ravel()[sampled]).to(device),
         row_indices=tuple(group),
     )

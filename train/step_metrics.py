@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from agent.trajectory import FINISH_REASONS, NOT_THE_POLICYS_FAULT, Unit
+from agent.trajectory import FINISH_REASONS, NOT_THE_POLICYS_FAULT, Trajectory, Unit
 from envs.question import Question
 from rewards.answer import exact_match
 from rewards.score import Scores
@@ -15,11 +15,16 @@ ZERO_STD = 1e-8
 
 
 def rollout_metrics(
-    units: Sequence[Unit], scores: Sequence[Mapping[str, Scores]], questions: Mapping[str, Question]
+    units: Sequence[Unit],
+    scores: Sequence[Mapping[str, Scores]],
+    questions: Mapping[str, Question],
+    *,
+    version: int | None = None,
 ) -> dict[str, float]:
     """Sampled EM, each reward's mean, groups without spread, turns, searches, tokens and finish ratios of a step.
 
-    A reward that applied to no trajectory of the step is left out: its mean is not 0, there is none.
+    `version` is the policy version that learns from the step; `staleness_metrics` needs it. A reward that applied to no
+    trajectory of the step is left out: its mean is not 0, there is none.
     """
     trajectories = [t for unit in units for t in unit.trajectories]
     counted = [t for t in trajectories if t.finish_reason not in NOT_THE_POLICYS_FAULT]
@@ -46,7 +51,28 @@ def rollout_metrics(
         values[f"rewards/{name}/mean"] = float(np.nanmean(everything))
         values[f"rewards/{name}/group_std"] = float(spreads.mean())
         values[f"frac_reward_zero_std/{name}"] = float((spreads < ZERO_STD).mean())
+    if version is not None:
+        values.update(staleness_metrics(counted, version))
     return values
+
+
+def staleness_metrics(trajectories: Sequence[Trajectory], version: int) -> dict[str, float]:
+    """How many versions of the policy the sampled tokens are behind `version`, the one that learns from them.
+
+    Returns:
+        `staleness/mean` and `staleness/max` over tokens, `staleness/mixed_share`: trajectories with tokens of more than
+        one version, of those with any. Nothing where no token was sampled.
+    """
+    sampled = [np.concatenate([turn.action_versions for turn in t.turns]) for t in trajectories if t.turns]
+    sampled = [versions for versions in sampled if len(versions)]
+    if not sampled:
+        return {}
+    ages = version - np.concatenate(sampled)
+    return {
+        "staleness/mean": float(ages.mean()),
+        "staleness/max": float(ages.max()),
+        "staleness/mixed_share": sum(len(np.unique(versions)) > 1 for versions in sampled) / len(sampled),
+    }
 
 
 def _totals(scores: Scores) -> np.ndarray:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+import numpy as np
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, TensorBoardTracker, get_available_trackers
 
 METRICS_FILE = "metrics.jsonl"
 WALL_CLOCK_PREFIX = "seconds/"
@@ -51,7 +52,15 @@ class MetricsLog:
         with self._path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
         if self._tracker is not None:
-            self._tracker.log({k: v for k, v in values.items() if isinstance(v, int | float)}, step=step)
+            self._tracker.log({name: value for name, value in values.items() if _is_number(value)}, step=step)
+            self._track_histograms(step, {n: v for n, v in values.items() if _is_histogram(v)})
+
+    def _track_histograms(self, step: int, histograms: Mapping[str, Any]) -> None:
+        """As such where the tracker has a way for counts; the others have them in the metrics file alone."""
+        if isinstance(self._tracker, TensorBoardTracker):
+            for name, histogram in histograms.items():
+                if sum(histogram["counts"]):
+                    self._tracker.writer.add_histogram_raw(name, **_raw_histogram(histogram), global_step=step)
 
     def close(self) -> None:
         """Finish the tracker."""
@@ -60,9 +69,34 @@ class MetricsLog:
             self._tracker = None
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float)
+
+
+def _is_histogram(value: Any) -> bool:
+    return isinstance(value, dict) and value.keys() == {"edges", "counts"}
+
+
+def _raw_histogram(histogram: Mapping[str, Any]) -> dict[str, Any]:
+    """What TensorBoard wants to know of values that it has not seen; each counts as the middle of its bin."""
+    edges, counts = np.asarray(histogram["edges"]), np.asarray(histogram["counts"])
+    middles = (edges[1:] + edges[:-1]) / 2
+    return {
+        "min": edges[0],
+        "max": edges[-1],
+        "num": counts.sum(),
+        "sum": counts @ middles,
+        "sum_squares": counts @ middles**2,
+        "bucket_limits": edges[1:].tolist(),
+        "bucket_counts": counts.tolist(),
+    }
+
+
 def _or_null(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _or_null(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_or_null(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

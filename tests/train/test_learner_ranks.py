@@ -34,14 +34,20 @@ def test_ranks_add_up_to_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     learner = Learner.create(tmp_path / "policy", None, LearnerConfig(device="cpu", **settings), tmp_path / "one")
     caught = catch_gradients(learner, monkeypatch)
     rows, known = rows_of(random_trajectories(11))
-    learner.update(rows, known)
+    alone = learner.update(rows, known)
     metrics = [json.loads((ranks / f"metrics-{rank}.json").read_text()) for rank in range(2)]
     assert [m["rows"] for m in metrics] == [8.0, 3.0]
+    ratios = {name: value for name, value in alone.items() if name.startswith("ratio/")}
+    for shared in metrics:
+        assert shared["ratio/histogram"] == ratios["ratio/histogram"], "counts of the ranks add up"
+        assert {n: shared[n] for n in ratios if n != "ratio/histogram"} == pytest.approx(
+            {n: value for n, value in ratios.items() if n != "ratio/histogram"}, rel=1e-4
+        )
     for rank in range(2):
-        shared = load_file(ranks / f"gradients-{rank}.safetensors")
-        assert set(shared) == set(caught[0])
+        agreed = load_file(ranks / f"gradients-{rank}.safetensors")
+        assert set(agreed) == set(caught[0])
         for name, gradient in caught[0].items():
-            torch.testing.assert_close(shared[name], gradient, rtol=1e-4, atol=1e-6, msg=name)
+            torch.testing.assert_close(agreed[name], gradient, rtol=1e-4, atol=1e-6, msg=name)
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from agent.trajectory import Trajectory, Unit
 from envs.question import Question
 from rewards.score import Scores
 from tests.train.fakes import unit_of
-from train.step_metrics import rollout_metrics
+from train.step_metrics import rollout_metrics, staleness_metrics
 
 QUESTION = Question(id="q", text="Where?", golden_answers=("Oskel",))
 NAN = float("nan")
@@ -48,3 +48,23 @@ def test_a_reward_that_applied_to_nothing_has_no_mean() -> None:
     unit = unit_of([1, 1])
     values = rollout_metrics([unit], [{"em": Scores.of_outcome(unit, np.full(2, NAN))}], {"q": QUESTION})
     assert not [name for name in values if name.startswith(("rewards/", "frac_"))]
+
+
+def with_versions(trajectory: Trajectory, *versions: tuple[int, int]) -> Trajectory:
+    """Two sampled tokens a turn, each with its version."""
+    turns = [replace(t, action_versions=v) for t, v in zip(trajectory.turns, versions, strict=True)]
+    return replace(trajectory, turns=tuple(turns))
+
+
+def test_staleness_is_counted_in_versions_behind_the_one_that_learns() -> None:
+    unit = unit_of([2, 1, 1, 0], finish=["answered", "answered", "engine_failure", "no_answer"])
+    a, b, lost, empty = unit.trajectories
+    members = (with_versions(a, (3, 3), (3, 4)), with_versions(b, (5, 5)), with_versions(lost, (0, 1)), empty)
+    unit = Unit(kind="group", trajectories=members)
+    scores = {"em": Scores.of_outcome(unit, np.array([1.0, 0.0, NAN, 0.0]))}
+    values = rollout_metrics([unit], [scores], {"q": QUESTION}, version=5)
+    assert values["staleness/mean"] == pytest.approx((2 + 2 + 2 + 1 + 0 + 0) / 6)
+    assert values["staleness/max"] == 2.0, "what an outage has cut off is not learned from"
+    assert values["staleness/mixed_share"] == 0.5, "of those with a token"
+    assert not [n for n in rollout_metrics([unit], [scores], {"q": QUESTION}) if n.startswith("staleness/")]
+    assert staleness_metrics([empty], 5) == {}

@@ -61,3 +61,25 @@ def test_a_tracker_gets_the_config_and_every_number(tmp_path: Path) -> None:
     assert [(event.step, event.value) for event in events.Scalars("em")] == [(1, 0.25), (2, 0.5)]
     assert "note" not in events.Tags()["scalars"]
     assert any("learner.learning_rate" in file.read_text(encoding="utf-8") for file in run.rglob("*.yml"))
+
+
+def test_a_histogram_is_plain_json_in_the_file_and_a_histogram_in_tensorboard(tmp_path: Path) -> None:
+    run = tmp_path / "my-run"
+    run.mkdir()
+    log = MetricsLog(run, tracker="tensorboard")
+    values = {"em": 0.5, "ratio/histogram": {"edges": [-1.0, 0.0, 1.0], "counts": [3, 1]}, "odd": {"a": 1}}
+    log.log(1, values)
+    log.log(2, {"ratio/histogram": {"edges": [-1.0, 0.0, 1.0], "counts": [0, 0]}})
+    log.close()
+    assert read_metrics(run / METRICS_FILE)[0] == {"step": 1, **values}
+    events = EventAccumulator(str(run / "my-run"))
+    events.Reload()
+    [event] = events.Histograms("ratio/histogram")
+    assert (event.step, event.histogram_value.num) == (1, 4)
+    assert list(event.histogram_value.bucket)[-2:] == [3, 1]
+    assert events.Tags()["scalars"] == ["em"]
+
+
+def test_what_is_not_finite_in_a_list_is_null_too(tmp_path: Path) -> None:
+    MetricsLog(tmp_path).log(1, {"a": {"b": [1.0, float("inf")]}})
+    assert read_metrics(tmp_path / METRICS_FILE) == [{"step": 1, "a": {"b": [1.0, None]}}]
