@@ -1,29 +1,29 @@
-"""The crew of a run on Ray: engines, episode workers and the board of the newest weights, each an actor.
+"""The crew of a run on Ray: engines, retrieval replicas, episode workers, and the board of the newest weights.
 
-Actors are named, checked by a heartbeat, and started again by Ray when their process or their node dies; an engine that
+Each is an actor: named, checked by a heartbeat, and started again by Ray when its process or its node dies; one that
 hangs without dying is killed, which is the same. A new engine reads the newest weights from the board before it
-samples. What an actor was doing when it died is done again by whoever asked for it (`RayEpisodes`, `RemoteActor`), so
-that nothing of the run is lost with it. Everything that the crew starts ends with it.
+samples. What an actor was doing when it died is done again by whoever asked for it (`RayEpisodes`, `RemoteActor`,
+`ReplicaClient`), so that nothing of the run is lost with it. Everything that the crew starts ends with it.
 """
 
 import asyncio
 import time
-import zlib
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import ActorDiedError, RayActorError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
-from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
-from agent.engine import Completion, SamplingParams
-from agent.trajectory import Trajectory
-from envs.engine_server import EngineGone, EngineHealth, EngineServer
-from envs.episode import EpisodeSpec
-from envs.episode_worker import EpisodeWorker, WorkerHealth, stall_report
-from envs.packed_weights import PackedWeights, pack, unpack
+from envs.crew_settings import CrewHealth, CrewSettings
+from envs.engine_server import EngineHealth
+from envs.episode_worker import WorkerHealth, stall_report
+from envs.packed_weights import pack
+from envs.ray_actors import MakeWorker, RayEngine, RayRetriever, RayWorker, WeightBoard
+from envs.retrieval_replicas import ReplicaHealth, ReplicaSettings
+from retrieval.retriever import Retriever
 
 if TYPE_CHECKING:
     import torch
@@ -32,86 +32,8 @@ if TYPE_CHECKING:
 
 _MANY = 10_000
 """Calls that an actor takes at once: episodes are bounded by their pools, not by Ray."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CrewSettings:
-    """How many actors there are, what each takes, and when one counts as dead."""
-
-    engines: int = 1
-    workers: int = 2
-    engine_cpus: float = 1.0
-    engine_gpus: float = 0.0
-    worker_cpus: float = 0.5
-    heartbeat_s: float = 2.0
-    heartbeat_timeout_s: float = 30.0
-    engine_silence_s: float = 300.0
-    start_timeout_s: float = 300.0
-    close_timeout_s: float = 10.0
-
-
-class WeightBoard:
-    """Keeps a reference to the newest weights and their version."""
-
-    def __init__(self) -> None:
-        self._newest: tuple[list[Any], int] | None = None
-
-    def put(self, reference: list[Any], version: int) -> None:
-        """Replace what is kept; the reference comes in a list, so that Ray does not fetch what it refers to."""
-        if self._newest is None or version >= self._newest[1]:
-            self._newest = (reference, version)
-
-    def latest(self) -> tuple[list[Any], int] | None:
-        """The newest, or None."""
-        return self._newest
-
-
-class RayEngine(EngineServer):
-    """An `EngineServer` whose weights come through Ray's object store."""
-
-    def __init__(self, open_engine: Callable[[], "Engine"], board: Any) -> None:
-        def latest() -> tuple[list[tuple[str, "torch.Tensor"]], int] | None:
-            newest = ray.get(board.latest.remote())
-            if newest is None:
-                return None
-            [reference], version = newest
-            return list(unpack(ray.get(reference))), version
-
-        super().__init__(open_engine, latest)
-
-    async def take_weights(self, packed: PackedWeights, version: int) -> int:
-        """As `update_weights`, from what the object store holds."""
-        return await self.update_weights(list(unpack(packed)), version)
-
-
-class RayWorker:
-    """An `EpisodeWorker` in an actor."""
-
-    def __init__(
-        self, make: Callable[[Callable[..., Awaitable[Completion]]], EpisodeWorker], engines: Sequence[Any]
-    ) -> None:
-        self._engines = engines
-        self._worker = make(self._ask_engine)
-
-    async def play(self, spec: EpisodeSpec) -> Trajectory:
-        """Play one episode."""
-        return await self._worker.play(spec)
-
-    async def health(self) -> WorkerHealth:
-        """What the worker is at."""
-        return await self._worker.health()
-
-    async def close(self) -> None:
-        """Release what it holds."""
-        await self._worker.close()
-
-    async def _ask_engine(self, key: str, prompt_ids: Sequence[int], params: SamplingParams) -> Completion:
-        unit = key.rsplit("-sample", 1)[0]
-        engine = self._engines[zlib.crc32(unit.encode()) % len(self._engines)]  # a unit shares a prefix cache
-        try:
-            return await engine.generate.remote(prompt_ids, params, key)
-        except RayActorError as error:
-            raise EngineGone(str(error).splitlines()[0]) from None
+_PAUSE_S = 0.2
+"""Before an actor that is being started again is asked again."""
 
 
 class RayCrew:
@@ -119,12 +41,16 @@ class RayCrew:
 
     Args:
         open_engine: makes the engine, in an engine's process.
-        make_worker: makes the worker, in a worker's process, around the call that asks an engine.
+        make_worker: makes the worker, in a worker's process, around the call that asks an engine and the client of the
+            retrieval replicas (None where `settings.retrievers` is 0).
+        open_retriever: opens the retriever, in a replica's process; only where there are replicas.
+        asking: how a worker batches its searches, and how long one may take.
         settings: numbers, resources and deadlines.
         name: of the run; prefix of the actors' names.
         tell: is told in one line what a person should know: an actor that was replaced, who waits for whom.
 
     Raises:
+        ValueError: replicas without `open_retriever`.
         TimeoutError: the cluster has no room for the actors, or they did not start in time.
     """
 
@@ -132,12 +58,18 @@ class RayCrew:
         self,
         *,
         open_engine: Callable[[], "Engine"],
-        make_worker: Callable[[Callable[..., Awaitable[Completion]]], EpisodeWorker],
+        make_worker: MakeWorker,
         settings: CrewSettings,
         name: str,
+        open_retriever: Callable[[], Retriever] | None = None,
+        asking: ReplicaSettings | None = None,
         tell: Callable[[str], None] = lambda line: None,
     ) -> None:
+        if settings.retrievers and open_retriever is None:
+            raise ValueError(f"{settings.retrievers} retrieval replicas were asked for: give open_retriever= too")
         self._open_engine = open_engine
+        self._open_retriever = open_retriever
+        self._asking = asking or ReplicaSettings()
         self._make_worker = make_worker
         self._settings = settings
         self._name = name
@@ -145,8 +77,10 @@ class RayCrew:
         self._group: PlacementGroup | None = None
         self._board: Any = None
         self._watch: asyncio.Task[None] | None = None
-        self._reference: Any = None
+        self._newest: tuple[Any, int] | None = None
+        self._told: set[str] = set()
         self.engines: list[Any] = []
+        self.retrievers: list[Any] = []
         self.workers: list[Any] = []
         self.replaced = 0
         """Actors that were killed because they did not answer, or were silent."""
@@ -164,27 +98,44 @@ class RayCrew:
 
     async def _start(self) -> None:
         settings = self._settings
-        bundles = [{"CPU": settings.engine_cpus, "GPU": settings.engine_gpus}] * settings.engines
-        bundles += [{"CPU": settings.worker_cpus}] * settings.workers
-        wanted = [{key: value for key, value in bundle.items() if value} for bundle in bundles]
-        self._group = placement_group(wanted, strategy="PACK", name=f"{self._name}-crew")
+        self._group = placement_group(settings.bundles(), strategy="PACK", name=f"{self._name}-crew")
         if not await asyncio.to_thread(self._group.wait, settings.start_timeout_s):
             raise TimeoutError(
-                f"the cluster has no room for {settings.engines} engines of {settings.engine_cpus:g} CPUs and "
-                f"{settings.engine_gpus:g} GPUs, and {settings.workers} workers of {settings.worker_cpus:g} CPUs, "
-                f"within {settings.start_timeout_s:g} s; it has {ray.available_resources()}"
+                f"the cluster has no room for {settings.told()} within {settings.start_timeout_s:g} s; it has "
+                f"{ray.available_resources()}"
             )
-        self._board = ray.remote(WeightBoard).options(name=f"{self._name}-board", num_cpus=0).remote()
+        # Beside this process, whose memory also holds what the board refers to: neither is lost without the run.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        options: dict[str, Any] = {"num_cpus": 0, "max_restarts": -1, "max_concurrency": _MANY}
+        board = ray.remote(WeightBoard).options(name=f"{self._name}-board", scheduling_strategy=here, **options)
+        self._board = board.remote()
         for i in range(settings.engines):
             options = self._options(i, f"engine-{i}", settings.engine_cpus, settings.engine_gpus, {})
-            self.engines.append(ray.remote(RayEngine).options(**options).remote(self._open_engine, self._board))
+            engine = ray.remote(RayEngine).options(**options)
+            self.engines.append(engine.remote(self._open_engine, self._board, settings.start_timeout_s))
+        for i in range(settings.retrievers):
+            bundle = settings.engines + i
+            options = self._options(bundle, f"retriever-{i}", settings.retriever_cpus, settings.retriever_gpus, {})
+            self.retrievers.append(ray.remote(RayRetriever).options(**options).remote(self._open_retriever))
         light = {"WAYMARK_WITHOUT_TORCH": "1"}
         for i in range(settings.workers):
-            options = self._options(settings.engines + i, f"worker-{i}", settings.worker_cpus, 0, light)
-            self.workers.append(ray.remote(RayWorker).options(**options).remote(self._make_worker, self.engines))
-        async with asyncio.timeout(settings.start_timeout_s):
-            await asyncio.gather(*(actor.health.remote() for actor in (*self.engines, *self.workers)))
+            bundle = settings.engines + settings.retrievers + i
+            options = self._options(bundle, f"worker-{i}", settings.worker_cpus, 0, light)
+            worker = ray.remote(RayWorker).options(**options)
+            self.workers.append(worker.remote(self._make_worker, self.engines, self.retrievers, self._asking))
+        starting = {asyncio.ensure_future(actor.health.remote()): name for name, actor in self._named()}
+        done, late = await asyncio.wait(starting, timeout=settings.start_timeout_s, return_when=asyncio.FIRST_EXCEPTION)
+        for health in done:
+            health.result()
+        if late:
+            names = ", ".join(sorted(starting[health] for health in late))
+            raise TimeoutError(f"{names} did not start within {settings.start_timeout_s:g} s")
         self._watch = asyncio.create_task(self._keep_alive())
+
+    def _named(self) -> list[tuple[str, Any]]:
+        """Every actor but the board, with its name."""
+        kinds = (("engine", self.engines), ("retriever", self.retrievers), ("worker", self.workers))
+        return [(f"{kind} {i}", actor) for kind, actors in kinds for i, actor in enumerate(actors)]
 
     def _options(self, bundle: int, name: str, cpus: float, gpus: float, env: dict[str, str]) -> dict[str, Any]:
         assert self._group is not None
@@ -208,20 +159,36 @@ class RayCrew:
         again reads them from the board.
         """
         reference = ray.put(pack(named))
-        await self._board.put.remote([reference], version)
+        self._newest, before = (reference, version), self._newest
+        await self._tell_board()
         answers = await asyncio.gather(
             *(engine.take_weights.remote(reference, version) for engine in self.engines), return_exceptions=True
         )
-        self._reference = reference  # the one before may be freed now
+        del before  # may be freed now
         for answer in answers:
             if isinstance(answer, BaseException) and not isinstance(answer, RayActorError):
                 raise answer
 
-    async def health(self) -> tuple[list[EngineHealth | None], list[WorkerHealth | None]]:
-        """What every actor is at; None where one did not answer in time."""
-        engines = await asyncio.gather(*(self._ask(engine) for engine in self.engines))
-        workers = await asyncio.gather(*(self._ask(worker) for worker in self.workers))
-        return engines, workers
+    async def _tell_board(self) -> None:
+        """Until it has heard: it is started again where its process dies."""
+        async with asyncio.timeout(self._settings.start_timeout_s):
+            while True:
+                try:
+                    if self._newest is None:
+                        return await self._board.nothing_yet.remote()
+                    return await self._board.put.remote([self._newest[0]], self._newest[1])
+                except RayActorError:
+                    await asyncio.sleep(_PAUSE_S)
+
+    async def health(self) -> CrewHealth:
+        """What every actor is at."""
+        engines, retrievers, workers = await asyncio.gather(
+            *(
+                asyncio.gather(*(self._ask(actor) for actor in actors))
+                for actors in (self.engines, self.retrievers, self.workers)
+            )
+        )
+        return CrewHealth(engines=tuple(engines), retrievers=tuple(retrievers), workers=tuple(workers))
 
     async def _ask(self, actor: Any) -> Any:
         try:
@@ -237,25 +204,39 @@ class RayCrew:
         settings = self._settings
         while True:
             await asyncio.sleep(settings.heartbeat_s)
-            engines, workers = await self.health()
-            for i, state in enumerate(engines):
+            health = await self.health()
+            states = (*health.engines, *health.retrievers, *health.workers)
+            for (name, actor), state in zip(self._named(), states, strict=True):
                 if state is None:
-                    self._replace(self.engines[i], f"engine {i} did not answer for {settings.heartbeat_timeout_s:g} s")
-                elif isinstance(state, EngineHealth) and state.silent_s > settings.engine_silence_s:
-                    self._replace(self.engines[i], f"engine {i} finished nothing for {state.silent_s:.0f} s")
-            named = []
-            for i, health in enumerate(workers):
-                if health is None:
-                    self._replace(self.workers[i], f"worker {i} did not answer for {settings.heartbeat_timeout_s:g} s")
-                elif isinstance(health, WorkerHealth):
-                    named.append((f"worker {i}", health))
+                    self._replace(actor, f"{name} did not answer for {settings.heartbeat_timeout_s:g} s")
+                elif isinstance(state, EngineHealth | ReplicaHealth) and state.silent_s > self._most_silent(state):
+                    self._replace(actor, f"{name} finished nothing for {state.silent_s:.0f} s")
+                elif isinstance(state, ActorDiedError):
+                    self._tell_once(f"{name} is lost and cannot be started again: {state}")
+                elif isinstance(state, EngineHealth) and self._newest and state.version < self._newest[1]:
+                    actor.take_weights.remote(*self._newest)  # it could not be reached when they were given out
+            named = [
+                (f"worker {i}", state) for i, state in enumerate(health.workers) if isinstance(state, WorkerHealth)
+            ]
             for line in stall_report(named, longer_than_s=settings.engine_silence_s / 2):
                 self._tell(line)
+            with suppress(RayActorError):
+                if not await self._board.knows.remote():
+                    await self._tell_board()
+
+    def _most_silent(self, state: EngineHealth | ReplicaHealth) -> float:
+        is_engine = isinstance(state, EngineHealth)
+        return self._settings.engine_silence_s if is_engine else self._settings.retriever_silence_s
 
     def _replace(self, actor: Any, why: str) -> None:
         self.replaced += 1
         self._tell(f"{why}: it is started again")
         ray.kill(actor, no_restart=False)
+
+    def _tell_once(self, line: str) -> None:
+        if line not in self._told:
+            self._told.add(line)
+            self._tell(line)
 
     async def close(self) -> None:
         """End every actor, within `close_timeout_s`: politely, then at once."""
@@ -263,7 +244,7 @@ class RayCrew:
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)
             self._watch = None
-        actors = [*self.workers, *self.engines]
+        actors = [*self.workers, *self.retrievers, *self.engines]
         deadline = time.monotonic() + self._settings.close_timeout_s / 2
         if actors:
             pending = [asyncio.ensure_future(actor.close.remote()) for actor in actors]
@@ -272,4 +253,4 @@ class RayCrew:
             ray.kill(actor, no_restart=True)
         if self._group is not None:
             remove_placement_group(self._group)
-        self.engines, self.workers, self._board, self._group = [], [], None, None
+        self.engines, self.retrievers, self.workers, self._board, self._group = [], [], [], None, None

@@ -10,6 +10,7 @@ from agent.engine import Completion, SamplingParams
 from agent.protocols.registry import load_protocol
 from envs.engine_server import RemoteActor
 from envs.episode_worker import EpisodeWorker
+from envs.retrieval_replicas import ReplicaClient
 from envs.search_env import EpisodeLimits
 from retrieval.passage import Hit
 from tests.envs.small_world import OverlapRetriever, byte_tokenizer
@@ -60,11 +61,11 @@ async def search(query: str, k: int) -> list[Hit]:
     return OverlapRetriever().search([query], k)[0]
 
 
-def sleeping_worker(call: Callable[..., Awaitable[Completion]]) -> EpisodeWorker:
+def sleeping_worker(call: Callable[..., Awaitable[Completion]], replicas: ReplicaClient | None) -> EpisodeWorker:
     """The maker of a worker."""
     return EpisodeWorker(
         actor=RemoteActor(call, context_window=SleepingEngine.context_window, timeout_s=60, pause_s=0.1),
-        search=search,
+        search=search if replicas is None else replicas.search,
         protocol=load_protocol("waymark"),
         tokenizer=byte_tokenizer(),
         limits=LIMITS,
