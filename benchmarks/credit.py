@@ -135,8 +135,8 @@ def measure_start(study: Any) -> dict[str, Any]:
     """Greedy and sampled EM of the cold-started policy on dev questions, before any estimator has run."""
     import asyncio
 
-    from agent.engines.loading import load_tokenizer
     from agent.engines.transformers import load_engine
+    from agent.hugging_face import load_tokenizer
     from agent.protocols.registry import load_protocol
     from envs.datasets import read_questions
     from evaluation.comparability import describe_model

@@ -24,8 +24,9 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from agent.engine import SamplingParams
-from agent.engines.loading import load_model, load_tokenizer
+from agent.engines.loading import load_model
 from agent.engines.transformers import TransformersEngine
+from agent.hugging_face import load_tokenizer
 from agent.observation import render_observation
 from agent.protocols.registry import load_protocol
 from agent.tiny import build_tiny_policy

@@ -29,7 +29,7 @@ class ActionRequest:
     """What an actor may know when it acts.
 
     `token_ids` is the whole context (an engine reads nothing else); `question`, `view` and `turns` are for scripted
-    policies. `key` names the request: episode id and turn.
+    policies. `key` names the request: episode id and turn. `temperature` None is the actor's own.
     """
 
     key: str
@@ -40,6 +40,7 @@ class ActionRequest:
     max_new_tokens: int
     stop: tuple[str, ...]
     seed: int
+    temperature: float | None = None
 
 
 class Actor(Protocol):
@@ -85,7 +86,7 @@ class EngineActor:
         """Sample one completion."""
         params = SamplingParams(
             max_new_tokens=request.max_new_tokens,
-            temperature=self._temperature,
+            temperature=self._temperature if request.temperature is None else request.temperature,
             top_p=self._top_p,
             top_k=self._top_k,
             stop=request.stop,

@@ -138,7 +138,7 @@ class RemoteActor:
         """
         params = SamplingParams(
             max_new_tokens=request.max_new_tokens,
-            temperature=self._temperature,
+            temperature=self._temperature if request.temperature is None else request.temperature,
             stop=request.stop,
             seed=request.seed,
         )

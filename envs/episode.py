@@ -32,7 +32,10 @@ RetrievalError where there is no answer in time. `retrieval.access.DocumentReade
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpisodeSpec:
-    """Which question is asked, in which wording (`view`), and where the trajectory belongs."""
+    """Which question is asked, in which wording (`view`), and where the trajectory belongs.
+
+    `temperature` None is the actor's own; an evaluation during training asks for 0.
+    """
 
     id: str
     question: Question
@@ -41,6 +44,7 @@ class EpisodeSpec:
     group_id: str
     sample: int = 0
     seed: int = 0
+    temperature: float | None = None
 
 
 async def run_episode(
@@ -87,6 +91,7 @@ async def play(
             max_new_tokens=env.max_new_tokens,
             stop=env.protocol.stop,
             seed=stable_seed(spec.seed, turn),
+            temperature=spec.temperature,
         )
         try:
             completion = await actor.act(request)

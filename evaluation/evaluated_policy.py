@@ -8,7 +8,8 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from agent.engine import Engine
-from agent.engines.transformers import Precision, Schedule, load_engine, load_tokenizer
+from agent.engines.transformers import Precision, Schedule, load_engine
+from agent.hugging_face import load_tokenizer
 from agent.protocol import AgentProtocol
 from agent.tiny import build_tokenizer
 from envs.actor import ScriptedPolicy

@@ -86,7 +86,7 @@ async def evaluate_policy(
     batcher = MicroBatcher(retriever) if retriever is not None else None
     try:
         trajectories = await run_episodes(
-            [_spec(question, sample, seed) for question in questions for sample in range(samples)],
+            evaluation_specs(questions, samples=samples, seed=seed),
             actor=actor,
             search=batcher.search if batcher is not None else _given(search),
             documents=documents,
@@ -103,15 +103,28 @@ async def evaluate_policy(
     return evaluation, trajectories
 
 
-def _spec(question: Question, sample: int, seed: int) -> EpisodeSpec:
-    return EpisodeSpec(
-        id=f"eval-{question.id}-{sample}",
-        question=question,
-        unit_id=f"eval-{question.id}",
-        group_id=f"eval-{question.id}",
-        sample=sample,
-        seed=stable_seed(seed, question.id, sample),
-    )
+def evaluation_specs(
+    questions: Sequence[Question],
+    *,
+    samples: int = 1,
+    seed: int = 0,
+    temperature: float | None = None,
+    name: str = "eval",
+) -> list[EpisodeSpec]:
+    """The episodes of an evaluation, in the order of the questions. `name` begins their ids; no seed depends on it."""
+    return [
+        EpisodeSpec(
+            id=f"{name}-{question.id}-{sample}",
+            question=question,
+            unit_id=f"{name}-{question.id}",
+            group_id=f"{name}-{question.id}",
+            sample=sample,
+            seed=stable_seed(seed, question.id, sample),
+            temperature=temperature,
+        )
+        for question in questions
+        for sample in range(samples)
+    ]
 
 
 def _given(search: Search | None) -> Search:

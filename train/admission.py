@@ -31,7 +31,14 @@ class Admission:
         state: from a checkpoint; units that had started but were not taken start again.
     """
 
-    def __init__(self, *, units_per_step: int, max_staleness: int, state: AdmissionState | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        units_per_step: int,
+        max_staleness: int,
+        total_steps: int | None = None,
+        state: AdmissionState | None = None,
+    ) -> None:
         if units_per_step < 1 or max_staleness < 0:
             raise ValueError(
                 f"units_per_step={units_per_step}, max_staleness={max_staleness}: a step takes at least one unit, and "
@@ -40,11 +47,13 @@ class Admission:
         state = state or AdmissionState()
         self._per_step = units_per_step
         self._max_staleness = max_staleness
+        self._total_steps = total_steps
         self._settled = set(range(state.settled)) | set(state.beyond)
         self._rejected = state.rejected
         self._next = 0
         self._started: dict[int, int] = {}
         self._finished: dict[int, None] = {}
+        self._again: list[int] = []
 
     @property
     def state(self) -> AdmissionState:
@@ -61,8 +70,12 @@ class Admission:
 
     def admit(self, version: int) -> list[int]:
         """Numbers of the units that may start now that the policy has this version; each is told once."""
-        limit = (version + 1 + self._max_staleness) * self._per_step + self._rejected
-        admitted = [number for number in range(self._next, limit) if number not in self._settled]
+        steps = version + 1 + self._max_staleness
+        if self._total_steps is not None:
+            steps = min(steps, self._total_steps)
+        limit = steps * self._per_step + self._rejected
+        again, self._again = sorted(self._again), []
+        admitted = again + [number for number in range(self._next, limit) if number not in self._settled]
         self._next = max(self._next, limit)
         self._started.update(dict.fromkeys(admitted, version))
         return admitted
@@ -75,14 +88,26 @@ class Admission:
 
     def reject(self, number: int) -> None:
         """A complete unit is not wanted (no spread in its rewards); another may start in its place."""
-        self._settle((number,))
+        self.settle((number,))
         self._rejected += 1
+
+    def put_back(self, number: int) -> None:
+        """A complete unit says nothing (an outage): it is to start again, with the policy of then."""
+        self._forget(number)
+        self._again.append(number)
 
     def due(self, step: int) -> list[int]:
         """Units that the step must take, because they would be too old for the next, complete or not."""
         return [number for number, version in self._started.items() if version <= step - self._max_staleness]
 
     def take(self, step: int) -> list[int] | None:
+        """Choose the units of a step; they belong to it from now on."""
+        chosen = self.choose(step)
+        if chosen is not None:
+            self.settle(chosen)
+        return chosen
+
+    def choose(self, step: int) -> list[int] | None:
         """The units of a step in the order of their numbers, or None while too few that it may take are complete.
 
         Units are taken in the order in which they completed, as long as those that are left behind still fit into the
@@ -94,8 +119,13 @@ class Admission:
                 chosen.append(number)
         if len(chosen) < self._per_step:
             return None
-        self._settle(chosen)
         return sorted(chosen)
+
+    def settle(self, numbers: Iterable[int]) -> None:
+        """Complete units are done with."""
+        for number in numbers:
+            self._forget(number)
+            self._settled.add(number)
 
     def _leaves_room(self, step: int, chosen: list[int]) -> bool:
         """True if what is not chosen fits into the rest of this step and the steps until each is due."""
@@ -106,8 +136,6 @@ class Admission:
             for count, version in enumerate(left, start=1)
         )
 
-    def _settle(self, numbers: Iterable[int]) -> None:
-        for number in numbers:
-            del self._finished[number]
-            del self._started[number]
-            self._settled.add(number)
+    def _forget(self, number: int) -> None:
+        del self._finished[number]
+        del self._started[number]

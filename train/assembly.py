@@ -9,7 +9,8 @@ from typing import Self
 
 from transformers import PreTrainedTokenizerBase
 
-from agent.engines.loading import load_model_config, load_tokenizer, model_window
+from agent.engines.loading import load_model_config, model_window
+from agent.hugging_face import load_tokenizer
 from agent.protocol import AgentProtocol
 from agent.protocols.registry import load_protocol
 from envs.datasets import check_supports_in, read_questions

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, model_validator
 
+from agent.engines.opening import EngineSettings, OpenAISpec, TransformersSpec, VLLMSpec
 from envs.policies.expert import ExpertSettings
 from envs.policies.noisy import NoiseRates
 from envs.search_env import EpisodeLimits
@@ -19,6 +20,7 @@ from retrieval.spec import RetrieverSetting
 from rewards.compose import RewardTerm
 from train.config_file import Section, check_fields, read_mapping
 from train.learner_config import LearnerConfig
+from train.runtime_config import LocalSettings, RaySettings, RuntimeSettings
 
 PER_TURN = frozenset({"turn", "turn_normalised"})
 """Built-in credit estimators whose advantages differ inside a trajectory."""
@@ -70,14 +72,25 @@ class RolloutConfig(Section):
     temperature: float = Field(1.0, description="Sampling temperature; 1 keeps the policy's own distribution.")
     top_p: float = Field(1.0, description="Must be 1: truncated sampling biases the gradient.")
     top_k: int = Field(0, description="Must be 0, for the same reason.")
-    schedule: Literal["deterministic", "eager"] = Field(
-        "deterministic", description="deterministic: batches depend on ids and turn alone; eager: on arrival."
-    )
     max_staleness: int = Field(
         0, ge=0, description="Policy versions that a trajectory may be older than its step; 0 is the synchronous loop."
     )
-    max_batch: int = Field(256, ge=1, description="Rows that the engine decodes together.")
-    max_concurrent_episodes: int = Field(1024, ge=1, description="Episodes in flight on the event loop.")
+    zero_variance: Literal["keep", "drop", "resample"] = Field(
+        "keep",
+        description="Groups whose advantages are all 0: counted in the step's mean; left out of it; or made to "
+        "give way to other questions (DAPO's dynamic sampling).",
+    )
+    max_resampled: int = Field(
+        10, ge=1, description="With resample: a step that refuses so many times its questions ends the run."
+    )
+    max_outage_share: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="Above this share of trajectories lost to outages the run pauses; no step is spent.",
+    )
+    outage_patience_s: float = Field(600.0, ge=0, description="Seconds that a paused run waits for the retriever.")
+    max_concurrent_episodes: int = Field(1024, ge=1, description="Episodes in flight.")
 
 
 class CreditConfig(Section):
@@ -128,6 +141,8 @@ class TrainConfig(Section):
     steps: int = Field(60, ge=1, description="Optimiser steps; one batch of fresh trajectories each.")
     policy: PolicyConfig
     data: DataConfig
+    runtime: RuntimeSettings = Field(default_factory=LocalSettings)
+    engine: EngineSettings = Field(default_factory=TransformersSpec)
     protocol: ProtocolConfig = Field(default_factory=ProtocolConfig)
     limits: EpisodeLimits = Field(default_factory=EpisodeLimits)
     retrieval: RetrievalConfig = Field(default_factory=RetrievalConfig)
@@ -140,6 +155,9 @@ class TrainConfig(Section):
     checkpoint_every: int = Field(10, ge=0, description="Steps between checkpoints; 0 only at the end.")
     keep_checkpoints: int = Field(2, ge=1, description="Newest checkpoints kept; older ones are deleted.")
     save_trajectories: bool = Field(True, description="Write every trajectory with its scores to the run folder.")
+    trajectories_gb: float | None = Field(
+        10.0, gt=0, description="Disk that the saved trajectories may use; the oldest are deleted. None: no bound."
+    )
     tracker: Literal["none", "tensorboard", "trackio", "wandb"] = Field(
         "none", description="Logger beside metrics.jsonl; needs the extra `tracking`."
     )
@@ -162,11 +180,7 @@ class TrainConfig(Section):
                 "rollout.samples_per_question is 1: a group of one has no baseline and every advantage is 0; use 2 or "
                 "more (8 is usual)"
             )
-        if self.rollout.max_staleness and self.rollout.schedule == "deterministic":
-            problems.append(
-                f"rollout.max_staleness is {self.rollout.max_staleness}, but rollout.schedule is deterministic, which "
-                "only a synchronous loop can be: set rollout.schedule: eager, or max_staleness: 0"
-            )
+        problems += self._engine_problems()
         if self.rollout.max_staleness and self.learner.importance_weight_cap is None:
             problems.append(
                 f"rollout.max_staleness is {self.rollout.max_staleness}, so older versions sample what is learnt from: "
@@ -194,6 +208,42 @@ class TrainConfig(Section):
         if problems:
             raise ValueError("; ".join(problems))
         return self
+
+    def _engine_problems(self) -> list[str]:
+        problems = []
+        engine, runtime = self.engine, self.runtime
+        if isinstance(engine, OpenAISpec):
+            problems.append(
+                "engine is openai, a server whose weights cannot be updated from here: train with transformers or "
+                "vllm; `waymark evaluate` asks servers"
+            )
+        if isinstance(engine, TransformersSpec) and engine.schedule == "deterministic" and not self.in_step:
+            why = (
+                "runtime is ray" if runtime.kind == "ray" else f"rollout.max_staleness is {self.rollout.max_staleness}"
+            )
+            problems.append(
+                f"engine.schedule is deterministic, but {why}: only one process whose episodes wait for each version "
+                "has batches that depend on ids alone; set engine.schedule: auto, or runtime: local and "
+                "rollout.max_staleness: 0"
+            )
+        if isinstance(runtime, RaySettings) and runtime.layout == "colocated":
+            if self.rollout.max_staleness:
+                problems.append(
+                    f"runtime.layout is colocated and rollout.max_staleness {self.rollout.max_staleness}: engines "
+                    "that sleep while the learner steps cannot run ahead of it; set max_staleness: 0, or layout: "
+                    "disaggregated"
+                )
+            if not isinstance(engine, VLLMSpec):
+                problems.append(
+                    f"runtime.layout is colocated and engine {engine.kind}: only vllm can sleep; set engine: vllm, or "
+                    "layout: disaggregated"
+                )
+        return problems
+
+    @property
+    def in_step(self) -> bool:
+        """True if episodes, engine and learner are one process and every episode waits for each policy version."""
+        return self.runtime.kind == "local" and self.rollout.max_staleness == 0
 
     @property
     def engine_dtype(self) -> Literal["float32", "bfloat16"]:

@@ -23,6 +23,10 @@ class Section(BaseModel):
 SectionKind = TypeVar("SectionKind", bound=Section)
 
 
+CHOSEN_BY_NAME = frozenset({"engine", "runtime"})
+"""Fields that hold a kind's name, or a section with `kind` and the settings of that kind."""
+
+
 class ConfigError(ValueError):
     """A config that cannot be run; the message names the field, what was given and what is allowed."""
 
@@ -71,6 +75,8 @@ def apply_override(data: dict[str, Any], override: str) -> None:
         child = node.setdefault(parent, {})
         if child is None:
             child = node[parent] = {}
+        if isinstance(child, str) and parent in CHOSEN_BY_NAME:
+            child = node[parent] = {"kind": child}
         if not isinstance(child, dict):
             raise ConfigError(f"override {override!r}: {parent!r} holds a value, not a section")
         node = child
@@ -134,8 +140,22 @@ def _fields_at(kind: type[Section], location: Sequence[int | str]) -> list[str]:
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             annotation = _without_none(annotation.model_fields[str(part)].annotation)
         else:
-            annotation = next(a for a in get_args(annotation) if isinstance(a, type) and issubclass(a, BaseModel))
-    return list(annotation.model_fields)
+            kinds = [a for a in _flat(annotation) if isinstance(a, type) and issubclass(a, BaseModel)]
+            annotation = next((a for a in kinds if _kind_of(a) == part), kinds[0])
+    kinds = [a for a in _flat(annotation) if isinstance(a, type) and issubclass(a, BaseModel)]
+    return list(kinds[0].model_fields) if len(kinds) == 1 else [str(_kind_of(kind)) for kind in kinds]
+
+
+def _flat(annotation: Any) -> list[Any]:
+    """The classes that stand anywhere inside an annotation."""
+    inside = [found for part in get_args(annotation) for found in _flat(part)]
+    return inside or [annotation]
+
+
+def _kind_of(section: type[BaseModel]) -> str | None:
+    """The name by which a union of sections is told apart; None where the section has none."""
+    field = section.model_fields.get("kind")
+    return None if field is None else str(field.default)
 
 
 def _without_none(annotation: Any) -> Any:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from train.loop import Progress as Listener
+from train.progress import Progress as Listener
 
 
 class ConsoleProgress(Listener):

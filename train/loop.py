@@ -1,82 +1,47 @@
 """The training loop, which reads like the algorithm: rollouts, scores, credit, step, weights to the engine, log,
 checkpoint.
 
-    units   = rollouts.next_units(step, rank, world_size)    # groups of trajectories, of bounded age
-    scores  = rewards.score(unit)                            # one Scores per reward, kept apart by name
-    rows    = estimator(unit, scores, weights)               # which tokens, which advantages
+    units   = door.next_units(step, rank, world_size)        # groups of trajectories, of bounded age
+    judged  = judge.judge(unit)                              # scores by reward name, and the rows of credit
     metrics = learner.update(rows)                           # TRL's loss on them, one optimiser step
-    engine.update_weights(learner.named_weights())           # the next rollouts are on policy
+    door.publish(learner.named_weights())                    # the next rollouts are on policy
 
-Engine, searches and episodes live on an event loop of their own, on another thread; the learner stays on this one.
+Engine, searches and episodes live on an event loop of their own, on another thread (`train.sampler`), or on Ray; the
+learner stays on this one. Every rank of a learner of several processes runs `learn`; the first one logs and saves.
 A killed run goes on from its last checkpoint: data order and sampling seeds follow from (seed, step), so the repeated
 steps are the same steps.
 """
 
 import os
-import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from functools import partial
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from anyio.from_thread import BlockingPortal, start_blocking_portal
+from anyio.from_thread import start_blocking_portal
 
-from agent.engines.transformers import load_engine
 from agent.trajectory import NOT_THE_POLICYS_FAULT, Unit
-from envs.actor import EngineActor
-from envs.episode_pool import EpisodePool
-from evaluation.metrics import Evaluation
-from evaluation.run import evaluate_policy
 from evaluation.trajectory_store import TrajectoryWriter
 from evaluation.turn_scores import turn_scores
-from retrieval.access import DocumentReader
-from retrieval.batcher import MicroBatcher
-from rewards.score import Scores
 from train.admission import AdmissionState
 from train.assembly import Parts, assemble
 from train.checkpoint import CheckpointState, read_state, save_checkpoint
 from train.config import TrainConfig
-from train.credit.row import Row
+from train.judge import Judged, UnitJudge
 from train.learner import Learner
 from train.ledger import Ledger
 from train.policy_start import starting_model
-from train.rollouts import QuestionOrder, Rollouts
+from train.progress import Progress, Stopwatch, TrainResult
+from train.ranks import Ranks
+from train.rollouts import RolloutFailure
 from train.run_folder import RunFolder
+from train.runtime import InProcess, Runtime
+from train.runtime_config import RaySettings
+from train.sampler import Door, LocalDoor, Sampler
 from train.step_metrics import rollout_metrics
-from train.tracking import WALL_CLOCK_PREFIX, MetricsLog
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainResult:
-    """What a finished run leaves: the trained model's folder, steps done, trajectories sampled, last dev evaluation."""
-
-    model: Path
-    steps: int
-    trajectories: int
-    dev: dict[str, Any] | None
-
-
-class Progress:
-    """Where the loop tells how far it is; the default says nothing. A context manager, for displays that end."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        return None
-
-    def stage(self, text: str) -> None:
-        """A stage before or after the steps begins."""
-
-    def step(self, step: int, steps: int, values: dict[str, Any]) -> None:
-        """A step has been logged."""
-
-
-class RolloutFailure(RuntimeError):
-    """A whole step brought no trajectory to learn from."""
+from train.tracking import MetricsLog
 
 
 def train(config: TrainConfig, out: Path, *, resume: bool = False, progress: Progress | None = None) -> TrainResult:
@@ -88,199 +53,246 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False, progress: Pro
     """
     progress = progress or Progress()
     refuse_several_processes()
-    with assemble(config) as parts:
+    with assemble(config) as parts, ExitStack() as opened:
         run = RunFolder.open(out, config, resume=resume, searched=parts.index.identity)
-        try:
-            for warning in parts.warnings:
-                progress.stage(f"warning: {warning}")
-            with start_blocking_portal(name="waymark-rollouts") as portal:
-                return _train(config, parts, run, portal, progress)
-        finally:
-            run.close()
+        opened.callback(run.close)
+        for warning in parts.warnings:
+            progress.stage(f"warning: {warning}")
+        # Also when a run goes on: the reference of the KL term, and what adapters are added to, is where it started.
+        model = starting_model(config, parts, run, progress.stage)
+        if isinstance(config.runtime, RaySettings):
+            from train.ray_runtime import ray_session
+
+            opened.enter_context(ray_session(config.runtime))
+            if config.runtime.learners > 1:
+                from train.ray_learners import learn_on_ray
+
+                return learn_on_ray(config, parts, run, model, progress)
+        state, learner = starting_learner(config, parts, run, model)
+        judge = UnitJudge(parts.rewards, parts.estimator, parts.questions_by_id)
+        door = opened.enter_context(local_door(config, parts, run, model, state, judge, progress))
+        return learn(config, parts, run, learner, state, judge, door, progress)
 
 
 def refuse_several_processes() -> None:
-    """Raises ValueError under a launcher of several: learner and rollouts know ranks, the run folder does not."""
+    """Raises ValueError under a launcher of several processes: Waymark starts its own."""
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if processes > 1:
-        raise ValueError(f"started as one of {processes} processes; train runs in one: start it without a launcher")
+        raise ValueError(
+            f"started as one of {processes} processes: start `waymark train` once, without a launcher, and set "
+            f"runtime: {{kind: ray, learners: {processes}}}"
+        )
 
 
-def _train(
-    config: TrainConfig, parts: Parts, run: RunFolder, portal: BlockingPortal, progress: Progress
-) -> TrainResult:
+def starting_learner(config: TrainConfig, parts: Parts, run: RunFolder, model: str) -> tuple[CheckpointState, Learner]:
+    """The learner where the run begins or goes on, and the step that it is at."""
     checkpoint = run.latest_checkpoint()
     state = read_state(checkpoint) if checkpoint else CheckpointState(step=0, trajectories=0)
-    # Also when a run goes on: the reference of the KL term, and what adapters are added to, is where training started.
-    model_path = starting_model(config, parts, run, progress.stage)
     learner = Learner.create(
-        model_path,
+        model,
         parts.tokenizer,
         config.learner.model_copy(update={"seed": config.seed}),
         run.path / ".learner",
         total_steps=config.steps,
         trust_remote_code=config.policy.trust_remote_code,
     )
-    rank, world_size = learner.accelerator.process_index, learner.accelerator.num_processes
     if checkpoint:
         learner.load_state(checkpoint / "learner")
         parts.rewards.load_state_dict(state.rewards)
-    engine = load_engine(
-        model_path,
-        schedule=config.rollout.schedule,
-        max_batch=config.rollout.max_batch,
-        dtype=config.engine_dtype,
-        trust_remote_code=config.policy.trust_remote_code,
-    )
-    engine.update_weights(learner.named_weights(), version=state.step)
-    batcher = MicroBatcher(parts.index, **config.retrieval.model_dump())
-    documents = DocumentReader(parts.index).open if parts.protocol.offers_open else None
-    ledger = Ledger(run.path / "ledger.jsonl")
-    if checkpoint:
-        ledger.write("resumed", step=state.step)
-    episodes = EpisodePool(
-        actor=EngineActor(engine, temperature=config.rollout.temperature),
-        search=batcher.search,
-        documents=documents,
-        protocol=parts.protocol,
-        tokenizer=parts.tokenizer,
-        limits=config.limits,
-        max_concurrent=config.rollout.max_concurrent_episodes,
-    )
-    rollouts = Rollouts(
-        order=QuestionOrder(parts.train_questions, seed=config.seed),
-        episodes=episodes,
-        units_per_step=config.rollout.questions_per_step,
-        samples_per_unit=config.rollout.samples_per_question,
-        seed=config.seed,
-        max_staleness=config.rollout.max_staleness,
-        ledger=ledger,
-        version=state.step,
-        state=AdmissionState(**state.admission),
-    )
-    log = MetricsLog(run.path, tracker=config.tracker, config=config.model_dump(mode="json"))
-    log.keep_until(state.step if checkpoint else -1)
-    store = TrajectoryWriter(run.trajectories) if config.save_trajectories else None
-    if store:
-        store.keep_until(state.step)
-    questions = parts.questions_by_id
-    trajectories_seen, dev = state.trajectories, None
+    return state, learner
 
-    def evaluate() -> Evaluation:
-        ask = partial(
-            evaluate_policy,
-            parts.dev_questions,
-            engine=engine,
-            search=batcher.search,
-            documents=documents,
-            protocol=parts.protocol,
-            tokenizer=parts.tokenizer,
-            limits=config.limits,
-            seed=config.seed,
+
+@contextmanager
+def local_door(
+    config: TrainConfig,
+    parts: Parts,
+    run: RunFolder,
+    model: str,
+    state: CheckpointState,
+    judge: UnitJudge,
+    progress: Progress,
+) -> Iterator[Door]:
+    """A sampler on a thread of this process, over an engine here or a crew on Ray; closed at the end."""
+    with ExitStack() as opened:
+        portal = opened.enter_context(start_blocking_portal(name="waymark-rollouts"))
+        ledger = Ledger(run.path / "ledger.jsonl")
+        opened.callback(ledger.close)
+        if state.step:
+            ledger.write("resumed", step=state.step)
+        runtime: Runtime
+        if isinstance(config.runtime, RaySettings):
+            from train.ray_runtime import OnRay
+
+            runtime = portal.call(
+                lambda: OnRay.open(
+                    config, parts.index, model, name=f"waymark-{os.getpid()}", tell=progress.stage, ledger=ledger
+                )
+            )
+        else:
+            runtime = InProcess(config, parts, model)
+        opened.callback(portal.call, runtime.close)
+        admission = AdmissionState(**state.admission)
+        sampler = Sampler(
+            config, parts, runtime, judge=judge, ledger=ledger, version=state.step, state=admission, tell=progress.stage
         )
-        evaluation, _ = portal.call(ask)
-        return evaluation
+        opened.callback(portal.call, sampler.close)
+        yield LocalDoor(sampler, portal)
 
-    try:
-        if state.step == 0 and config.evaluate_every:
-            dev = evaluate().summary
-            log.log(0, {"trajectories": 0, **_prefixed("dev/", dev)})
-            progress.step(0, config.steps, _prefixed("dev/", dev))
+
+@dataclass(kw_only=True)
+class Records:
+    """What the first rank writes while the run goes: metrics, trajectories, progress."""
+
+    log: MetricsLog
+    store: TrajectoryWriter | None
+    progress: Progress
+    steps: int
+    trajectories: int
+    dev: dict[str, Any] | None = field(default=None)
+
+    @classmethod
+    def open(cls, config: TrainConfig, run: RunFolder, state: CheckpointState, progress: Progress) -> "Records":
+        """Open the run's files, cut off behind the step that the run is at."""
+        log = MetricsLog(run.path, tracker=config.tracker, config=config.model_dump(mode="json"))
+        log.keep_until(state.step if state.step else -1)
+        store = TrajectoryWriter(run.trajectories) if config.save_trajectories else None
+        if store:
+            store.keep_until(state.step)
+        return cls(log=log, store=store, progress=progress, steps=config.steps, trajectories=state.trajectories)
+
+    def log_step(self, step: int, values: dict[str, Any]) -> None:
+        """Write the figures of a step, and show them."""
+        self.log.log(step, values)
+        self.progress.step(step, self.steps, values)
+
+    def close(self) -> None:
+        """Close the files."""
+        self.log.close()
+        if self.store:
+            self.store.close()
+
+
+def learn(
+    config: TrainConfig,
+    parts: Parts,
+    run: RunFolder,
+    learner: Learner,
+    state: CheckpointState,
+    judge: UnitJudge,
+    door: Door,
+    progress: Progress,
+    ranks: Ranks | None = None,
+) -> TrainResult:
+    """Every step from `state` to the end, on one rank; all ranks call it. Only the first one writes into `run`.
+
+    Raises:
+        RolloutFailure: a step has nothing to learn from.
+    """
+    ranks = ranks or Ranks()
+    questions = parts.questions_by_id
+    weights = parts.rewards.weights
+    with ExitStack() as opened:
+        records = Records.open(config, run, state, progress) if ranks.is_first else None
+        if records:
+            opened.callback(records.close)
+        publish(door, learner, state.step, ranks)
+        if records and state.step == 0 and config.evaluate_every:
+            records.dev = door.evaluate(0).summary
+            records.log_step(0, {"trajectories": 0, **_prefixed("dev/", records.dev)})
         for step in range(state.step, config.steps):
             clock = Stopwatch()
-            units = portal.call(rollouts.next_units, step, rank, world_size)
+            units = door.next_units(step, ranks.rank, ranks.world_size)
             clock.lap("rollout")
-            scores = [parts.rewards.score(unit, questions) for unit in units]
+            judged = [judge.judge(unit) for unit in units]
             clock.lap("score")
-            rows = credit_rows(units, scores, parts)
+            everything = ranks.gather(list(zip(units, judged, strict=True)))
+            refuse_nothing_to_learn(everything, ranks)
+            rows = [row for one in chosen(judged, config) for row in one.rows]
             clock.lap("credit")
             trajectories = {t.id: t for unit in units for t in unit.trajectories}
-            learned = learner.update(rows, trajectories, temperature=config.rollout.temperature)
+            learned = learner.update(rows, trajectories, config.rollout.temperature, version=step)
             learned.pop("seconds")
             clock.lap("update")
-            engine.update_weights(learner.named_weights(), version=step + 1)
-            portal.call(rollouts.set_version, step + 1)
+            publish(door, learner, step + 1, ranks)
             clock.lap("sync")
-
-            trajectories_seen += len(trajectories)
-            values = {"trajectories": trajectories_seen, **rollout_metrics(units, scores, questions), **learned}
-            values.update((f"rewards/{name}/missing", count) for name, count in parts.rewards.missing.items() if count)
-            if store:
-                extra = turn_scores(units, scores, rows, parts.rewards.weights)
-                store.append(step + 1, list(trajectories.values()), extra)
-            if config.evaluate_every and ((step + 1) % config.evaluate_every == 0 or step + 1 == config.steps):
-                dev = evaluate().summary
-                values.update(_prefixed("dev/", dev))
-                clock.lap("evaluate")
-            values.update(clock.seconds())
-            log.log(step + 1, values)
-            progress.step(step + 1, config.steps, values)
-            if step + 1 == config.steps or (config.checkpoint_every and (step + 1) % config.checkpoint_every == 0):
-                save_checkpoint(
-                    run.path,
-                    CheckpointState(
-                        step=step + 1,
-                        trajectories=trajectories_seen,
-                        rewards=parts.rewards.state_dict(),
-                        admission=asdict(portal.call(lambda: rollouts.state)),
-                    ),
-                    learner,
-                    keep=config.keep_checkpoints,
+            if records:
+                units, judged = [unit for unit, _ in everything], [one for _, one in everything]
+                scores = [one.scores for one in judged]
+                records.trajectories += sum(len(unit.trajectories) for unit in units)
+                values = {"trajectories": records.trajectories}
+                values.update(rollout_metrics(units, scores, questions, version=step), **learned)
+                values["groups/zero_variance"] = sum(not one.teaches for one in judged)
+                values.update(door.readings())
+                values.update(
+                    (f"rewards/{name}/missing", count) for name, count in parts.rewards.missing.items() if count
                 )
+                if records.store:
+                    all_rows = [row for one in judged for row in one.rows]
+                    extra = turn_scores(units, scores, all_rows, weights)
+                    records.store.append(step + 1, [t for unit in units for t in unit.trajectories], extra)
+                if config.evaluate_every and ((step + 1) % config.evaluate_every == 0 or step + 1 == config.steps):
+                    records.dev = door.evaluate(step + 1).summary
+                    values.update(_prefixed("dev/", records.dev))
+                    clock.lap("evaluate")
+                values.update(clock.seconds())
+                records.log_step(step + 1, values)
+            if step + 1 == config.steps or (config.checkpoint_every and (step + 1) % config.checkpoint_every == 0):
+                seen = records.trajectories if records else 0
+                save(config, parts, run, learner, step + 1, seen, door, ranks)
+        write_model(run, learner, ranks)
+        seen, dev = (records.trajectories, records.dev) if records else (0, None)
+        return TrainResult(model=run.model, steps=config.steps, trajectories=seen, dev=dev)
+
+
+def publish(door: Door, learner: Learner, version: int, ranks: Ranks) -> None:
+    """Give the engines this version's weights; ranks that hold only shards of them all take part."""
+    named = learner.named_weights()
+    if ranks.is_first:
+        door.publish(named, version)
+    ranks.barrier()
+
+
+def save(
+    config: TrainConfig, parts: Parts, run: RunFolder, learner: Learner, step: int, seen: int, door: Door, ranks: Ranks
+) -> None:
+    """Write the checkpoint after a step."""
+    if ranks.is_first:
+        state = CheckpointState(
+            step=step, trajectories=seen, rewards=parts.rewards.state_dict(), admission=door.checkpoint()
+        )
+        save_checkpoint(run.path, state, learner, keep=config.keep_checkpoints)
+    ranks.barrier()
+
+
+def write_model(run: RunFolder, learner: Learner, ranks: Ranks) -> None:
+    """Write the trained policy."""
+    if ranks.is_first:
         run.write_model(learner.save_model_folder)
-        return TrainResult(model=run.model, steps=config.steps, trajectories=trajectories_seen, dev=dev)
-    finally:
-        log.close()
-        if store:
-            store.close()
-        portal.call(rollouts.close)
-        portal.call(episodes.close)
-        portal.call(batcher.close)
-        portal.call(engine.close)
-        ledger.close()
+    ranks.barrier()
 
 
-def credit_rows(units: list[Unit], scores: list[dict[str, Scores]], parts: Parts) -> list[Row]:
-    """Rows of all units.
+def chosen(judged: Sequence[Judged], config: TrainConfig) -> list[Judged]:
+    """Units that enter the step: with `drop`, those that teach something, if there are any."""
+    if config.rollout.zero_variance != "drop":
+        return list(judged)
+    return [one for one in judged if one.teaches] or list(judged)
+
+
+def refuse_nothing_to_learn(everything: Sequence[tuple[Unit, Judged]], ranks: Ranks) -> None:
+    """See that a step has a row, on the rank that knows all of them.
 
     Raises:
         RolloutFailure: there is none, because of outages or because no reward applies.
     """
-    rows = [
-        row
-        for unit, named in zip(units, scores, strict=True)
-        for row in parts.estimator(unit, named, parts.rewards.weights)
-    ]
-    if not rows:
-        trajectories = [t for unit in units for t in unit.trajectories]
-        reasons = Counter(t.finish_reason for t in trajectories)
-        told = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
-        if all(reason in NOT_THE_POLICYS_FAULT for reason in reasons):
-            advice = "check that the retriever answers, then go on with --resume"
-        else:
-            advice = "no reward of non-zero weight applies to any of the others; check what `rewards` need and score"
-        raise RolloutFailure(f"no trajectory of this step can be learned from ({told}): {advice}")
-    return rows
-
-
-class Stopwatch:
-    """Seconds of each phase of a step."""
-
-    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
-        self._now = now
-        self._start = self._last = now()
-        self._laps: dict[str, float] = {}
-
-    def lap(self, name: str) -> None:
-        """End a phase."""
-        now = self._now()
-        self._laps[name] = now - self._last
-        self._last = now
-
-    def seconds(self) -> dict[str, float]:
-        """Phases and their total under the wall-clock prefix."""
-        laps = {**self._laps, "step": self._now() - self._start}
-        return {f"{WALL_CLOCK_PREFIX}{name}": round(value, 4) for name, value in laps.items()}
+    if not ranks.is_first or any(judged.rows for _, judged in everything):
+        return
+    reasons = Counter(t.finish_reason for unit, _ in everything for t in unit.trajectories)
+    told = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+    if all(reason in NOT_THE_POLICYS_FAULT for reason in reasons):
+        advice = "check that the retriever answers, then go on with --resume"
+    else:
+        advice = "no reward of non-zero weight applies to any of the others; check what `rewards` need and score"
+    raise RolloutFailure(f"no trajectory of this step can be learned from ({told}): {advice}")
 
 
 def _prefixed(prefix: str, values: dict[str, Any]) -> dict[str, Any]:

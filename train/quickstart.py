@@ -11,8 +11,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from agent.engines.loading import load_tokenizer
 from agent.engines.transformers import Schedule, load_engine
+from agent.hugging_face import load_tokenizer
 from agent.protocols.registry import load_protocol
 from agent.trajectory import Trajectory
 from envs.datasets import read_questions
@@ -28,11 +28,14 @@ from evaluation.trajectory_store import read_trajectories
 from retrieval.ready import ready_retriever
 from retrieval.retriever import OpenRetriever
 from train.config import TrainConfig
-from train.loop import Progress
+from train.progress import Progress
 from train.study import ArmRun, Study, load_study
 
 SCHEDULE: Schedule = "deterministic"
 """Batches that depend on question ids alone, so that an evaluation gives the same figures again."""
+
+EVALUATION_BATCH = 256
+"""Rows decoded together where the finished arms are evaluated."""
 
 EM_THRESHOLD = 0.8
 """Greedy held-out EM that the turn-credit arm should reach; trajectories are counted up to it."""
@@ -124,7 +127,7 @@ def _evaluate(
 async def _evaluate_async(
     model: Path, config: TrainConfig, index: Any, questions: list[Question]
 ) -> tuple[Evaluation, list[Trajectory]]:
-    engine = load_engine(str(model), schedule=SCHEDULE, dtype=config.engine_dtype, max_batch=config.rollout.max_batch)
+    engine = load_engine(str(model), schedule=SCHEDULE, dtype=config.engine_dtype, max_batch=EVALUATION_BATCH)
     try:
         return await evaluate_policy(
             questions,
@@ -145,7 +148,7 @@ def _controls(run: ArmRun, index: Any, questions: list[Question], say: Callable[
             str(run.folder / "model"),
             schedule=SCHEDULE,
             dtype=config.engine_dtype,
-            max_batch=config.rollout.max_batch,
+            max_batch=EVALUATION_BATCH,
         )
         try:
             results = await evaluate_controls(
@@ -174,7 +177,7 @@ def _comparability(study: Study, run: ArmRun, index: Any) -> dict[str, Any]:
             "temperature": 0.0,
             "dtype": run.config.engine_dtype,
             "schedule": SCHEDULE,
-            "max_batch": run.config.rollout.max_batch,
+            "max_batch": EVALUATION_BATCH,
         },
         seeds=study.config.seeds,
         questions=study.testbed.questions("test"),

@@ -7,6 +7,7 @@ only starts units, gathers their trajectories, and hands whole batches out.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
@@ -19,6 +20,7 @@ from envs.episode import EpisodeSpec
 from envs.question import Question
 from train.admission import Admission, AdmissionState
 from train.ledger import Ledger
+from train.outage import OutageGuard, RolloutFailure, lost_all, lost_any
 
 
 class Episodes(Protocol):
@@ -59,7 +61,10 @@ class Rollouts:
         samples_per_unit: trajectories of a unit.
         seed: of all sampling.
         max_staleness: versions that a unit may be older than the step that takes it; 0 is the synchronous loop.
+        total_steps: of the run; nothing is sampled for steps beyond. None: the run has no end.
         keep: asked of each complete unit; a unit that it refuses is counted, and another one is sampled in its place.
+        max_rejected: units that one step may refuse.
+        guard: pauses the run where a step's trajectories had no answer; without one they leave their groups.
         ledger: told of every unit and trajectory.
         version: of the policy that samples first.
         state: of a checkpoint.
@@ -74,7 +79,10 @@ class Rollouts:
         samples_per_unit: int,
         seed: int,
         max_staleness: int = 0,
+        total_steps: int | None = None,
         keep: Callable[[Unit], bool] | None = None,
+        max_rejected: int | None = None,
+        guard: OutageGuard | None = None,
         ledger: Ledger | None = None,
         version: int = 0,
         state: AdmissionState | None = None,
@@ -85,15 +93,25 @@ class Rollouts:
         self._samples = samples_per_unit
         self._seed = seed
         self._keep = keep
+        self._guard = guard
         self._ledger = ledger
         self._version = version
-        self._admission = Admission(units_per_step=units_per_step, max_staleness=max_staleness, state=state)
+        self._max_staleness = max_staleness
+        self._max_rejected = max_rejected
+        self._admission = Admission(
+            units_per_step=units_per_step, max_staleness=max_staleness, total_steps=total_steps, state=state
+        )
         self._running: dict[int, asyncio.Task[Unit]] = {}
         self._complete: dict[int, Unit] = {}
+        self._unasked: set[int] = set()
+        self._attempts: Counter[int] = Counter()
+        self._is_paused = False
         self._batches: dict[int, list[Unit]] = {}
         self._lock = asyncio.Lock()
         self.rejected = 0
         """Complete units that `keep` refused, so far."""
+        self.sampled_again = 0
+        """Units that an outage spoiled, so far: each was sampled again."""
 
     @property
     def state(self) -> AdmissionState:
@@ -101,9 +119,13 @@ class Rollouts:
         return self._admission.state
 
     def specs(self, number: int) -> list[EpisodeSpec]:
-        """The episodes of a unit. Ids name the step that a synchronous run would take it in."""
+        """The episodes of a unit. Ids name the step that a synchronous run would take it in, and which time it is that
+        they are sampled; seeds do not, so that a unit after an outage is what it would have been without.
+        """
         step, place = divmod(number, self._per_step)
         unit_id = f"step{step:06d}-unit{place:03d}"
+        if again := self._attempts[number]:
+            unit_id += f"-again{again}"
         return [
             EpisodeSpec(
                 id=f"{unit_id}-sample{sample:02d}",
@@ -118,14 +140,20 @@ class Rollouts:
         ]
 
     def set_version(self, version: int) -> None:
-        """The policy has new weights: units that waited for them start."""
+        """The policy has new weights: units that run ahead of it start; a synchronous loop asks for its own."""
         self._version = version
-        self._start()
+        if self._max_staleness:
+            self._start()
+
+    def readings(self) -> dict[str, float]:
+        """Figures for the metrics: units that were complete and refused, or spoiled by an outage, so far."""
+        return {"groups/rejected": float(self.rejected), "groups/sampled_again": float(self.sampled_again)}
 
     async def next_units(self, step: int, rank: int = 0, world_size: int = 1) -> list[Unit]:
         """A step's units that belong to a rank, dealt whole. Ranks may ask in any order, and again.
 
         Raises:
+            RolloutFailure: `max_rejected` units were refused, or an outage lasted longer than the guard's patience.
             Exception: whatever an episode raised that is no ending of an episode; the others are given up.
         """
         async with self._lock:
@@ -144,6 +172,8 @@ class Rollouts:
 
     def _start(self) -> None:
         """Start every unit that may; all episodes are submitted together, so that a round of theirs is one batch."""
+        if self._is_paused:
+            return
         numbers = self._admission.admit(self._version)
         of_unit = {number: self.specs(number) for number in numbers}
         for specs in of_unit.values():
@@ -167,31 +197,78 @@ class Rollouts:
             self._tell("accepted", unit=spec.unit_id, trajectory=spec.id, finish=done.result().finish_reason)
 
     async def _gather(self, step: int) -> list[Unit]:
+        rejected_before = self.rejected
         while True:
+            if self._max_rejected is not None and self.rejected - rejected_before > self._max_rejected:
+                raise RolloutFailure(
+                    f"step {step} refused {self.rejected - rejected_before} groups whose rewards have no spread "
+                    "(rollout.zero_variance: resample): the questions are all too easy or too hard for the policy, or "
+                    "the rewards tell no sample from another; raise rollout.samples_per_question, change the questions "
+                    "or rewards, or set rollout.zero_variance: keep"
+                )
             self._start()
-            numbers = self._admission.take(step)
+            numbers = self._admission.choose(step)
             if numbers is not None:
-                break
+                if await self._may_be_learnt_from(step, numbers):
+                    break
+                continue
             if not self._running:
                 raise ValueError(f"step {step} was asked for while the policy's version is {self._version}")
             await asyncio.wait(self._running.values(), return_when=asyncio.FIRST_COMPLETED)
             self._collect()
+        self._admission.settle(numbers)
         units = [self._complete.pop(number) for number in numbers]
         for unit in units:
             self._tell("taken", unit=unit.id, step=step)
         return units
+
+    async def _may_be_learnt_from(self, step: int, numbers: Sequence[int]) -> bool:
+        """False if some of the units that a step was to take are sampled again, or others in their place."""
+        units = [self._complete[number] for number in numbers]
+        if self._guard is None or not self._guard.is_outage(units):
+            if self._guard is not None:
+                self._guard.answered()
+            return not [number for number in self._unasked.intersection(numbers) if not self._is_kept(number)]
+        self._is_paused = True
+        try:
+            self._put_back()
+            await self._guard.wait(step, units)
+            self._collect()
+            self._put_back()  # also what ran ahead into the outage
+        finally:
+            self._is_paused = False
+        return False
+
+    def _put_back(self) -> None:
+        """Have every complete unit that an outage spoiled sampled again."""
+        for number in [number for number, unit in self._complete.items() if lost_any(unit)]:
+            unit = self._complete.pop(number)
+            self._unasked.discard(number)
+            self._admission.put_back(number)
+            self._attempts[number] += 1
+            self.sampled_again += 1
+            self._tell("rejected", unit=unit.id, why="outage")
+
+    def _is_kept(self, number: int) -> bool:
+        """Ask `keep` of a complete unit; one that it refuses is booked and forgotten."""
+        self._unasked.discard(number)
+        if self._keep is None or self._keep(self._complete[number]):
+            return True
+        self._admission.reject(number)
+        self.rejected += 1
+        self._tell("rejected", unit=self._complete.pop(number).id, why="its rewards have no spread")
+        return False
 
     def _collect(self) -> None:
         """Book the units that are complete, in the order of their numbers: chance must not order them."""
         for number in sorted(number for number, task in self._running.items() if task.done()):
             unit = self._running.pop(number).result()
             self._admission.finish(number)
-            if self._keep is None or self._keep(unit):
-                self._complete[number] = unit
+            self._complete[number] = unit
+            if lost_all(unit) or (self._guard is not None and self._guard.is_outage([unit])):
+                self._unasked.add(number)  # what it lacks says nothing of its question: the guard sees it first
             else:
-                self._admission.reject(number)
-                self.rejected += 1
-                self._tell("rejected", unit=unit.id, why="its rewards have no spread")
+                self._is_kept(number)
 
     def _tell(self, event: str, **fields: object) -> None:
         if self._ledger is not None:

@@ -1,36 +1,13 @@
-"""Models and tokenizers from Hugging Face folders or ids, and what an engine must know of them."""
+"""Models from Hugging Face folders or ids, and what an engine must know of them."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PretrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from agent.hugging_face import load_part
 
 _UNBOUNDED_WINDOW = 1 << 20
-
-
-def load_tokenizer(path_or_id: str | Path, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model folder or Hugging Face id.
-
-    Raises:
-        ValueError: a local folder without a tokenizer, or one that cannot be loaded.
-    """
-    folder = Path(path_or_id)
-    names = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")
-    if folder.is_dir() and not any((folder / name).is_file() for name in names) and not trust_remote_code:
-        raise ValueError(
-            f"the model folder {folder} has no tokenizer (looked for {', '.join(names)}). Save it there with "
-            "tokenizer.save_pretrained(folder)"
-        )
-    return _load(AutoTokenizer.from_pretrained, path_or_id, "tokenizer", trust_remote_code=trust_remote_code)  # type: ignore[return-value]
 
 
 def load_model(path_or_id: str | Path, *, trust_remote_code: bool = False) -> PreTrainedModel:
@@ -39,7 +16,7 @@ def load_model(path_or_id: str | Path, *, trust_remote_code: bool = False) -> Pr
     Raises:
         ValueError: no model there, or one that cannot be loaded.
     """
-    return _load(  # type: ignore[return-value]
+    return load_part(  # type: ignore[return-value]
         AutoModelForCausalLM.from_pretrained,
         path_or_id,
         "causal language model",
@@ -61,7 +38,7 @@ def load_model_config(path_or_id: str | Path, *, trust_remote_code: bool = False
             f"the model folder {folder} has no weights (*.safetensors). Save them there with "
             "model.save_pretrained(folder)"
         )
-    return _load(AutoConfig.from_pretrained, path_or_id, "model config", trust_remote_code=trust_remote_code)  # type: ignore[return-value]
+    return load_part(AutoConfig.from_pretrained, path_or_id, "model config", trust_remote_code=trust_remote_code)  # type: ignore[return-value]
 
 
 def eos_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
@@ -104,24 +81,3 @@ def model_window(config: PretrainedConfig) -> int:
     sliding = getattr(config, "sliding_window", None)
     slides = bool(sliding) and (kinds is None or any(kind != "full_attention" for kind in kinds))
     return min(window, int(sliding)) if slides and sliding else window
-
-
-def _load(loader: Callable[..., object], path_or_id: str | Path, what: str, **options: object) -> object:
-    if not Path(path_or_id).exists() and _is_path(path_or_id):
-        raise ValueError(
-            f"there is no model folder at {path_or_id}. Give a Hugging Face folder (config.json, *.safetensors, "
-            "tokenizer.json) or the id of a model on the hub (NAME or OWNER/NAME)"
-        )
-    try:
-        return loader(str(path_or_id), **options)
-    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
-        raise ValueError(
-            f"no {what} could be loaded from {str(path_or_id)!r}: {error}. Give a Hugging Face folder (config.json, "
-            "*.safetensors, tokenizer.json) or the id of a model on the hub"
-        ) from error
-
-
-def _is_path(path_or_id: str | Path) -> bool:
-    """True for what no id on the hub looks like: ids are NAME or OWNER/NAME."""
-    text = str(path_or_id)
-    return text.startswith(("/", ".", "~")) or text.count("/") > 1

@@ -19,6 +19,7 @@ from agent.engines.served_model import ServedModel
 from agent.engines.vllm_settings import VLLMSettings
 
 Purpose = Literal["evaluation", "rollouts"]
+Precision = Literal["float32", "bfloat16"]
 
 
 class TransformersSpec(BaseModel):
@@ -28,16 +29,23 @@ class TransformersSpec(BaseModel):
 
     kind: Literal["transformers"] = "transformers"
     """The engine."""
-    schedule: Literal["deterministic", "eager"] = "eager"
-    """What is batched with what: by keys alone, or by what waits (`agent.engines.transformers`)."""
+    schedule: Literal["auto", "deterministic", "eager"] = "auto"
+    """What is batched with what: by keys alone, or by what waits (`agent.engines.transformers`). `auto`: deterministic
+    where episodes and engine share one process and wait for each policy version, else eager."""
     max_batch: int = Field(default=256, ge=1)
     """Most rows decoded together."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Precision of the computation; the weights stay as they are."""
+    dtype: Precision | None = None
+    """Precision of the computation (the weights stay as they are); None is the learner's, so that logprobs agree."""
     device: str | None = None
     """torch's name of the device; None is the GPU where there is one."""
     trust_remote_code: bool = False
     """Let the model's folder bring code of its own."""
+
+    def chosen_schedule(self, *, in_step: bool) -> Literal["deterministic", "eager"]:
+        """The schedule, where `auto` depends on whether every live episode waits for each version in this process."""
+        if self.schedule != "auto":
+            return self.schedule
+        return "deterministic" if in_step else "eager"
 
 
 class VLLMSpec(VLLMSettings):
@@ -55,16 +63,18 @@ class OpenAISpec(OpenAISettings):
 
 
 def _by_name(given: Any) -> Any:
-    return {"kind": given} if isinstance(given, str) else given
+    if isinstance(given, str):
+        return {"kind": given}
+    return {"kind": "transformers", **given} if isinstance(given, dict) else given
 
 
-EngineSettings = Annotated[
-    Annotated[TransformersSpec | VLLMSpec | OpenAISpec, Discriminator("kind")], BeforeValidator(_by_name)
-]
-"""A field of a config: an engine's name, or a mapping with `kind` and that engine's settings."""
+AnySpec = TransformersSpec | VLLMSpec | OpenAISpec
+
+EngineSettings = Annotated[Annotated[AnySpec, Discriminator("kind")], BeforeValidator(_by_name)]
+"""A field of a config: an engine's name, or a mapping with `kind` (transformers where left out) and its settings."""
 
 
-def check_engine(spec: TransformersSpec | VLLMSpec | OpenAISpec, model: str | Path) -> None:
+def check_engine(spec: AnySpec, model: str | Path) -> None:
     """Refuse, before anything is spent, what this engine could not serve on this machine.
 
     Raises:
@@ -81,11 +91,13 @@ def check_engine(spec: TransformersSpec | VLLMSpec | OpenAISpec, model: str | Pa
 
 
 def open_engine(
-    spec: TransformersSpec | VLLMSpec | OpenAISpec,
+    spec: AnySpec,
     model: str | Path,
     *,
     purpose: Purpose = "evaluation",
     version: int = 0,
+    dtype: Precision = "float32",
+    in_step: bool = True,
 ) -> Engine:
     """The engine that the config names, serving a model.
 
@@ -94,6 +106,8 @@ def open_engine(
         model: a Hugging Face folder or id; a served model's tokenizer is read from it.
         purpose: "rollouts" refuses a server whose answers cannot be trained on.
         version: of the model's weights.
+        dtype: the precision where the settings leave it open.
+        in_step: whether every live episode is of this process and waits for each version: what `auto` schedules mean.
 
     Raises:
         ValueError: no such model, one that the engine cannot serve, or a library that is not installed.
@@ -104,15 +118,15 @@ def open_engine(
 
         return load_engine(
             model,
-            schedule=spec.schedule,
+            schedule=spec.chosen_schedule(in_step=in_step),
             max_batch=spec.max_batch,
-            dtype=spec.dtype,
+            dtype=spec.dtype or dtype,
             device=spec.device,
             trust_remote_code=spec.trust_remote_code,
             version=version,
         )
     if isinstance(spec, VLLMSpec):
-        return _open_vllm(spec, model, version)
+        return _open_vllm(spec.model_copy(update={"dtype": spec.dtype or dtype}), model, version)
     return _open_server(spec, model, purpose, version)
 
 
@@ -131,6 +145,6 @@ def _open_server(spec: OpenAISpec, model: str | Path, purpose: Purpose, version:
         from agent.engines.openai import OpenAIEngine
     except ImportError as error:
         raise ValueError(f"asking {spec.url} needs `pip install 'waymark[serve]'` ({error})") from error
-    from agent.engines.loading import load_tokenizer
+    from agent.hugging_face import load_tokenizer
 
     return OpenAIEngine(spec, load_tokenizer(model), purpose=purpose, version=version)

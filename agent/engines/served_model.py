@@ -11,8 +11,9 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, GenerationConfig, PretrainedConfig, PreTrainedModel
 
-from agent.engines.loading import eos_tokens, load_model_config, load_tokenizer, model_window
+from agent.engines.loading import eos_tokens, load_model_config, model_window
 from agent.engines.named_weights import match_weights
+from agent.hugging_face import load_tokenizer
 
 CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
 """Widths of an attention head that vLLM's CPU kernels take (`CPUAttentionBackend.get_supported_head_sizes`)."""

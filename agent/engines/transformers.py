@@ -24,10 +24,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from agent.engine import Completion, EngineError, SamplingParams
 from agent.engines.decode_batch import DecodeBatch, Request, accepted_arguments
-from agent.engines.loading import check_cache, eos_tokens, load_model, load_tokenizer, model_window, takes_4d_masks
+from agent.engines.loading import check_cache, eos_tokens, load_model, model_window, takes_4d_masks
 from agent.engines.named_weights import match_weights
 from agent.engines.sample_groups import SampleGroups
 from agent.engines.sampling import check_params, check_prompt
+from agent.hugging_face import load_tokenizer
 
 Schedule = Literal["deterministic", "eager"]
 Precision = Literal["float32", "bfloat16"]

@@ -32,8 +32,8 @@ class VLLMSettings(BaseModel):
 
     driver: Literal["auto", "thread", "process"] = "auto"
     """`thread`: in this process, up in seconds; `process`: vLLM's own processes. `auto`: `process` on a GPU."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Precision of weights, keys and values; take the learner's, so that their logprobs agree."""
+    dtype: Literal["float32", "bfloat16"] | None = None
+    """Precision of weights, keys and values; None is the learner's, so that their logprobs agree (else float32)."""
     tensor_parallel: int = Field(default=1, ge=1)
     """GPUs (on a CPU: processes) that share each layer; above 1 needs the driver `process`."""
     gpu_memory_fraction: float = Field(default=0.9, gt=0, le=1)
@@ -112,7 +112,7 @@ def engine_arguments(model: ServedModel, settings: VLLMSettings, driver: Driver,
     cache_gb = settings.kv_cache_gb or (_CPU_CACHE_GB if on_cpu else None)
     arguments: dict[str, Any] = {
         "model": model.name,
-        "dtype": settings.dtype,
+        "dtype": settings.dtype or "float32",
         "seed": settings.seed,
         "trust_remote_code": settings.trust_remote_code,
         "tensor_parallel_size": settings.tensor_parallel,

@@ -7,8 +7,8 @@ from collections import deque
 import pytest
 
 from agent.action import Action, ToolRequest
-from agent.engines.loading import load_tokenizer
 from agent.engines.transformers import TransformersEngine, load_engine
+from agent.hugging_face import load_tokenizer
 from agent.protocol import AgentProtocol
 from agent.protocols.registry import load_protocol
 from agent.tiny import build_tiny_policy

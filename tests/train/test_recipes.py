@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from agent.engines.loading import load_tokenizer
+from agent.hugging_face import load_tokenizer
 from agent.protocol import encode_prompt
 from agent.protocols.registry import load_protocol
 from envs.datasets import read_questions
