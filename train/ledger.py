@@ -68,11 +68,14 @@ def audit(path: Path, *, steps: int, units_per_step: int, samples: int, max_stal
     versions: dict[str, int] = {}
     accepted: Counter[str] = Counter()
     taken: dict[str, int] = {}
-    rejected: set[str] = set()
+    rejected: dict[str, int] = {}
+    resumes = 0
     problems: list[str] = []
     for event in read_ledger(path):
         kind, unit = event["event"], event.get("unit", "")
         if kind == "started":
+            if rejected.get(unit, resumes) < resumes:
+                del rejected[unit]  # before the kill: what came after the checkpoint is void
             members[unit], versions[unit] = event["trajectories"], event["version"]
             for trajectory in event["trajectories"]:
                 accepted.pop(trajectory, None)  # started again after a resume: what was accepted before is void
@@ -90,11 +93,12 @@ def audit(path: Path, *, steps: int, units_per_step: int, samples: int, max_stal
             if not 0 <= event["step"] - versions.get(unit, event["step"]) <= max_staleness:
                 problems.append(f"{unit} of version {versions[unit]} was taken by step {event['step']}")
         elif kind == "rejected":
-            rejected.add(unit)
+            rejected[unit] = resumes
         elif kind == "resumed":
+            resumes += 1
             taken = {unit: step for unit, step in taken.items() if step < event["step"]}
     problems.extend(f"{trajectory} was accepted {n} times" for trajectory, n in accepted.items() if n > 1)
-    problems.extend(f"{unit} was both taken and rejected" for unit in sorted(rejected & set(taken)))
+    problems.extend(f"{unit} was both taken and rejected" for unit in sorted(set(rejected) & set(taken)))
     per_step = Counter(taken.values())
     problems.extend(
         f"step {step} took {per_step[step]} units, not {units_per_step}"
