@@ -189,11 +189,12 @@ async def play_places(
     """
     places = [Place() for _ in specs_of]
     missing = len(places)
+    clock = asyncio.get_running_loop().time
 
     async def play(place: Place, specs: Iterator[EpisodeSpec], delay_s: float) -> None:
         nonlocal missing
         await asyncio.sleep(delay_s)
-        started = time.perf_counter()
+        started = clock()
         while missing:
             [future] = episodes.submit([next(specs)])
             trajectory = await future
@@ -201,7 +202,7 @@ async def play_places(
                 continue
             place.own.append(trajectory)
             if len(place.own) == own:
-                place.seconds = time.perf_counter() - started
+                place.seconds = clock() - started
                 missing -= 1
                 if not missing:
                     on_done()
