@@ -30,7 +30,6 @@ from datasets import Dataset
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-from trl import GRPOTrainer
 
 from agent.action import Action
 from agent.trajectory import Trajectory, Turn
@@ -38,6 +37,7 @@ from train.credit.row import Row
 from train.learner import Learner
 from train.learner_config import LearnerConfig
 from train.packing import pack_rows
+from train.trl_trainer import GRPOTrainer
 
 TARGET = 1.1
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from trl import GRPOTrainer
 from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import add_fused_lm_head, use_adapter
 
@@ -19,6 +18,7 @@ from train.learner_metrics import StepMetrics, StepTotals
 from train.on_this_rank import OnThisRank
 from train.packing import MicroBatch
 from train.sampled_logprobs import sampled_logprobs, tiled_logprobs
+from train.trl_trainer import GRPOTrainer
 from train.weights import base_model
 
 

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
-from trl import GRPOTrainer
 
 from agent.trajectory import Trajectory
 from tests.train.fakes import random_trajectories
 from train.credit.row import Row
 from train.learner import Learner
 from train.learner_metrics import StepMetrics
+from train.trl_trainer import GRPOTrainer
 
 LOSS_TYPES = ["dapo", "grpo", "bnpo", "dr_grpo", "cispo", "sapo", "vespo"]
 
