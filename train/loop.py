@@ -219,7 +219,7 @@ def learn(
                 units, judged = [unit for unit, _ in everything], [one for _, one in everything]
                 scores = [one.scores for one in judged]
                 records.trajectories += sum(len(unit.trajectories) for unit in units)
-                values = {"trajectories": records.trajectories}
+                values: dict[str, Any] = {"trajectories": records.trajectories}
                 values.update(rollout_metrics(units, scores, questions, version=step), **learned)
                 values["groups/zero_variance"] = sum(not one.teaches for one in judged)
                 values.update(door.readings())

@@ -81,8 +81,8 @@ class WorkerMaker:
             "max_concurrent": self.max_concurrent,
         }
         if replicas is not None:
-            documents = replicas.documents if protocol.offers_open else None
-            return EpisodeWorker(search=replicas.search, documents=documents, **settings)
+            opens = replicas.documents if protocol.offers_open else None
+            return EpisodeWorker(search=replicas.search, documents=opens, **settings)
         index = self.retriever()
         batcher = MicroBatcher(index, **self.batching)
 

@@ -84,7 +84,7 @@ class DeviceTransfer:
 
     def __init__(self, engine: RemoteEngine, backend: str, settings: VLLMSettings) -> None:
         self._engine = engine
-        self._dtype = getattr(torch, settings.dtype)
+        self._dtype = getattr(torch, settings.dtype or "float32")
         self._init_info = trainer_init_info(backend, settings)
         self._source: Any = None
         self._trainer: Any = None
