@@ -3,13 +3,12 @@
 A folder holds `trajectories.jsonl.zst` (one zstandard frame per trajectory, so `zstdcat` prints plain jsonl) and
 `index.jsonl` (one line per frame: offset, length, id, question, step, finish reason, and the scalars of `extra`). A
 frame is written and flushed before its index line, so a killed run leaves at most one torn frame, and reopening the
-writer cuts it off. The reader never stops at damage: it counts what it could not read, and rebuilds a broken index by
-scanning the data.
+writer cuts it off. With a bound on their disk, trajectories lie in several such pairs of files, the segments
+(`evaluation.trajectory_segment`), and the oldest is deleted before the bound is passed. The reader never stops at
+damage: it counts what it could not read, and rebuilds a broken index by scanning the data.
 """
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -17,51 +16,62 @@ from typing import Any, BinaryIO
 import zstandard
 
 from agent.trajectory import Trajectory
-from evaluation.trajectory_record import plain, trajectory_from_record, trajectory_record
+from evaluation.trajectory_record import plain, trajectory_record
+from evaluation.trajectory_segment import (
+    DATA_FILE,
+    INDEX_FILE,
+    IndexEntry,
+    Segment,
+    StoredTrajectory,
+    dump,
+    index_line,
+    read_frame,
+    remove_leftovers,
+    segments,
+)
 
-DATA_FILE = "trajectories.jsonl.zst"
-INDEX_FILE = "index.jsonl"
-_FRAME_MAGIC = b"\x28\xb5\x2f\xfd"
-_MAX_RECORD_BYTES = 1 << 30
-_SCAN_CHUNK_BYTES = 1 << 16
+__all__ = [
+    "DATA_FILE",
+    "INDEX_FILE",
+    "IndexEntry",
+    "StoredTrajectory",
+    "TrajectoryStore",
+    "TrajectoryWriter",
+    "read_trajectories",
+]
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredTrajectory:
-    """A trajectory as it was appended: the training step, and what the writer was told about it."""
-
-    step: int
-    trajectory: Trajectory
-    extra: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IndexEntry:
-    """Where one trajectory lies (`offset`, `length` in bytes of the data file) and what is known without reading it.
-
-    `scalars` holds the numbers, texts and flags of the writer's `extra`.
-    """
-
-    offset: int
-    length: int
-    id: str
-    question_id: str
-    step: int
-    finish_reason: str
-    num_turns: int
-    num_searches: int
-    scalars: dict[str, Any]
+SEGMENTS_IN_BOUND = 16
+"""A segment ends at this part of the bound, so that deleting one takes a sixteenth of what is kept."""
 
 
 class TrajectoryWriter:
-    """Appends trajectories to a folder, creating it where needed; a torn end left by a killed run is cut off."""
+    """Appends trajectories to a folder, creating it where needed; a torn end left by a killed run is cut off.
 
-    def __init__(self, folder: str | Path) -> None:
+    Args:
+        folder: of the store.
+        max_bytes: disk that data and index may use together; None is no bound. Before it would be passed, the oldest
+            steps are deleted, a segment at a time. The newest step is never deleted, however large.
+        tell: told once, in a sentence, when the writer deletes for the first time in this folder.
+
+    Raises:
+        ValueError: a bound of 0 or less.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        max_bytes: int | None = None,
+        tell: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        if max_bytes is not None and max_bytes <= 0:
+            raise ValueError(f"max_bytes is {max_bytes}; give the bytes that may be used, or None for no bound")
         self._folder = Path(folder)
         self._folder.mkdir(parents=True, exist_ok=True)
+        self._max_bytes = max_bytes
+        self._tell = tell
         self._compressor = zstandard.ZstdCompressor(level=3)
-        self._end = self._repair(None)
-        self._data, self._index = self._open_files()
+        self._repair(None)
 
     def keep_until(self, last_step: int) -> None:
         """Cut the store off before the first record of a step after `last_step`.
@@ -69,8 +79,7 @@ class TrajectoryWriter:
         A resumed run calls this with its checkpoint's step, because what came later will be sampled again.
         """
         self.close()
-        self._end = self._repair(last_step)
-        self._data, self._index = self._open_files()
+        self._repair(last_step)
 
     def append(
         self,
@@ -86,20 +95,26 @@ class TrajectoryWriter:
         if extra is not None and len(extra) != len(trajectories):
             raise ValueError(f"{len(trajectories)} trajectories but extra for {len(extra)}; give one mapping for each")
         frames: list[bytes] = []
-        lines: list[bytes] = []
-        offset = self._end
+        lines: list[dict[str, Any]] = []
+        offset = 0
         for i, trajectory in enumerate(trajectories):
             more: dict[str, Any] = plain(extra[i]) if extra is not None else {}
             record = {"step": step, "trajectory": trajectory_record(trajectory), "extra": more}
-            frame = self._compressor.compress(_dump(record) + b"\n")
+            frame = self._compressor.compress(dump(record) + b"\n")
             frames.append(frame)
-            lines.append(_dump(_entry_record(offset, len(frame), step, trajectory, more)) + b"\n")
+            lines.append(index_line(offset, len(frame), step, trajectory, more))
             offset += len(frame)
-        self._data.write(b"".join(frames))
+        self._make_room(step, offset + sum(len(dump(line)) + _OFFSET_DIGITS for line in lines))
+        for line in lines:
+            line["offset"] += self._end
+        data, index = b"".join(frames), b"".join(dump(line) + b"\n" for line in lines)
+        self._data.write(data)
         self._data.flush()
-        self._index.write(b"".join(lines))
+        self._index.write(index)
         self._index.flush()
-        self._end = offset
+        self._end += len(data)
+        self._bytes[self._segment] += len(data) + len(index)
+        self._last_step = step
 
     def close(self) -> None:
         """Close both files. Safe to call twice."""
@@ -112,32 +127,62 @@ class TrajectoryWriter:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
 
-    def _open_files(self) -> tuple[BinaryIO, BinaryIO]:
-        return (self._folder / DATA_FILE).open("ab"), (self._folder / INDEX_FILE).open("ab")
+    def _make_room(self, step: int, num_bytes: int) -> None:
+        """Begin a segment where the last is long enough, and delete the oldest until `num_bytes` more fit."""
+        if self._max_bytes is None:
+            return
+        used = self._bytes[self._segment]
+        if used and step != self._last_step and used + num_bytes > self._max_bytes / SEGMENTS_IN_BOUND:
+            self.close()
+            self._open(Segment(self._folder, self._segment.number + 1), 0)
+        while len(self._bytes) > 1 and sum(self._bytes.values()) + num_bytes > self._max_bytes:
+            oldest = next(iter(self._bytes))
+            oldest.delete()
+            del self._bytes[oldest]
+            if not self._has_deleted:
+                self._has_deleted = True
+                self._tell(
+                    f"trajectories in {self._folder} reach their bound of {self._max_bytes / 1e9:g} GB at step {step}: "
+                    "the oldest are deleted from now on (trajectories_gb)"
+                )
 
-    def _repair(self, last_step: int | None) -> int:
-        """Cut off what a killed run left half written and steps after `last_step`; the byte where to go on."""
-        data_path = self._folder / DATA_FILE
-        if not data_path.exists():
-            (self._folder / INDEX_FILE).unlink(missing_ok=True)
-            return 0
-        entries, bad_lines = _read_index(self._folder)
-        rebuilt = bad_lines > 0 or not (self._folder / INDEX_FILE).is_file()
-        if rebuilt:
-            entries, _ = _scan(self._folder)
-        size = data_path.stat().st_size
+    def _open(self, segment: Segment, end: int) -> None:
+        """Go on with a segment, at this byte of its data."""
+        self._segment = segment
+        self._end = end
+        self._data: BinaryIO = segment.data.open("ab")
+        self._index: BinaryIO = segment.index.open("ab")
+        self._bytes[segment] = segment.num_bytes
+
+    def _repair(self, last_step: int | None) -> None:
+        """Mend what a killed run left, cut off steps after `last_step`, and go on with the newest segment.
+
+        Later segments go first, so that a kill in between leaves a beginning of the store and no gap.
+        """
+        remove_leftovers(self._folder)
+        there = segments(self._folder)
         kept: list[IndexEntry] = []
-        for entry in entries:
-            whole = entry.offset + entry.length <= size
-            if not whole or (last_step is not None and entry.step > last_step):
-                break
-            kept.append(entry)
-        end = kept[-1].offset + kept[-1].length if kept else 0
-        if rebuilt or end != size or len(kept) != len(entries):
-            with data_path.open("r+b") as file:
-                file.truncate(end)
-            _write_index(self._folder, kept)
-        return end
+        first = next((i for i, segment in enumerate(there) if _goes_beyond(segment, last_step)), len(there) - 1)
+        for segment in reversed(there[first + 1 :]):
+            segment.delete()
+        del there[first + 1 :]
+        if there:
+            kept = there[-1].repair(last_step)
+        # What is deleted leaves the numbers above it, so the first number tells it after a resume.
+        self._has_deleted = bool(there) and there[0].number > 0
+        self._bytes: dict[Segment, int] = {segment: segment.num_bytes for segment in there}
+        self._last_step = kept[-1].step if kept else None
+        last = there[-1] if there else Segment(self._folder, 0)
+        self._open(last, kept[-1].offset + kept[-1].length if kept else 0)
+
+
+_OFFSET_DIGITS = 20
+"""Room for what an offset grows by when its frame's place is known, and for the line's end."""
+
+
+def _goes_beyond(segment: Segment, last_step: int | None) -> bool:
+    """True if a segment has a record of a later step."""
+    return last_step is not None and any(entry.step > last_step for entry in segment.entries()[0])
 
 
 class TrajectoryStore:
@@ -146,7 +191,8 @@ class TrajectoryStore:
     Attributes:
         entries: the index, in the order of writing.
         num_corrupt: records that could not be read so far (counted while reading, and while an index is rebuilt).
-        num_bad_index_lines: broken lines of the index file; when there are any, the index was rebuilt from the data.
+        num_bad_index_lines: broken lines of the index; where there are any, it was rebuilt from the data.
+        num_deleted: records that a run which goes on has deleted since, to stay within its bound (counted likewise).
 
     Raises:
         FileNotFoundError: the folder holds no trajectories.
@@ -154,29 +200,48 @@ class TrajectoryStore:
 
     def __init__(self, folder: str | Path) -> None:
         self._folder = Path(folder)
-        if not (self._folder / DATA_FILE).is_file():
+        there = segments(self._folder) if self._folder.is_dir() else []
+        if not there:
             raise FileNotFoundError(f"no trajectories in {self._folder}: it has no {DATA_FILE}; give a run's folder")
-        self.num_corrupt = 0
-        self.entries, self.num_bad_index_lines = _read_index(self._folder)
-        if self.num_bad_index_lines or not (self._folder / INDEX_FILE).is_file():
-            self.entries, self.num_corrupt = _scan(self._folder)
+        self.num_corrupt = self.num_bad_index_lines = self.num_deleted = 0
+        self.entries: list[IndexEntry] = []
+        for segment in there:
+            try:
+                entries, corrupt, bad_lines = segment.entries()
+            except FileNotFoundError:
+                continue  # deleted since the folder was listed
+            self.entries += entries
+            self.num_corrupt += corrupt
+            self.num_bad_index_lines += bad_lines
 
     def __len__(self) -> int:
         return len(self.entries)
 
     def __iter__(self) -> Iterator[StoredTrajectory]:
-        with (self._folder / DATA_FILE).open("rb") as file:
+        file: BinaryIO | None = None
+        number = -1
+        try:
             for entry in self.entries:
+                if entry.segment != number:
+                    if file is not None:
+                        file.close()
+                    file, number = self._opened(entry), entry.segment
+                if file is None:
+                    self.num_deleted += 1
+                    continue
                 try:
-                    yield _read_frame(file, entry.offset, entry.length)
+                    yield read_frame(file, entry.offset, entry.length)
                 except ValueError:
                     self.num_corrupt += 1
+        finally:
+            if file is not None:
+                file.close()
 
     def read(self, which: str | int) -> StoredTrajectory:
         """One trajectory, by its id (the last one written under it) or its position, without reading the others.
 
         Raises:
-            KeyError: no trajectory has that id.
+            KeyError: no trajectory has that id, or it has been deleted since.
             IndexError: no trajectory has that position.
             ValueError: its record is damaged.
         """
@@ -187,106 +252,23 @@ class TrajectoryStore:
             if not found:
                 raise KeyError(f"no trajectory {which!r} among the {len(self.entries)} in {self._folder}")
             entry = found[-1]
-        with (self._folder / DATA_FILE).open("rb") as file:
-            return _read_frame(file, entry.offset, entry.length)
+        file = self._opened(entry)
+        if file is None:
+            raise KeyError(
+                f"trajectory {entry.id!r} of step {entry.step} has been deleted since {self._folder} was opened, "
+                "because the run's trajectories reached their bound; open the folder again for what is left"
+            )
+        with file:
+            return read_frame(file, entry.offset, entry.length)
+
+    def _opened(self, entry: IndexEntry) -> BinaryIO | None:
+        """The data file that an entry lies in, or None if it has been deleted since."""
+        try:
+            return Segment(self._folder, entry.segment).data.open("rb")
+        except FileNotFoundError:
+            return None
 
 
 def read_trajectories(folder: str | Path) -> TrajectoryStore:
     """Open a folder that a `TrajectoryWriter` wrote, finished or not."""
     return TrajectoryStore(folder)
-
-
-def _dump(record: Mapping[str, Any]) -> bytes:
-    try:
-        return json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode(
-            "utf-8", "surrogatepass"
-        )
-    except ValueError as error:
-        raise ValueError(f"a trajectory holds a number that JSON cannot hold (NaN or infinite): {error}") from error
-
-
-def _entry_record(
-    offset: int, length: int, step: int, trajectory: Trajectory, extra: Mapping[str, Any]
-) -> dict[str, Any]:
-    return {
-        "offset": offset,
-        "length": length,
-        "id": trajectory.id,
-        "question_id": trajectory.question_id,
-        "step": step,
-        "finish_reason": trajectory.finish_reason,
-        "num_turns": trajectory.num_turns,
-        "num_searches": trajectory.num_searches,
-        "scalars": {key: value for key, value in extra.items() if not isinstance(value, (dict, list))},
-    }
-
-
-def _read_index(folder: Path) -> tuple[list[IndexEntry], int]:
-    """Entries of the index file, and the number of lines that are none. A torn last line counts as one."""
-    path = folder / INDEX_FILE
-    entries: list[IndexEntry] = []
-    bad = 0
-    if path.is_file():
-        for line in path.read_bytes().splitlines():
-            try:
-                entries.append(IndexEntry(**json.loads(line.decode("utf-8", "surrogatepass"))))
-            except (ValueError, TypeError):
-                bad += 1
-    return entries, bad
-
-
-def _write_index(folder: Path, entries: Sequence[IndexEntry]) -> None:
-    """Replace the index file in one step, so that a kill leaves the old one or the new one."""
-    scratch = folder / f"{INDEX_FILE}.new"
-    with scratch.open("wb") as file:
-        for entry in entries:
-            file.write(_dump({name: getattr(entry, name) for name in IndexEntry.__slots__}) + b"\n")
-    scratch.replace(folder / INDEX_FILE)
-
-
-def _decode(frame: bytes) -> StoredTrajectory:
-    """Raises ValueError for a frame or record that cannot be read."""
-    try:
-        if zstandard.frame_content_size(frame) > _MAX_RECORD_BYTES:
-            raise ValueError(f"it claims more than {_MAX_RECORD_BYTES} bytes")
-        text = zstandard.ZstdDecompressor().decompress(frame, max_output_size=_MAX_RECORD_BYTES)
-        record = json.loads(text.decode("utf-8", "surrogatepass"))
-        return StoredTrajectory(
-            step=record["step"], trajectory=trajectory_from_record(record["trajectory"]), extra=record["extra"]
-        )
-    except (zstandard.ZstdError, KeyError, TypeError, ValueError, MemoryError) as error:
-        raise ValueError(f"damaged trajectory record: {error}") from error
-
-
-def _read_frame(file: BinaryIO, offset: int, length: int) -> StoredTrajectory:
-    file.seek(offset)
-    return _decode(file.read(length))
-
-
-def _scan(folder: Path) -> tuple[list[IndexEntry], int]:
-    """Rebuild the index from the frames themselves, and count those that hold no readable record."""
-    data = (folder / DATA_FILE).read_bytes()
-    entries: list[IndexEntry] = []
-    corrupt = 0
-    start = data.find(_FRAME_MAGIC)
-    while start >= 0:
-        next_search = start + 1
-        try:
-            length = _frame_length(data, start)
-            stored = _decode(data[start : start + length])
-            entries.append(IndexEntry(**_entry_record(start, length, stored.step, stored.trajectory, stored.extra)))
-            next_search = start + length
-        except (zstandard.ZstdError, ValueError):
-            corrupt += 1
-        start = data.find(_FRAME_MAGIC, next_search)
-    return entries, corrupt
-
-
-def _frame_length(data: bytes, start: int) -> int:
-    """Bytes of the frame that begins at `start`. Raises ValueError where it does not end."""
-    decompressor = zstandard.ZstdDecompressor().decompressobj()
-    for chunk in range(start, len(data), _SCAN_CHUNK_BYTES):
-        decompressor.decompress(data[chunk : chunk + _SCAN_CHUNK_BYTES])
-        if decompressor.eof:
-            return min(chunk + _SCAN_CHUNK_BYTES, len(data)) - len(decompressor.unused_data) - start
-    raise ValueError("torn frame")
