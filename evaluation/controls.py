@@ -2,8 +2,9 @@
 
 A control changes one thing about an evaluation, a wrapper around the retriever or a limit, and leaves the policy alone:
 `closed_book` (the retriever finds nothing: what the weights know), `random_retriever` (passages that have nothing to do
-with the query: what guessing from text gains), `single_search` (one search: what the question alone finds). The oracle
-decomposition searches with the gold sub-questions filled in: what searching step by step can find at best.
+with the query: what guessing from text gains), `single_search` (one search and no document opened: what the question
+alone finds). The oracle decomposition searches with the gold sub-questions filled in: what searching step by step can
+find at best.
 """
 
 import asyncio
@@ -122,7 +123,10 @@ CONTROLS: dict[str, Control] = {
         retriever=lambda index, seed: RandomRetriever(index, seed),
         reads_corpus=True,
     ),
-    "single_search": Control(description="searches after the first find nothing", limits={"max_searches": 1}),
+    "single_search": Control(
+        description="searches after the first find nothing, and no document can be opened",
+        limits={"max_searches": 1, "max_opens": 0},
+    ),
 }
 
 

@@ -85,6 +85,35 @@ async def test_a_control_also_closes_or_shuffles_the_documents(small_world: Smal
     assert drawn != opened and all(len(ids) == 1 for ids in drawn.values())
 
 
+class SearchesThenOpens(OpensTheCity):
+    """Searches once, opens the page that has the answer, searches once more, and answers."""
+
+    def act(self, question, view, turns, rng):
+        if len(turns) == 3:
+            return "<answer>nobody</answer>"
+        if len(turns) == 1:
+            return super().act(question, view, (), rng)
+        return f"<search>{question.text}</search>"
+
+
+async def test_one_search_is_all_that_is_read_under_single_search(small_world: SmallWorld) -> None:
+    """A second document by way of `open` is a second step of retrieval, which this control takes away."""
+    protocol = load_protocol("waymark_open")
+    limits = EpisodeLimits(top_k=2, max_turns=4, max_observation_tokens=300, max_opens=5)
+    settings = {"protocol": protocol, "tokenizer": small_world.tokenizer, "policy": SearchesThenOpens()}
+    with open_index(small_world.index) as index:
+        _, free = await evaluate_policy(small_world.questions, retriever=index, limits=limits, **settings)
+        found = await evaluate_controls(
+            small_world.questions, index=index, limits=limits, names=["single_search"], **settings
+        )
+    _, controlled = found["single_search"]
+    assert [(t.num_searches, t.num_opens) for t in free] == [(2, 1)] * len(free)
+    assert [(t.num_searches, t.num_opens) for t in controlled] == [(1, 0)] * len(free)
+    assert all(t.turns[0].shown and not t.turns[1].shown and not t.turns[2].shown for t in controlled)
+    refusal = protocol.opens_used_up.strip()
+    assert all(refusal in small_world.tokenizer.decode(list(t.turns[1].observation_ids)) for t in controlled)
+
+
 def test_random_passages_cover_the_corpus_evenly(small_world: SmallWorld) -> None:
     with open_index(small_world.index) as index:
         found = RandomRetriever(index).search([f"query {i}" for i in range(2000)], 1)
