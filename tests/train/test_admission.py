@@ -50,6 +50,18 @@ def test_a_rejected_unit_lets_another_one_start():
     assert admission.admit(1) == [3, 4]
 
 
+def test_a_unit_that_an_outage_spoiled_starts_again_and_no_other_in_its_place():
+    admission = Admission(units_per_step=2, max_staleness=1)
+    assert admission.admit(0) == [0, 1, 2, 3]
+    admission.finish(1)
+    admission.finish(2)
+    admission.put_back(1)
+    assert admission.waiting == (0, 2, 3) and admission.state == AdmissionState()
+    assert admission.admit(0) == [1] and admission.admit(0) == []
+    admission.finish(1)
+    assert admission.choose(0) == [1, 2] == admission.take(0), "choosing books nothing"
+
+
 def test_a_unit_cannot_complete_twice_or_before_it_started():
     admission = Admission(units_per_step=1, max_staleness=0)
     with pytest.raises(ValueError, match="has not started"):
@@ -82,13 +94,14 @@ def test_in_any_order_of_completion_with_kills_every_unit_is_taken_once_and_in_t
     rejected: list[int] = []
     began: dict[int, int] = {}
     running: list[int] = []
+    outages = 0
     for step in range(steps):
         if data.draw(st.integers(0, 5)) == 0:
             admission = Admission(units_per_step=per_step, max_staleness=staleness, state=admission.state)
             running = []
         while True:
             for number in admission.admit(step):
-                assert number not in taken and number not in rejected
+                assert number not in taken and number not in rejected and number not in running
                 began[number] = step
                 running.append(number)
             batch = admission.take(step)
@@ -100,6 +113,9 @@ def test_in_any_order_of_completion_with_kills_every_unit_is_taken_once_and_in_t
             if data.draw(st.integers(0, 9)) == 0 and len(rejected) < 5:
                 admission.reject(number)
                 rejected.append(number)
+            elif data.draw(st.integers(0, 4)) == 0 and outages < 8:
+                admission.put_back(number)
+                outages += 1
         assert len(batch) == per_step
         assert all(step - began[number] <= staleness for number in batch)
         if staleness == 0 and not rejected:

@@ -91,3 +91,22 @@ def test_a_line_that_a_kill_cut_short_is_left_out_and_overwritten(tmp_path: Path
     ledger.write("resumed", step=2)
     ledger.close()
     assert [event["event"] for event in read_ledger(path)][-2:] == ["taken", "resumed"]
+
+
+def test_a_unit_that_was_rejected_after_the_checkpoint_may_be_taken_after_the_resume_and_not_without(tmp_path: Path):
+    for resumes in (True, False):
+        path = tmp_path / f"{resumes}.jsonl"
+        _write(path, steps=1)
+        ledger = Ledger(path)
+        members = ["u1-0", "u1-1"]
+        for _ in range(2):
+            ledger.write("started", unit="u1", version=1, trajectories=members)
+            for trajectory in members:
+                ledger.write("accepted", unit="u1", trajectory=trajectory)
+            if "rejected" not in path.read_text():
+                ledger.write("rejected", unit="u1", why="outage")
+                if resumes:
+                    ledger.write("resumed", step=1)
+        ledger.write("taken", unit="u1", step=1)
+        ledger.close()
+        assert _problems(path) == ([] if resumes else ["u1 was both taken and rejected"])
