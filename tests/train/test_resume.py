@@ -66,8 +66,8 @@ def test_a_run_killed_by_sigkill_goes_on_as_if_nothing_had_happened(
     testbed: Testbed, tmp_path: Path, moment: str, schedule: str
 ) -> None:
     config = tmp_path / "config.yaml"
-    rollout = {"questions_per_step": 3, "samples_per_question": 4, "schedule": schedule}
-    settings = run_settings(testbed, steps=8, checkpoint_every=3, rewards=REWARDS, rollout=rollout)
+    engine = {"kind": "transformers", "schedule": schedule}
+    settings = run_settings(testbed, steps=8, checkpoint_every=3, rewards=REWARDS, engine=engine)
     config.write_text(yaml.safe_dump(settings), encoding="utf-8")
     rng = random.Random(moment)
     kills = 0
