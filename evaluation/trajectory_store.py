@@ -71,6 +71,9 @@ class TrajectoryWriter:
         self._max_bytes = max_bytes
         self._tell = tell
         self._compressor = zstandard.ZstdCompressor(level=3)
+        self._bytes: dict[Segment, int] = {}
+        self._last_step: int | None = None
+        self._has_deleted = False
         self._repair(None)
 
     def keep_until(self, last_step: int) -> None:
@@ -170,7 +173,7 @@ class TrajectoryWriter:
             kept = there[-1].repair(last_step)
         # What is deleted leaves the numbers above it, so the first number tells it after a resume.
         self._has_deleted = bool(there) and there[0].number > 0
-        self._bytes: dict[Segment, int] = {segment: segment.num_bytes for segment in there}
+        self._bytes = {segment: segment.num_bytes for segment in there}
         self._last_step = kept[-1].step if kept else None
         last = there[-1] if there else Segment(self._folder, 0)
         self._open(last, kept[-1].offset + kept[-1].length if kept else 0)

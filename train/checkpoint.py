@@ -1,9 +1,10 @@
 """Everything a resume needs, written atomically.
 
 A checkpoint is a folder `checkpoints/step-000010/`: `model/` (an ordinary Hugging Face folder that vLLM and
-`from_pretrained` load), `learner/` (optimiser, scheduler and random states as safetensors and JSON) and `state.json`
-(step, reward states, hash of the config). It is written under another name, flushed to disk and renamed, so a folder
-with a checkpoint's name is always whole. Data order and sampling seeds follow from (seed, step) and are not saved.
+`from_pretrained` load), `learner/` (optimiser, scheduler and random states as safetensors and JSON, adapters too; all
+other weights are those in `model/`) and `state.json` (step, reward states, what was sampled ahead). It is written under
+another name, flushed to disk and renamed, so a folder with a checkpoint's name is always whole. Data order and sampling
+seeds follow from (seed, step) and are not saved.
 """
 
 import json
@@ -42,7 +43,7 @@ def save_checkpoint(run_dir: Path, state: CheckpointState, learner: Learner, *, 
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     learner.save_model_folder(temporary / "model")
-    learner.save_state(temporary / "learner")
+    learner.save_state(temporary / "learner", beside=temporary / "model")
     (temporary / "state.json").write_text(json.dumps(asdict(state), indent=1), encoding="utf-8")
     _flush_to_disk(temporary)
     if final.exists():

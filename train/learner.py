@@ -212,9 +212,12 @@ class Learner(PackedTrainer):
         self.state.global_step = state.plain["step"]
         self.skipped_steps = state.plain["skipped_steps"]
 
-    def save_state(self, folder: str | Path) -> None:
-        """Write `state_dict` into a folder as safetensors and JSON."""
-        self.state_dict().save(Path(folder))
+    def save_state(self, folder: str | Path, *, beside: Path | None = None) -> None:
+        """Write `state_dict` into a folder as safetensors and JSON, without the weights that `beside` holds.
+
+        `beside` is a folder that `save_model_folder` has written since the last update.
+        """
+        self.state_dict().save(Path(folder), beside=beside)
 
     def load_state(self, folder: str | Path) -> None:
         """Read a folder that `save_state` wrote. Raises FileNotFoundError or ValueError, saying what is wrong."""

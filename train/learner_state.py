@@ -2,22 +2,28 @@
 
 A state folder holds `learner.safetensors` (trainable weights, optimiser moments, random states) and `learner.json`
 (the rest). The model that training started from is not in it: a learner is made from that one again, so a reference
-model stays what it was, and then loads its state.
+model stays what it was, and then loads its state. Weights that a Hugging Face folder beside it holds, bit for bit, are
+not written twice: `learner.json` says where they lie.
 """
 
 import json
+import os
 import random
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 TENSORS_FILE = "learner.safetensors"
 PLAIN_FILE = "learner.json"
+_WEIGHT = "weight."
+_ELSEWHERE = "weights_elsewhere"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,18 +33,27 @@ class LearnerState:
     tensors: dict[str, torch.Tensor]
     plain: dict[str, Any]
 
-    def save(self, folder: Path) -> None:
-        """Write both files into a folder, which is made if need be."""
+    def save(self, folder: Path, *, beside: Path | None = None) -> None:
+        """Write both files into a folder, which is made if need be.
+
+        `beside` is a Hugging Face folder of the same model, which must be read from the same place relative to this
+        one. Weights that it holds are left out here. Those of adapters, and those that it holds under another name or
+        in another precision, are not.
+        """
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(self.tensors, folder / TENSORS_FILE)
-        (folder / PLAIN_FILE).write_text(json.dumps(self.plain, indent=1) + "\n", encoding="utf-8")
+        tensors, plain = self.tensors, self.plain
+        if beside is not None and (held := self._held_by(beside)):
+            tensors = {name: tensor for name, tensor in tensors.items() if name not in held}
+            plain = {**plain, _ELSEWHERE: {"folder": os.path.relpath(beside, folder), "weights": held}}
+        save_file(tensors, folder / TENSORS_FILE)
+        (folder / PLAIN_FILE).write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
 
     @staticmethod
     def load(folder: Path) -> "LearnerState":
-        """Read a folder that `save` wrote.
+        """Read a folder that `save` wrote, and the folder beside it if some of the weights lie there.
 
         Raises:
-            FileNotFoundError: one of the two files is missing.
+            FileNotFoundError: one of the two files, or a weight, is missing.
             ValueError: the JSON file is broken.
         """
         for name in (TENSORS_FILE, PLAIN_FILE):
@@ -48,12 +63,47 @@ class LearnerState:
             plain = json.loads((folder / PLAIN_FILE).read_text(encoding="utf-8"))
         except json.JSONDecodeError as error:
             raise ValueError(f"{folder / PLAIN_FILE} is not JSON ({error}); take an older checkpoint") from error
-        return LearnerState(tensors=load_file(folder / TENSORS_FILE), plain=plain)
+        state = LearnerState(tensors=load_file(folder / TENSORS_FILE), plain=plain)
+        elsewhere = state.plain.pop(_ELSEWHERE, None)
+        if elsewhere is None:
+            return state
+        model = folder / elsewhere["folder"]
+        names = set(elsewhere["weights"])
+        weights = {f"{_WEIGHT}{name}": tensor for name, tensor in _folder_weights(model) if f"{_WEIGHT}{name}" in names}
+        if missing := sorted(names - set(weights)):
+            raise FileNotFoundError(
+                f"{folder} leaves {len(names)} weights to {model}, which lacks {len(missing)} of them (the first is "
+                f"{missing[0].removeprefix(_WEIGHT)}); copy a checkpoint as a whole, or take an older one"
+            )
+        return replace(state, tensors={**state.tensors, **weights})
+
+    def _held_by(self, model: Path) -> list[str]:
+        """Names of the tensors that a model folder holds, compared as they were written."""
+        return sorted(
+            f"{_WEIGHT}{name}"
+            for name, written in _folder_weights(model)
+            if _is_same(self.tensors.get(f"{_WEIGHT}{name}"), written)
+        )
+
+
+def _is_same(tensor: torch.Tensor | None, other: torch.Tensor) -> bool:
+    """True if two tensors are equal bit for bit, NaN included."""
+    if tensor is None or tensor.dtype != other.dtype or tensor.shape != other.shape:
+        return False
+    return torch.equal(tensor.reshape(-1).view(torch.uint8), other.reshape(-1).view(torch.uint8))
+
+
+def _folder_weights(model: Path) -> Iterator[tuple[str, torch.Tensor]]:
+    """Name and tensor of every weight in a folder's safetensors, one at a time."""
+    for file in sorted(model.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as opened:
+            for name in opened.keys():  # noqa: SIM118  (no mapping)
+                yield name, opened.get_tensor(name)
 
 
 def capture_state(model: nn.Module, optimizer: Any, scheduler: Any, *, plain: dict[str, Any]) -> LearnerState:
     """Copy trainable weights, optimiser, schedule and the random states of this process; `plain` is added as it is."""
-    tensors = {f"weight.{name}": p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    tensors = {f"{_WEIGHT}{name}": p.detach() for name, p in model.named_parameters() if p.requires_grad}
     optimiser = optimizer.state_dict()
     scalars: dict[str, dict[str, Any]] = {}
     for index, entries in optimiser["state"].items():
@@ -95,7 +145,7 @@ def restore_state(state: LearnerState, model: nn.Module, optimizer: Any, schedul
         ValueError: the state belongs to another model (names or shapes of the trainable weights differ).
     """
     weights = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    saved = {n.removeprefix("weight."): t for n, t in state.tensors.items() if n.startswith("weight.")}
+    saved = {n.removeprefix(_WEIGHT): t for n, t in state.tensors.items() if n.startswith(_WEIGHT)}
     differing = sorted(set(weights) ^ set(saved)) or sorted(n for n in saved if saved[n].shape != weights[n].shape)
     if differing:
         raise ValueError(

@@ -148,7 +148,7 @@ OPERATIONS = st.lists(
 
 
 @given(OPERATIONS)
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=15)
 def test_whatever_is_written_killed_and_resumed_the_end_is_whole(operations: list[tuple[str, int | str, int]]) -> None:
     """What is left is always the last part of what was written, within the bound, the newest step complete."""
     with tempfile.TemporaryDirectory() as name:

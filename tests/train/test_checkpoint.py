@@ -26,7 +26,8 @@ class FakeLearner:
         path.mkdir()
         (path / "weights").write_text("w", encoding="utf-8")
 
-    def save_state(self, path: Path) -> None:
+    def save_state(self, path: Path, *, beside: Path) -> None:
+        assert (beside / "weights").exists() and beside.parent == path.parent
         if self.fails:
             raise OSError("No space left on device")
         path.mkdir()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from agent.engine import SamplingParams
@@ -65,6 +65,58 @@ def test_two_steps_and_two_after_a_resume_are_four_steps_bit_for_bit(
     for name, tensor in whole.state_dict().tensors.items():
         if not name.startswith("random."):
             assert torch.equal(tensor, second.state_dict().tensors[name]), name
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("peft", [None, PeftConfig(rank=4, alpha=8)])
+def test_weights_are_written_once_and_a_resume_is_still_bit_for_bit(
+    tmp_path: Path, peft: PeftConfig | None, tied: bool
+) -> None:
+    """In the model folder where it has them, in the state where they are adapters, which the folder has merged."""
+    save_policy(tmp_path / "policy", tied=tied)
+    config = CONFIG.model_copy(update={"peft": peft})
+    whole = make(tmp_path / "policy", tmp_path / "a", config)
+    steps(whole, range(2))
+    whole.save_model_folder(tmp_path / "saved" / "model")
+    whole.save_state(tmp_path / "saved" / "learner", beside=tmp_path / "saved" / "model")
+    alone = {n for n in load_file(tmp_path / "saved" / "learner" / "learner.safetensors") if n.startswith("weight.")}
+    trained = {f"weight.{n}" for n, p in whole.model.named_parameters() if p.requires_grad}
+    assert alone == (trained if peft else set())
+
+    (tmp_path / "saved").rename(tmp_path / "moved")
+    second = make(tmp_path / "policy", tmp_path / "b", config)
+    second.load_state(tmp_path / "moved" / "learner")
+    before, after = whole.state_dict(), second.state_dict()
+    assert before.plain == after.plain and set(before.tensors) == set(after.tensors)
+    assert all(torch.equal(tensor, after.tensors[name]) for name, tensor in before.tensors.items())
+    assert steps(whole, range(2, 4)) == steps(second, range(2, 4))
+
+
+def test_weights_that_the_folder_holds_otherwise_are_written_here(policy: Path, tmp_path: Path) -> None:
+    """In another precision, changed since, or not at all: a folder is trusted for what it holds bit for bit."""
+    learner = make(policy, tmp_path / "out")
+    learner.save_model_folder(tmp_path / "model")
+    file = tmp_path / "model" / "model.safetensors"
+    written = load_file(file)
+    names = sorted(written)
+    del written[names[0]]
+    written[names[1]] = written[names[1]].bfloat16()
+    written[names[2]] = written[names[2]] + 1e-3
+    save_file(written, file, metadata={"format": "pt"})
+    learner.save_state(tmp_path / "state", beside=tmp_path / "model")
+    kept = {n for n in load_file(tmp_path / "state" / "learner.safetensors") if n.startswith("weight.")}
+    assert kept == {f"weight.{name}" for name in names[:3]}
+    again = LearnerState.load(tmp_path / "state").tensors
+    assert all(torch.equal(tensor, again[name]) for name, tensor in learner.state_dict().tensors.items())
+
+
+def test_a_state_without_the_folder_that_holds_its_weights_is_refused(policy: Path, tmp_path: Path) -> None:
+    learner = make(policy, tmp_path / "out")
+    learner.save_model_folder(tmp_path / "model")
+    learner.save_state(tmp_path / "state", beside=tmp_path / "model")
+    (tmp_path / "model").rename(tmp_path / "elsewhere")
+    with pytest.raises(FileNotFoundError, match=r"lacks 20 of them .*copy a checkpoint as a whole"):
+        learner.load_state(tmp_path / "state")
 
 
 def test_a_state_folder_holds_safetensors_and_json_only(policy: Path, tmp_path: Path) -> None:
