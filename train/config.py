@@ -85,11 +85,11 @@ class RolloutConfig(Section):
     )
     max_outage_share: float = Field(
         0.5,
-        gt=0,
-        le=1,
+        ge=0,
+        lt=1,
         description="Above this share of trajectories lost to outages the run pauses; no step is spent.",
     )
-    outage_patience_s: float = Field(600.0, ge=0, description="Seconds that a paused run waits for the retriever.")
+    outage_patience_s: float = Field(600.0, gt=0, description="Seconds that a paused run waits for the retriever.")
     max_concurrent_episodes: int = Field(1024, ge=1, description="Episodes in flight.")
 
 

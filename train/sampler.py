@@ -19,6 +19,7 @@ from train.assembly import Parts
 from train.config import TrainConfig
 from train.judge import UnitJudge
 from train.ledger import Ledger
+from train.outage import OutageGuard
 from train.rollouts import QuestionOrder, Rollouts
 from train.runtime import Runtime
 
@@ -68,6 +69,12 @@ class Sampler:
             total_steps=config.steps,
             keep=judge.teaches if rollout.zero_variance == "resample" else None,
             max_rejected=rollout.max_resampled * rollout.questions_per_step,
+            guard=OutageGuard(
+                max_share=rollout.max_outage_share,
+                probe=self._probe,
+                tell=tell,
+                patience_s=rollout.outage_patience_s,
+            ),
             ledger=ledger,
             version=version,
             state=state,
