@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +45,10 @@ from benchmarks.simulation.sleeping_crew import (
     told,
 )
 from envs.actor import EngineActor
+from envs.crew_settings import CrewSettings
 from envs.episode import EpisodeSpec
 from envs.episode_pool import run_episodes
-from envs.ray_crew import CrewSettings, RayCrew
+from envs.ray_crew import RayCrew
 from envs.ray_episodes import RayEpisodes
 
 TARGET = 0.1
@@ -170,8 +172,8 @@ def pickling(trajectories: Sequence[Trajectory], specs: Sequence[EpisodeSpec]) -
         packed = pickle.dumps(message, protocol=5)
         found[name] = {
             "bytes": len(packed),
-            "pack_us": _microseconds(lambda message=message: pickle.dumps(message, protocol=5)),
-            "unpack_us": _microseconds(lambda packed=packed: pickle.loads(packed)),
+            "pack_us": _microseconds(partial(pickle.dumps, message, protocol=5)),
+            "unpack_us": _microseconds(partial(pickle.loads, packed)),
         }
     return found
 

@@ -33,9 +33,10 @@ import ray
 from agent.trajectory import Trajectory
 from benchmarks.simulation.processor_time import actor_pids, processor_time
 from benchmarks.simulation.sleeping_crew import MakeEngine, MakeWorker, Pace, save_tokenizer, sleeping_spec
+from envs.crew_settings import CrewSettings
 from envs.episode import EpisodeSpec
 from envs.episode_worker import LoopLag
-from envs.ray_crew import CrewSettings, RayCrew
+from envs.ray_crew import RayCrew
 from envs.ray_episodes import RayEpisodes
 
 TARGET = 0.9
