@@ -50,7 +50,7 @@ def checked_sampling(model: ServedModel, prompt_ids: Sequence[int], params: Samp
         skip_special_tokens=False,
         spaces_between_special_tokens=False,
         ignore_eos=True,
-        stop_token_ids=sorted(model.eos_token_ids),
+        stop_token_ids=sorted(i for i in model.eos_token_ids if i < model.vocab_size),
         logprobs=0,
         flat_logprobs=True,
         output_kind=RequestOutputKind.FINAL_ONLY,

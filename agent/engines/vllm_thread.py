@@ -9,6 +9,7 @@ An exception in the thread ends it: whoever waits, and whoever comes later, gets
 
 import os
 import random
+import sys
 import threading
 import warnings
 from collections import deque
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -82,6 +84,7 @@ class EngineThread:
         self._arrivals: deque[EngineRequest] = deque()
         self._cancelled: list[EngineRequest] = []
         self._jobs: deque[Job] = deque()
+        self._joining: list[EngineRequest] = []
         self._running: dict[str, EngineRequest] = {}
         self._stopping = False
         self._failure: BaseException | None = None
@@ -160,15 +163,18 @@ class EngineThread:
         finally:
             with self._changed:
                 self._failure = failure
-                waiting: list[EngineRequest | Job] = [*self._running.values(), *self._arrivals, *self._jobs]
-                self._running, self._arrivals, self._jobs = {}, deque(), deque()
-            _shut_down(engine)
-            engine = None
-            _one_a_process.release()
-            if not self._started.done():
-                self._started.set_exception(failure)
-            for one in waiting:
-                _settle(one.future, _engine_error(failure))
+                waiting: list[EngineRequest | Job] = [*self._running.values(), *self._joining, *self._arrivals]
+                waiting += self._jobs
+                self._running, self._joining, self._arrivals, self._jobs = {}, [], deque(), deque()
+            try:
+                _shut_down(engine)
+            finally:
+                engine = None
+                _one_a_process.release()
+                if not self._started.done():
+                    self._started.set_exception(failure)
+                for one in waiting:
+                    _settle(one.future, _engine_error(failure))
 
     def _turn(self, engine: Any) -> bool:
         """Take what came in, then step; False once the thread is to end."""
@@ -179,7 +185,7 @@ class EngineThread:
                 return False
             cancelled, self._cancelled = self._cancelled, []
             job = self._jobs[0] if self._jobs and not (self._jobs[0].alone and self._running) else None
-            joining = [] if self._jobs else self._next_requests()
+            self._joining = [] if self._jobs else self._next_requests()
         gone = [request.id for request in cancelled if self._running.pop(request.id, None)]
         if gone:
             engine.abort_request(gone)
@@ -188,7 +194,8 @@ class EngineThread:
             with self._changed:
                 self._jobs.popleft()
             _settle(job.future, result)
-        self._add(engine, joining)
+        self._add(engine, self._joining)
+        self._joining = []
         if self._running:
             self._step(engine)
         return True
@@ -203,11 +210,13 @@ class EngineThread:
         return joining
 
     def _add(self, engine: Any, requests: Sequence[EngineRequest]) -> None:
+        from vllm.exceptions import VLLMClientError
+
         for request in requests:
             request.id = request_id(request.key)
             try:
                 engine.add_request(request.id, request.make_prompt(self.version), request.params)
-            except ValueError as error:
+            except (ValueError, VLLMClientError) as error:
                 _settle(request.future, EngineError(f"vLLM refuses request {request.key!r}: {error}"))
                 continue
             self._running[request.id] = request
@@ -229,10 +238,12 @@ class EngineThread:
         states = engine.output_processor.request_states.values()
         begun = {s.external_req_id for s in states if s.detokenizer is not None and s.detokenizer.num_output_tokens()}
         fresh = [request for id, request in self._running.items() if id not in begun]
+        engine.abort_request([request.id for request in fresh])
+        self._joining += fresh
         for request in fresh:
             del self._running[request.id]
-        engine.abort_request([request.id for request in fresh])
         self._add(engine, fresh)
+        self._joining = []
 
 
 def _settle(future: "Future[Any]", result: Any) -> None:
@@ -260,7 +271,7 @@ def _start(arguments: dict[str, Any]) -> Any:
     from vllm.v1.engine.llm_engine import LLMEngine
     from vllm.v1.executor import Executor
 
-    with untouched_process():
+    with untouched_process(), _looking_at_own_modules():
         os.environ[_PROCESSES] = "0"  # vLLM's executor for a CPU is else one of several processes
         config = EngineArgs(**arguments).create_engine_config()
         return LLMEngine(config, Executor.get_class(config), log_stats=False, multiprocess_mode=False)
@@ -274,6 +285,32 @@ def _shut_down(engine: Any | None) -> None:
     from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
 
     cleanup_dist_env_and_memory()
+
+
+class _OwnModules:
+    """`sys.modules`, of which nothing but vLLM's are listed."""
+
+    def __getitem__(self, name: str) -> ModuleType:
+        return sys.modules[name]
+
+    def values(self) -> list[ModuleType]:
+        return [module for name, module in list(sys.modules.items()) if name.partition(".")[0] == "vllm"]
+
+
+@contextmanager
+def _looking_at_own_modules() -> Iterator[None]:
+    """Let vLLM look for its kernels in its own modules alone.
+
+    On a CPU it reads every object of every module of the process, and fails at llvmlite's functions, which are there as
+    soon as numba is (vLLM 0.32, `triton_utils.dispatcher`).
+    """
+    from vllm.triton_utils import dispatcher
+
+    dispatcher.sys = SimpleNamespace(modules=_OwnModules())  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        dispatcher.sys = sys
 
 
 @contextmanager

@@ -176,3 +176,46 @@ def test_an_engine_that_nobody_closed_does_not_hold_back_the_exit(tmp_path: Path
     assert done.returncode == 0 and done.stdout.split() == ["3"]
     said = [line for line in done.stderr.splitlines() if "NUMA binding" not in line]
     assert said == [], "vLLM is quiet"
+
+
+def test_a_request_that_vllm_refuses_fails_alone_and_one_that_breaks_it_fails_with_all_that_joined(
+    tmp_path: Path,
+) -> None:
+    from vllm.exceptions import VLLMValidationError
+
+    engine = start(tmp_path)
+
+    def spoil(name: str, error: Exception) -> None:
+        def replace(vllm: object) -> None:
+            whole = vllm.add_request  # type: ignore[attr-defined]
+
+            def add_request(id: str, *args: object) -> None:
+                if id.startswith(name):
+                    raise error
+                whole(id, *args)
+
+            vllm.add_request = add_request  # type: ignore[attr-defined]
+
+        engine._thread.call(replace, alone=False)
+
+    async def run(*keys: str) -> list[object]:
+        asked = (engine.generate([4], SamplingParams(max_new_tokens=3, seed=1), key=key) for key in keys)
+        async with asyncio.timeout(60):
+            return await asyncio.gather(*asked, return_exceptions=True)
+
+    spoil("refused", VLLMValidationError("no such thing"))
+    refused, served = asyncio.run(run("refused", "served"))
+    assert isinstance(refused, EngineError) and "vLLM refuses request 'refused': no such thing" in str(refused)
+    assert len(served.token_ids) == 3  # type: ignore[attr-defined]
+    spoil("broken", RuntimeError("out of blocks"))
+    failures = asyncio.run(run("served", "broken", "later"))
+    assert all(isinstance(f, EngineError) and "RuntimeError: out of blocks" in str(f) for f in failures[1:])
+    asyncio.run(engine.close())
+
+
+def test_it_starts_beside_an_index_whose_kernels_are_compiled(tmp_path: Path) -> None:
+    import numba  # noqa: F401  (brings llvmlite, whose objects vLLM 0.32 cannot look at)
+
+    engine = start(tmp_path)
+    assert len(sample(engine, [[4]])[0].token_ids) == 20
+    asyncio.run(engine.close())
