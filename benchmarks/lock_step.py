@@ -8,8 +8,13 @@ Episodes, environment and index are real; the policy is a scripted one that errs
 lengths and of turns (printed). Time is simulated: a decoding step takes --step-ms whatever is in the batch, a search
 --search-ms more than it does, so that the schedule alone is compared.
 
+Beside it stands a real engine on this machine, playing the same episodes over the same slowed index: an untrained model
+samples as many tokens as the policy's actions have (`benchmarks.vllm_rollouts`). On a CPU a decoding step costs less
+the fewer rows it has, so a batch that thins out wastes less there than on a GPU, and lock-step loses less.
+
     python -m benchmarks.lock_step
     python -m benchmarks.lock_step --concurrency 32 --episodes 512
+    python -m benchmarks.lock_step --engine vllm         # the real engine; "none" leaves it out
     python -m benchmarks.lock_step --smoke               # seconds: that it runs, not what it measures
 """
 
@@ -19,15 +24,20 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 
+import torch
 from transformers import PreTrainedTokenizerBase
 
 from agent.engine import Completion
+from agent.engines.loading import load_model
+from agent.engines.opening import TransformersSpec, VLLMSpec, open_engine
 from agent.trajectory import ToolCall, Trajectory
 from benchmarks.demonstrations import LIMITS, PROTOCOL, make_tokenizer
+from benchmarks.vllm_rollouts import SIZES, ForcedActor, make_model
 from envs.actor import ActionRequest, Actor, ScriptedActor, stable_seed
 from envs.datasets import read_questions
 from envs.episode import EpisodeSpec, Search
@@ -128,6 +138,86 @@ def spread(trajectories: Sequence[Trajectory]) -> dict[str, object]:
     }
 
 
+Rates = dict[str, list[float]]
+
+
+def compare(
+    specs: Sequence[EpisodeSpec],
+    actor: Actor,
+    search: Search,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    concurrency: int,
+    rounds: int,
+    before: Callable[[], None] = lambda: None,
+) -> tuple[Rates, list[Trajectory]]:
+    """Trajectories a second of both arms, in turns; `before` each arm the engine forgets what it has read."""
+    rates: Rates = {"own pace": [], "lock step": []}
+    trajectories: list[Trajectory] = []
+    for _ in range(rounds):
+        before()
+        started = time.perf_counter()
+        trajectories = asyncio.run(
+            run_episodes(
+                specs,
+                actor=actor,
+                search=search,
+                protocol=PROTOCOL,
+                tokenizer=tokenizer,
+                limits=LIMITS,
+                max_concurrent=concurrency,
+            )
+        )
+        rates["own pace"].append(len(specs) / (time.perf_counter() - started))
+        before()
+        started = time.perf_counter()
+        stepped = asyncio.run(in_lock_step(specs, actor, search, tokenizer, concurrency))
+        rates["lock step"].append(len(specs) / (time.perf_counter() - started))
+        assert stepped == [(t.id, t.num_turns) for t in trajectories], "the two arms play other episodes"
+    return rates, trajectories
+
+
+def tell(name: str, rates: Rates) -> dict[str, object]:
+    """Print both arms' rates and their ratio."""
+    ratios = sorted(own / stepped for own, stepped in zip(rates["own pace"], rates["lock step"], strict=True))
+    print(name)
+    for arm, found in rates.items():
+        print(f"   {arm:12}{statistics.median(found):10.1f} trajectories/s")
+    print(f"   own pace / lock step {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})")
+    return {"rates": rates, "ratio": statistics.median(ratios)}
+
+
+def on_a_real_engine(
+    specs: Sequence[EpisodeSpec],
+    script: ScriptedActor,
+    search: Search,
+    tokenizer: PreTrainedTokenizerBase,
+    options: argparse.Namespace,
+    folder: Path,
+) -> Rates:
+    """Both arms on an engine of this process that serves an untrained model."""
+    make_model(folder, tokenizer, options.size)
+    kinds: dict[str, Callable[[], TransformersSpec | VLLMSpec]] = {
+        "transformers": TransformersSpec,
+        "vllm": partial(VLLMSpec, max_num_seqs=options.concurrency),
+    }
+    engine = open_engine(kinds[options.engine](), folder)
+    weights = [(name, weight.detach()) for name, weight in load_model(folder).named_parameters()]
+    try:
+        rates, _ = compare(
+            specs,
+            ForcedActor(engine, script),
+            search,
+            tokenizer,
+            concurrency=options.concurrency,
+            rounds=options.rounds,
+            before=lambda: engine.update_weights(weights, engine.version + 1),
+        )
+    finally:
+        asyncio.run(engine.close())
+    return rates
+
+
 def main() -> None:
     """Measure both arms in turns and print the ratio."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -136,59 +226,49 @@ def main() -> None:
     parser.add_argument("--step-ms", type=float, default=10.0, help="of one decoding step")
     parser.add_argument("--search-ms", type=float, default=50.0, help="of one search")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--engine", choices=("transformers", "vllm", "none"), default="transformers")
+    parser.add_argument("--engine-episodes", type=int, default=192, help="that the real engine plays")
+    parser.add_argument("--size", choices=tuple(SIZES), default="1m", help="of the real engine's model")
     parser.add_argument("--smoke", action="store_true")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     if options.smoke:
         options.episodes, options.concurrency, options.rounds, options.step_ms = 32, 8, 1, 1.0
+        options.engine_episodes = 8
     settings = WorldSettings.preset("tiny").model_dump() | {
         "hops": (2, 3),
         "train_questions": min(options.episodes, 400),
         "dev_questions": 0,
         "test_questions": 0,
     }
-    rates: dict[str, list[float]] = {"own pace": [], "lock step": []}
+    figures: dict[str, object] = {}
     with tempfile.TemporaryDirectory() as scratch:
         world = Path(scratch) / "world"
         make_world(WorldSettings(**settings), world)
         build_index(world / "corpus.jsonl", Path(scratch) / "index")
         questions = read_questions(world / "questions.train.jsonl")
         tokenizer = make_tokenizer(world, questions)
-        policy = NoisyPolicy(ExpertPolicy(PROTOCOL), RATES)
-        actor = TimedActor(ScriptedActor(policy, tokenizer), options.step_ms / 1000)
+        script = ScriptedActor(NoisyPolicy(ExpertPolicy(PROTOCOL), RATES), tokenizer)
         specs = demonstration_specs(questions, count=options.episodes)
         with open_index(Path(scratch) / "index") as index:
             search = slowed(direct_search(index), options.search_ms / 1000)
-            for _ in range(options.rounds):
-                started = time.perf_counter()
-                trajectories = asyncio.run(
-                    run_episodes(
-                        specs,
-                        actor=actor,
-                        search=search,
-                        protocol=PROTOCOL,
-                        tokenizer=tokenizer,
-                        limits=LIMITS,
-                        max_concurrent=options.concurrency,
-                    )
-                )
-                rates["own pace"].append(len(specs) / (time.perf_counter() - started))
-                started = time.perf_counter()
-                stepped = asyncio.run(in_lock_step(specs, actor, search, tokenizer, options.concurrency))
-                rates["lock step"].append(len(specs) / (time.perf_counter() - started))
-                assert stepped == [(t.id, t.num_turns) for t in trajectories], "the two arms play other episodes"
-    figures = {name: statistics.median(found) for name, found in rates.items()}
-    ratio = figures["own pace"] / figures["lock step"]
-    lengths = spread(trajectories)
-    print(
-        f"{options.episodes} episodes, {options.concurrency} at once; "
-        + ", ".join(f"{k} {v}" for k, v in lengths.items())
-    )
-    for name, rate in figures.items():
-        print(f"{name:12}{rate:10.1f} trajectories/s")
-    print(f"own pace / lock step {ratio:.2f}")
+            simulated = TimedActor(script, options.step_ms / 1000)
+            rates, trajectories = compare(
+                specs, simulated, search, tokenizer, concurrency=options.concurrency, rounds=options.rounds
+            )
+            lengths = spread(trajectories)
+            print(
+                f"{options.episodes} episodes, {options.concurrency} at once; "
+                + ", ".join(f"{k} {v}" for k, v in lengths.items())
+            )
+            figures["simulated"] = tell(f"simulated engine, {options.step_ms:g} ms a step", rates)
+            if options.engine != "none":
+                few = specs[: options.engine_episodes]
+                rates = on_a_real_engine(few, script, search, tokenizer, options, Path(scratch) / "model")
+                name = f"{options.engine}, model {options.size}, {torch.get_num_threads()} threads, {len(few)} episodes"
+                figures[options.engine] = tell(name, rates)
     if options.json:
-        record = {**vars(options), "json": str(options.json), "figures": figures, "ratio": ratio, "lengths": lengths}
+        record = {**vars(options), "json": str(options.json), "figures": figures, "lengths": lengths}
         options.json.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
