@@ -155,8 +155,10 @@ class Records:
         """Open the run's files, cut off behind the step that the run is at."""
         log = MetricsLog(run.path, tracker=config.tracker, config=config.model_dump(mode="json"))
         log.keep_until(state.step if state.step else -1)
-        store = TrajectoryWriter(run.trajectories) if config.save_trajectories else None
-        if store:
+        store = None
+        if config.save_trajectories:
+            bound = None if config.trajectories_gb is None else int(config.trajectories_gb * 1e9)
+            store = TrajectoryWriter(run.trajectories, max_bytes=bound, tell=progress.stage)
             store.keep_until(state.step)
         return cls(log=log, store=store, progress=progress, steps=config.steps, trajectories=state.trajectories)
 

@@ -19,8 +19,28 @@ from train.config import TrainConfig, check_config, dump_config
 from train.config_file import ConfigError
 from train.tracking import flatten
 
-MAY_CHANGE_ON_RESUME = frozenset({"steps", "evaluate_every", "checkpoint_every", "keep_checkpoints", "tracker"})
-"""Fields that do not alter what an already finished step would have been; `steps` only while the rate is constant."""
+MAY_CHANGE_ON_RESUME = frozenset(
+    {
+        "steps",
+        "evaluate_every",
+        "checkpoint_every",
+        "keep_checkpoints",
+        "tracker",
+        "trajectories_gb",
+        "runtime",
+        "engine",
+        "retrieval",
+        "rollout.max_concurrent_episodes",
+        "rollout.max_outage_share",
+        "rollout.outage_patience_s",
+        "rollout.max_resampled",
+        "learner.max_tokens_per_micro_batch",
+        "learner.gradient_checkpointing",
+    }
+)
+"""Fields, and sections with all theirs, that say how and where a step is computed and not what it learns from: what a
+person changes who goes on after an outage, on other machines, or with less memory. `steps` only while the rate is
+constant."""
 
 
 RETRIEVER_FILE = "retriever.json"
@@ -154,7 +174,7 @@ def _refuse_changes(old: Mapping[str, Any], config: TrainConfig, same_retriever:
     changed = sorted(
         key
         for key in before.keys() | now.keys()
-        if key.split(".")[0] not in may_change
+        if not any(f"{key}.".startswith(f"{field}.") for field in may_change)
         and not (same_retriever and f"{key}.".startswith(("data.index.", "data.corpus_index.")))
         and before.get(key) != now.get(key)
     )
