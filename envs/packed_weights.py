@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,15 @@ class PackedWeights:
     def num_bytes(self) -> int:
         """Of all arrays."""
         return sum(array.nbytes for array in self.arrays)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedWeights:
+    """Packed weights that Ray's object store holds already, as `[reference]`: in a list, so that whoever passes it on
+    does not fetch what it refers to. They live as long as the process that put them there.
+    """
+
+    reference: list[Any]
 
 
 def pack(named: Iterable[tuple[str, "torch.Tensor"]]) -> PackedWeights:

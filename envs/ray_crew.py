@@ -20,7 +20,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, Place
 from envs.crew_settings import CrewHealth, CrewSettings
 from envs.engine_server import EngineHealth
 from envs.episode_worker import WorkerHealth, stall_report
-from envs.packed_weights import pack
+from envs.packed_weights import SharedWeights, pack
 from envs.ray_actors import MakeWorker, RayEngine, RayRetriever, RayWorker, WeightBoard
 from envs.retrieval_replicas import ReplicaHealth, ReplicaSettings
 from retrieval.retriever import Retriever
@@ -154,11 +154,14 @@ class RayCrew:
             ),
         }
 
-    async def update_weights(self, named: Iterable[tuple[str, "torch.Tensor"]], version: int) -> None:
+    async def update_weights(self, named: "Iterable[tuple[str, torch.Tensor]] | SharedWeights", version: int) -> None:
         """Give every engine new weights; when it returns, all that live sample with them. One that is being started
-        again reads them from the board.
+        again reads them from the board. Packing runs on a thread, and what is shared already is passed on.
         """
-        reference = ray.put(pack(named))
+        if isinstance(named, SharedWeights):
+            [reference] = named.reference
+        else:
+            reference = await asyncio.to_thread(lambda: ray.put(pack(named)))
         self._newest, before = (reference, version), self._newest
         await self._tell_board()
         answers = await asyncio.gather(

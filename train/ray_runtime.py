@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -26,7 +26,7 @@ from train.ray_makers import EngineMaker, RetrieverMaker, WorkerMaker
 from train.runtime_config import RaySettings
 
 if TYPE_CHECKING:
-    import torch
+    from train.runtime import NewWeights
 
 _READINGS_TIMEOUT_S = 2.0
 
@@ -162,7 +162,7 @@ class OnRay:
         """Start episodes; one future each, in order."""
         return self._episodes.submit(specs)
 
-    async def update_weights(self, named: Iterable[tuple[str, "torch.Tensor"]], version: int) -> None:
+    async def update_weights(self, named: "NewWeights", version: int) -> None:
         """Give every engine new weights, through Ray's object store."""
         await self._crew.update_weights(named, version)
 

@@ -14,6 +14,7 @@ from agent.trajectory import Trajectory
 from envs.actor import EngineActor
 from envs.episode import EpisodeSpec
 from envs.episode_pool import EpisodePool
+from envs.packed_weights import SharedWeights
 from retrieval.access import DocumentReader
 from retrieval.batcher import MicroBatcher
 from retrieval.retriever import RetrievalError
@@ -23,6 +24,9 @@ from train.config import TrainConfig
 if TYPE_CHECKING:
     import torch
 
+    NewWeights = Iterable[tuple[str, torch.Tensor]] | SharedWeights
+    """Named tensors, or what the processes of a run share already."""
+
 
 class Runtime(Protocol):
     """Plays episodes with the newest weights. Everything but its making runs on one event loop."""
@@ -31,7 +35,7 @@ class Runtime(Protocol):
         """Start episodes, all at once for whoever batches them; one future each, in order."""
         ...
 
-    async def update_weights(self, named: Iterable[tuple[str, "torch.Tensor"]], version: int) -> None:
+    async def update_weights(self, named: "NewWeights", version: int) -> None:
         """Give the engine or engines new weights; when it returns, new requests are sampled with them."""
         ...
 
@@ -75,8 +79,9 @@ class InProcess:
         """Start episodes; one future each, in order."""
         return self._episodes.submit(specs)
 
-    async def update_weights(self, named: Iterable[tuple[str, "torch.Tensor"]], version: int) -> None:
+    async def update_weights(self, named: "NewWeights", version: int) -> None:
         """Replace the engine's weights in place; the loop goes on meanwhile, for an update may wait for what runs."""
+        assert not isinstance(named, SharedWeights), "they are shared among processes, and this is the only one"
         await asyncio.to_thread(self._engine.update_weights, named, version)
 
     async def answers(self, query: str) -> str | None:
