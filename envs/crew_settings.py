@@ -1,6 +1,7 @@
 """How large a crew is, and when one of its actors counts as dead."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from ray.exceptions import RayActorError
 
@@ -8,13 +9,16 @@ from envs.engine_server import EngineHealth
 from envs.episode_worker import WorkerHealth
 from envs.retrieval_replicas import ReplicaHealth
 
+_LEAST = {"CPU": 0.001}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CrewSettings:
     """How many actors there are, what each takes, and when one counts as dead.
 
     Without retrievers the workers search as `make_worker` says. `..._silence_s` is how long an actor may finish
-    nothing of what it was asked before it counts as hanging.
+    nothing of what it was asked before it counts as hanging. `strategy` is Ray's: PACK puts the actors on as few nodes
+    as they fit on, SPREAD on as many as there are.
     """
 
     engines: int = 1
@@ -25,6 +29,7 @@ class CrewSettings:
     worker_cpus: float = 0.5
     retriever_cpus: float = 1.0
     retriever_gpus: float = 0.0
+    strategy: Literal["PACK", "SPREAD"] = "PACK"
     heartbeat_s: float = 2.0
     heartbeat_timeout_s: float = 30.0
     engine_silence_s: float = 300.0
@@ -33,11 +38,13 @@ class CrewSettings:
     close_timeout_s: float = 10.0
 
     def bundles(self) -> list[dict[str, float]]:
-        """What a placement group reserves: for the engines, then the retrievers, then the workers."""
+        """What a placement group reserves: for the engines, then the retrievers, then the workers. Every bundle has to
+        hold something, also for an actor that takes no CPU.
+        """
         bundles = [{"CPU": self.engine_cpus, "GPU": self.engine_gpus}] * self.engines
         bundles += [{"CPU": self.retriever_cpus, "GPU": self.retriever_gpus}] * self.retrievers
         bundles += [{"CPU": self.worker_cpus}] * self.workers
-        return [{name: amount for name, amount in bundle.items() if amount} for bundle in bundles]
+        return [{name: amount for name, amount in bundle.items() if amount} or _LEAST for bundle in bundles]
 
     def told(self) -> str:
         """The crew in words."""

@@ -7,7 +7,6 @@ samples. What an actor was doing when it died is done again by whoever asked for
 """
 
 import asyncio
-import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -21,8 +20,8 @@ from envs.crew_settings import CrewHealth, CrewSettings
 from envs.engine_server import EngineHealth
 from envs.episode_worker import WorkerHealth, stall_report
 from envs.packed_weights import SharedWeights, pack
-from envs.ray_actors import MakeWorker, RayEngine, RayRetriever, RayWorker, WeightBoard
-from envs.retrieval_replicas import ReplicaHealth, ReplicaSettings
+from envs.ray_actors import MakeWorker, RayEngine, RayReplica, RayRetriever, RayWorker, WeightBoard
+from envs.retrieval_replicas import ReplicaClient, ReplicaHealth, ReplicaSettings
 from retrieval.retriever import Retriever
 
 if TYPE_CHECKING:
@@ -98,7 +97,7 @@ class RayCrew:
 
     async def _start(self) -> None:
         settings = self._settings
-        self._group = placement_group(settings.bundles(), strategy="PACK", name=f"{self._name}-crew")
+        self._group = placement_group(settings.bundles(), strategy=settings.strategy, name=f"{self._name}-crew")
         if not await asyncio.to_thread(self._group.wait, settings.start_timeout_s):
             raise TimeoutError(
                 f"the cluster has no room for {settings.told()} within {settings.start_timeout_s:g} s; it has "
@@ -125,6 +124,8 @@ class RayCrew:
             self.workers.append(worker.remote(self._make_worker, self.engines, self.retrievers, self._asking))
         starting = {asyncio.ensure_future(actor.health.remote()): name for name, actor in self._named()}
         done, late = await asyncio.wait(starting, timeout=settings.start_timeout_s, return_when=asyncio.FIRST_EXCEPTION)
+        for health in late:
+            health.cancel()
         for health in done:
             health.result()
         if late:
@@ -182,6 +183,13 @@ class RayCrew:
                     return await self._board.put.remote([self._newest[0]], self._newest[1])
                 except RayActorError:
                     await asyncio.sleep(_PAUSE_S)
+
+    def replica_client(self) -> ReplicaClient | None:
+        """What this process asks the replicas through, as the workers do (whether an outage is over, an evaluation); to
+        be closed. None where there are none.
+        """
+        replicas = [RayReplica(actor) for actor in self.retrievers]
+        return ReplicaClient(replicas, self._asking) if replicas else None
 
     async def health(self) -> CrewHealth:
         """What every actor is at."""
@@ -247,13 +255,15 @@ class RayCrew:
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)
             self._watch = None
-        actors = [*self.workers, *self.retrievers, *self.engines]
-        deadline = time.monotonic() + self._settings.close_timeout_s / 2
-        if actors:
-            pending = [asyncio.ensure_future(actor.close.remote()) for actor in actors]
-            await asyncio.wait(pending, timeout=max(0.0, deadline - time.monotonic()))
-        for actor in [*actors, *([self._board] if self._board is not None else [])]:
-            ray.kill(actor, no_restart=True)
-        if self._group is not None:
-            remove_placement_group(self._group)
-        self.engines, self.retrievers, self.workers, self._board, self._group = [], [], [], None, None
+        actors = [actor for _, actor in self._named()]
+        try:
+            async with asyncio.timeout(self._settings.close_timeout_s / 2):
+                await asyncio.gather(*(actor.close.remote() for actor in actors), return_exceptions=True)
+        except TimeoutError:
+            pass  # those that hang have nothing to lose
+        finally:
+            for actor in [*actors, *([self._board] if self._board is not None else [])]:
+                ray.kill(actor, no_restart=True)
+            if self._group is not None:
+                remove_placement_group(self._group)
+            self.engines, self.retrievers, self.workers, self._board, self._group = [], [], [], None, None

@@ -1,9 +1,9 @@
 """What crews of the tests are made of: an engine that sleeps and says what the seed says, and a worker around it."""
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from agent.engine import Completion, SamplingParams
@@ -32,15 +32,12 @@ class SleepingEngine:
         self._sleep_s = sleep_s
         self.version = 0
         self.weight = 0.0
-        self.hangs = False
 
     @contextmanager
     def episode(self):
         yield
 
     async def generate(self, prompt_ids: Sequence[int], params: SamplingParams, *, key: str) -> Completion:
-        if key.startswith("hang") and os.environ.get("WAYMARK_TEST_HANGS") == "1":
-            await asyncio.sleep(3600)
         await asyncio.sleep(self._sleep_s)
         ids = self._said[params.seed % 3 == 0]
         return Completion(
@@ -54,6 +51,28 @@ class SleepingEngine:
 
     async def close(self) -> None:
         return None
+
+
+class HangingEngine(SleepingEngine):
+    """Hangs for good, without dying, as soon as the file is there; whoever replaces it finds the file gone."""
+
+    def __init__(self, file: str) -> None:
+        super().__init__()
+        self._file = Path(file)
+        self._hangs = False
+
+    async def generate(self, prompt_ids: Sequence[int], params: SamplingParams, *, key: str) -> Completion:
+        if self._file.exists():
+            self._file.unlink()
+            self._hangs = True
+        if self._hangs:
+            await asyncio.sleep(3600)
+        return await super().generate(prompt_ids, params, key=key)
+
+
+def broken_engine() -> SleepingEngine:
+    """An engine that cannot be opened."""
+    raise OSError("there is no such model")
 
 
 async def search(query: str, k: int) -> list[Hit]:

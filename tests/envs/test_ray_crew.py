@@ -4,26 +4,46 @@ import asyncio
 import os
 import random
 import signal
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import ray
 import torch
+from ray.exceptions import RayActorError
 
 from agent.engine import EngineError
 from envs.actor import EngineActor, stable_seed
-from envs.engine_server import EngineGone, EngineServer, RemoteActor
+from envs.engine_server import EngineGone, EngineHealth, EngineServer, RemoteActor
 from envs.episode import EpisodeSpec
 from envs.episode_pool import run_episodes
 from envs.packed_weights import pack, unpack
 from envs.ray_crew import CrewSettings, RayCrew
 from envs.ray_episodes import RayEpisodes
-from tests.envs.ray_parts import LIMITS, SleepingEngine, load_protocol, loaded_models, search, sleeping_worker
-from tests.envs.small_world import BRIDGE, byte_tokenizer
+from tests.envs.ray_parts import (
+    LIMITS,
+    HangingEngine,
+    SleepingEngine,
+    broken_engine,
+    load_protocol,
+    loaded_models,
+    search,
+    sleeping_worker,
+)
+from tests.envs.small_world import BRIDGE, OverlapRetriever, byte_tokenizer
 
 SETTINGS = CrewSettings(
-    engines=2, workers=2, engine_cpus=0.5, worker_cpus=0.5, heartbeat_s=0.5, heartbeat_timeout_s=10, engine_silence_s=5
+    engines=2,
+    workers=2,
+    retrievers=2,
+    engine_cpus=0.3,
+    worker_cpus=0.3,
+    retriever_cpus=0.3,
+    heartbeat_s=0.5,
+    heartbeat_timeout_s=10,
+    engine_silence_s=5,
 )
 
 
@@ -41,8 +61,12 @@ def specs(count: int, *, prefix: str = "step000000") -> list[EpisodeSpec]:
     ]
 
 
-def told(trajectory) -> tuple:
-    return trajectory.id, trajectory.finish_reason, tuple(turn.action_ids for turn in trajectory.turns)
+def told_of(trajectory) -> tuple:
+    return (
+        trajectory.id,
+        trajectory.finish_reason,
+        tuple((turn.action_ids, turn.observation_ids) for turn in trajectory.turns),
+    )
 
 
 async def in_this_process(wanted: list[EpisodeSpec]) -> list[tuple]:
@@ -54,7 +78,7 @@ async def in_this_process(wanted: list[EpisodeSpec]) -> list[tuple]:
         tokenizer=byte_tokenizer(),
         limits=LIMITS,
     )
-    return [told(trajectory) for trajectory in trajectories]
+    return [told_of(trajectory) for trajectory in trajectories]
 
 
 def test_weights_travel_as_arrays_in_every_precision():
@@ -94,7 +118,7 @@ async def test_an_action_is_asked_again_of_the_successor_until_the_deadline():
         "limits": LIMITS,
     }
     [trajectory] = await run_episodes(wanted, actor=RemoteActor(call, **options), **common)
-    assert [told(trajectory)] == await in_this_process(wanted)
+    assert [told_of(trajectory)] == await in_this_process(wanted)
     [lost] = await run_episodes(wanted, actor=RemoteActor(dead, timeout_s=0.05, **options), **common)
     assert lost.finish_reason == "engine_failure"
     assert issubclass(EngineError, RuntimeError)
@@ -108,7 +132,18 @@ def cluster():
 
 
 def crew(name: str, **fields) -> RayCrew:
-    return RayCrew(open_engine=SleepingEngine, make_worker=sleeping_worker, settings=SETTINGS, name=name, **fields)
+    made = {
+        "open_engine": SleepingEngine,
+        "make_worker": sleeping_worker,
+        "open_retriever": OverlapRetriever,
+        "settings": SETTINGS,
+        **fields,
+    }
+    return RayCrew(name=name, **made)
+
+
+async def pid(actor) -> int:
+    return await actor.__ray_call__.remote(lambda self: os.getpid())
 
 
 @pytest.mark.slow
@@ -117,9 +152,13 @@ async def test_a_crew_plays_the_same_episodes_and_its_workers_hold_no_model(clus
     async with crew("same") as hands:
         episodes = RayEpisodes(hands.workers)
         played = await asyncio.gather(*episodes.submit(wanted))
-        assert [told(trajectory) for trajectory in played] == await in_this_process(wanted)
+        assert [told_of(trajectory) for trajectory in played] == await in_this_process(wanted)
         models = await asyncio.gather(*(w.__ray_call__.remote(lambda self: loaded_models()) for w in hands.workers))
         assert models == [[], []]
+        asked = hands.replica_client()
+        assert asked is not None
+        assert [await asked.search("Who founded Velmora?", 2)] == OverlapRetriever().search(["Who founded Velmora?"], 2)
+        await asked.close()
         await hands.update_weights([("w", torch.ones(3))], 1)
         [after] = await asyncio.gather(*episodes.submit(specs(1, prefix="step000001")))
         assert {v for turn in after.turns for v in turn.action_versions} == {1}
@@ -127,32 +166,85 @@ async def test_a_crew_plays_the_same_episodes_and_its_workers_hold_no_model(clus
 
 
 @pytest.mark.slow
-async def test_killed_workers_and_engines_cost_no_episode_and_come_back_with_the_newest_weights(cluster):
+async def test_killed_workers_engines_and_replicas_cost_no_episode_and_come_back_with_the_newest_weights(cluster):
     again: list[str] = []
     wanted = specs(160)
     rng = random.Random(3)
     async with crew("killed") as hands:
         await hands.update_weights([("w", torch.ones(3))], 4)
-        pids = await asyncio.gather(
-            *(a.__ray_call__.remote(lambda self: os.getpid()) for a in (*hands.workers, *hands.engines))
-        )
+        pids = [await pid(rng.choice(actors)) for actors in (hands.workers, hands.engines, hands.retrievers)]
         episodes = RayEpisodes(hands.workers, max_concurrent=32, on_again=lambda spec, why: again.append(spec.id))
         futures = episodes.submit(wanted)
         await asyncio.wait(futures[:8], return_when=asyncio.FIRST_COMPLETED)
-        for pid in rng.sample(pids[:2], 1) + rng.sample(pids[2:], 1):
-            os.kill(pid, signal.SIGKILL)
+        for one in pids:
+            os.kill(one, signal.SIGKILL)
+            await asyncio.sleep(rng.uniform(0, 0.3))
         played = await asyncio.wait_for(asyncio.gather(*futures), 120)
-        assert [told(trajectory) for trajectory in played] == await in_this_process(wanted)
+        assert [told_of(trajectory) for trajectory in played] == await in_this_process(wanted)
         assert {v for t in played for turn in t.turns for v in turn.action_versions} == {4}
         assert again, "the kill hit no episode: it tests nothing"
         await episodes.close()
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("how", ["is silent", "does not answer"])
+async def test_an_engine_that_hangs_without_dying_is_replaced(cluster, how: str, tmp_path: Path):
+    told: list[str] = []
+    wanted = specs(24)
+    file = tmp_path / "hang"
+    async with crew(how.replace(" ", "-"), open_engine=partial(HangingEngine, str(file)), tell=told.append) as hands:
+        before = await asyncio.gather(*map(pid, hands.engines))
+        if how == "is silent":
+            file.touch()
+        else:
+            os.kill(before[0], signal.SIGSTOP)
+        episodes = RayEpisodes(hands.workers)
+        played = await asyncio.wait_for(asyncio.gather(*episodes.submit(wanted)), 120)
+        assert [told_of(trajectory) for trajectory in played] == await in_this_process(wanted)
+        after = await asyncio.gather(*map(pid, hands.engines))
+        assert hands.replaced == 1 and sum(a != b for a, b in zip(after, before, strict=True)) == 1
+        assert [line for line in told if line.endswith("it is started again")], told
+        await episodes.close()
+
+
+@pytest.mark.slow
+async def test_a_board_that_dies_is_told_again_and_serves_no_engine_before(cluster):
+    async with crew("board") as hands:
+        await hands.update_weights([("w", torch.ones(3))], 7)
+        os.kill(await pid(hands._board), signal.SIGKILL)
+        os.kill(await pid(hands.engines[0]), signal.SIGKILL)
+        versions: list[int] = []
+        async with asyncio.timeout(90):
+            while len(versions) < 3:
+                state = (await hands.health()).engines[0]
+                versions += [state.version] if isinstance(state, EngineHealth) else []
+                await asyncio.sleep(0.1)
+        assert versions == [7, 7, 7]
+        await hands.update_weights([("w", torch.ones(3))], 8)
+        assert {state.version for state in (await hands.health()).engines} == {8}
+
+
+@pytest.mark.slow
+async def test_an_actor_that_cannot_be_made_ends_the_start_with_its_error(cluster):
+    with pytest.raises(RayActorError, match="there is no such model"):
+        async with crew("broken", open_engine=broken_engine):
+            raise AssertionError("it started")
+    with pytest.raises(ValueError, match="give open_retriever= too"):
+        crew("half", open_retriever=None)
+
+
+@pytest.mark.slow
+async def test_a_cluster_without_room_is_told_in_numbers(cluster):
+    settings = replace(SETTINGS, engines=9, engine_cpus=1, start_timeout_s=2)
+    with pytest.raises(TimeoutError, match=r"no room for 9 engines of 1 CPUs and 0 GPUs, 2 retrievers .* within 2 s"):
+        async with crew("large", settings=settings):
+            raise AssertionError("it started")
+
+
+@pytest.mark.slow
 async def test_a_crew_ends_within_its_time_and_leaves_no_process(cluster):
     async with crew("ends") as hands:
-        actors = (*hands.workers, *hands.engines)
-        pids = await asyncio.gather(*(a.__ray_call__.remote(lambda self: os.getpid()) for a in actors))
+        pids = await asyncio.gather(*map(pid, (*hands.workers, *hands.retrievers, *hands.engines)))
         started = asyncio.get_running_loop().time()
     assert asyncio.get_running_loop().time() - started < 10
     for _ in range(100):
