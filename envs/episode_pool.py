@@ -53,7 +53,7 @@ class EpisodePool:
         self._known: set[str] = set()
 
     def submit(self, specs: Sequence[EpisodeSpec]) -> list[asyncio.Future[Trajectory]]:
-        """Start episodes; one future each, in order. A cancelled future's episode is not played, if it has not begun.
+        """Start episodes; one future each, in order. A cancelled future's episode is not begun, or ends where it is.
 
         Every prompt is encoded and checked before anything is started.
 
@@ -108,20 +108,26 @@ class EpisodePool:
     async def _one(
         self, spec: EpisodeSpec, prompt_ids: tuple[int, ...], future: asyncio.Future[Trajectory], env: SearchEnv
     ) -> None:
+        episode = asyncio.create_task(self._played(spec, prompt_ids, env))
+        future.add_done_callback(lambda _: episode.cancel())  # nobody wants what was given up; no harm to an ended one
         try:
-            env.reset(
-                spec.question.wording(spec.view), context_window=self._actor.context_window, prompt_ids=prompt_ids
-            )
-            trajectory = await play(spec, self._actor, env, self._search, self._documents)
+            trajectory = await episode
         except asyncio.CancelledError:
             future.cancel()
-            raise
+            place = asyncio.current_task()
+            if place is not None and place.cancelling():
+                raise
         except Exception as error:
             if not future.done():
                 future.set_exception(error)
         else:
             if not future.done():
                 future.set_result(trajectory)
+
+    async def _played(self, spec: EpisodeSpec, prompt_ids: tuple[int, ...], env: SearchEnv) -> Trajectory:
+        wording = spec.question.wording(spec.view)
+        env.reset(wording, context_window=self._actor.context_window, prompt_ids=prompt_ids)
+        return await play(spec, self._actor, env, self._search, self._documents)
 
 
 async def run_episodes(

@@ -99,6 +99,9 @@ class RayEpisodes:
             try:
                 async with asyncio.timeout(self._deadline_s):
                     return await attempted
+            except asyncio.CancelledError:
+                ray.cancel(attempted)
+                raise
             except (RayActorError, TimeoutError) as error:
                 ray.cancel(attempted)
                 if attempt == self._max_attempts:

@@ -48,3 +48,31 @@ async def test_a_worker_opens_documents_and_says_who_waits_for_one():
 async def test_a_worker_without_documents_refuses_a_protocol_that_opens_them():
     with pytest.raises(ValueError, match="give documents="):
         worker(None)
+
+
+async def test_a_play_that_is_given_up_ends_and_the_episode_may_be_played_again():
+    asked = 0
+    held = asyncio.Event()
+
+    async def slow(name):
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            await held.wait()
+        return await document(name)
+
+    made = worker(slow)
+    playing = asyncio.create_task(made.play(spec()))
+    async with asyncio.timeout(10):
+        while not (await made.health()).waits:
+            await asyncio.sleep(0.01)
+        playing.cancel()
+        await asyncio.wait([playing])
+        while True:  # until it has ended, the episode's id is taken
+            try:
+                trajectory = await made.play(spec())
+                break
+            except ValueError:
+                await asyncio.sleep(0.01)
+    assert playing.cancelled() and trajectory.finish_reason == "answered" and asked == 2
+    await made.close()
