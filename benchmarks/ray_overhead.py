@@ -72,7 +72,7 @@ def main() -> None:
     paces = [Pace(step_s=step / 1000, search_s=options.search_ms / 1000) for step in options.step_ms]
     with tempfile.TemporaryDirectory() as scratch:
         folder = save_tokenizer(Path(scratch) / "tokenizer")
-        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
         try:
             figures = [asyncio.run(measure(folder, pace, options)) for pace in paces]
         finally:

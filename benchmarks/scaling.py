@@ -85,7 +85,7 @@ def main() -> None:
         parser.error("--workers, --per-worker, --engines and --episodes are at least 1")
     with tempfile.TemporaryDirectory() as scratch:
         folder = save_tokenizer(Path(scratch) / "tokenizer")
-        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
         try:
             figures = asyncio.run(measure(folder, options))
         finally:
