@@ -87,7 +87,8 @@ class OutageGuard:
             f"(asked every {self._poll_s:g} s, for at most {max(0.0, until - started):.0f} s)"
         )
         if self._rounds > 1:
-            await asyncio.sleep(self._poll_s)  # the probe is answered, and what episodes ask is not
+            # The probe is answered, and what episodes ask is not: longer and longer, since each round costs samples.
+            await asyncio.sleep(min(self._poll_s * 2 ** min(self._rounds - 2, 5), max(0.0, until - started)))
         while (words := await self._asked(until)) is not None:
             if time.monotonic() + self._poll_s > until:
                 raise RolloutFailure(

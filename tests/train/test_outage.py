@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import random
 import signal
 import time
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from agent.trajectory import NOT_THE_POLICYS_FAULT, FinishReason, Unit
 from retrieval.batcher import MicroBatcher
 from retrieval.client import HttpRetriever
 from retrieval.index import build_index
+from retrieval.passage import Hit
 from retrieval.retriever import RetrievalError
 from tests.envs.small_world import PASSAGES
 from tests.retrieval.server.served import served
@@ -104,6 +106,32 @@ async def test_a_retriever_that_is_down_for_a_while_costs_no_step_and_changes_no
     assert told[1].startswith("goes on after ")
     if max_staleness == 0:
         assert played(steps) == await asyncio.to_thread(undisturbed, 10), "the outage changed what is learnt from"
+
+
+@pytest.mark.parametrize(("max_staleness", "seed"), [(0, 1), (1, 2), (3, 3), (3, 4)])
+async def test_in_any_weather_every_step_takes_whole_groups_and_the_ledger_is_clean(
+    tmp_path: Path, max_staleness: int, seed: int
+) -> None:
+    rng, told = random.Random(seed), []
+    retriever = Retriever()
+
+    async def flaky(query: str, k: int) -> list[Hit]:
+        if rng.random() < 0.05:
+            raise RetrievalError("one of many replicas is slow")
+        return await retriever.search(query, k)
+
+    async def weather() -> None:
+        while True:
+            await asyncio.sleep(rng.uniform(0.05, 0.3))
+            retriever.is_down = not retriever.is_down
+
+    changing = asyncio.create_task(weather())
+    steps = await steps_of(flaky, tmp_path, 30, guard=guarded(retriever.probe, told), max_staleness=max_staleness)
+    changing.cancel()
+    assert told, "the weather was fine: it tests nothing"
+    for units in steps:
+        lost = [t.finish_reason in NOT_THE_POLICYS_FAULT for unit in units for t in unit.trajectories]
+        assert len(lost) == UNITS * SAMPLES and sum(lost) <= 0.3 * len(lost)
 
 
 @pytest.mark.parametrize("max_staleness", [0, 3])
