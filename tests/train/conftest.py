@@ -10,8 +10,11 @@ import pytest
 import yaml
 
 from tests.train.fakes import save_policy
+from train.assembly import assemble
+from train.config import check_config
 from train.learner import Learner
 from train.learner_config import LearnerConfig
+from train.policy_start import make_cold_start
 from train.testbed import Testbed, TestbedConfig, prepare_testbed
 
 SMALL_WORLD = {"preset": "tiny", "hops": [2], "seed": 3}
@@ -53,6 +56,18 @@ def run_settings(testbed: Testbed, **changes: Any) -> dict[str, Any]:
     }
     settings.update(changes)
     return settings
+
+
+@pytest.fixture(scope="session")
+def searching(testbed: Testbed, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A policy of the testbed that has learned to search, more often than not: what is trained from it asks retrievers.
+    It has imitated first actions alone.
+    """
+    phase = {"max_turns": 1, "demonstrations": 256, "steps": 80, "batch_size": 16, "learning_rate": 5e-3}
+    folder = tmp_path_factory.mktemp("searching") / "policy"
+    config = check_config(run_settings(testbed, cold_start={"phases": [phase]}))
+    with assemble(config) as parts:
+        return make_cold_start(config, parts, folder, lambda line: None)
 
 
 @pytest.fixture
