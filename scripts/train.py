@@ -14,28 +14,39 @@ def train(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder to write.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on with the run in --out from its last checkpoint.")] = False,
-    dry_run: Annotated[bool, typer.Option(help="Check everything, print the plan, and stop.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option(help="Check everything, print the plan and what is missing, and stop.")
+    ] = False,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(help="Run on this Ray cluster: auto, or HOST:6379. Sets runtime to ray; its other settings stay."),
+    ] = None,
+    autoscaling: Annotated[
+        bool, typer.Option("--autoscaling", help="The cluster grows when asked: wait for room, do not refuse.")
+    ] = False,
 ) -> None:
     """Train with GRPO on process rewards.
 
     Example: waymark train configs/laptop.yaml steps=20 --out runs/first
     """
-    from train.assembly import assemble
     from train.config import load_config
     from train.config_file import ConfigError
     from train.console import ConsoleProgress
     from train.loop import train as run_training
-    from train.plan import plan_of
+    from train.plan_cluster import cluster_overrides, connected
+    from train.plan_rehearsal import rehearse
 
-    checked = load_config(config, overrides or [])
+    checked = load_config(config, [*(overrides or []), *cluster_overrides(ray_address)])
     if dry_run:
-        with assemble(checked) as parts:
-            typer.echo(plan_of(checked, parts))
+        rehearse(checked, typer.echo, autoscaling=autoscaling)
         return
     if out is None:
         raise ConfigError("--out is missing: name the run folder to write, for example --out runs/first")
-    with ConsoleProgress() as progress:
-        result = run_training(checked, out, resume=resume, progress=progress)
+    try:
+        with connected(checked, autoscaling=autoscaling), ConsoleProgress(shows_plan=True) as progress:
+            result = run_training(checked, out, resume=resume, progress=progress)
+    except TimeoutError as error:  # the cluster gave no room, or its actors did not start
+        raise ConfigError(str(error) or "an actor of the run did not answer in time") from error
     typer.echo(f"trained {result.steps} steps on {result.trajectories} trajectories; policy: {result.model}")
 
 

@@ -9,13 +9,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from train.plan import Plan
 from train.progress import Progress as Listener
 
 
 class ConsoleProgress(Listener):
-    """Prints stages and steps; the bar shows only on a terminal."""
+    """Prints stages and steps; the bar shows only on a terminal. Of a plan the warnings alone, unless `shows_plan`."""
 
-    def __init__(self, name: str = "train", console: Console | None = None) -> None:
+    def __init__(self, name: str = "train", console: Console | None = None, *, shows_plan: bool = False) -> None:
+        self._shows_plan = shows_plan
         self._console = console or Console(highlight=False)
         self._name = name
         self._bar = Progress(
@@ -41,6 +43,14 @@ class ConsoleProgress(Listener):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.stop()
+
+    def plan(self, plan: Plan) -> None:
+        """Print the plan."""
+        if self._shows_plan:
+            self._console.print(plan.text, soft_wrap=True, markup=False)
+            return
+        for warning in plan.warnings:
+            self.stage(f"warning: {warning}")
 
     def stage(self, text: str) -> None:
         """Print a stage's name."""

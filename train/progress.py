@@ -5,9 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from train.tracking import WALL_CLOCK_PREFIX
+
+if TYPE_CHECKING:
+    from train.plan import Plan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +34,9 @@ class Progress:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         return None
+
+    def plan(self, plan: "Plan") -> None:
+        """What the run will do, before it does anything."""
 
     def stage(self, text: str) -> None:
         """A stage before or after the steps begins, or something happened that a person should know."""

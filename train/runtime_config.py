@@ -34,6 +34,9 @@ class RaySettings(Section):
     engines: int = Field(1, ge=1, description="Engine actors; a unit's requests all go to one, which has its prefix.")
     engine_cpus: float = Field(1.0, ge=0, description="CPUs reserved for an engine.")
     engine_gpus: float = Field(0.0, ge=0, description="GPUs reserved for an engine; engine.tensor_parallel of vLLM's.")
+    gpu_memory_gb: float | None = Field(
+        None, gt=0, description="Memory of one GPU in GiB, which the plan is held against; None: this machine's own."
+    )
     workers: int = Field(2, ge=1, description="Episode workers; each is an event loop that saturates one core.")
     worker_cpus: float = Field(0.5, ge=0, description="CPUs reserved for a worker.")
     episodes_per_worker: int = Field(64, ge=1, description="Episodes that a worker plays at once.")
