@@ -21,6 +21,7 @@ from transformers.utils import logging
 from trl import GRPOConfig
 
 from agent.hugging_face import load_tokenizer
+from agent.out_of_memory import names_settings
 from agent.trajectory import Trajectory
 from train.credit.row import Row
 from train.forward_settings import attend_in_float32, switch_off_dropout
@@ -34,6 +35,29 @@ from train.weights import base_model, merged_weights, save_folder
 
 TILED_ABOVE_VOCABULARY = 32_768
 """Vocabularies above this use TRL's tiled head by default: dense logits at 4,096 sampled tokens would pass 0.5 GB."""
+
+
+LOADING_SETTINGS = (
+    "train adapters (learner.peft)",
+    "set learner.beta: 0, which needs no reference model",
+    "lower engine.gpu_memory_fraction, where an engine shares the GPU",
+    "shard over more processes (runtime.learners with learner.trl.fsdp)",
+    "take a smaller model",
+)
+
+
+def memory_settings(config: LearnerConfig, *, tiled: bool) -> list[str]:
+    """What lowers the memory of a step, the cheapest first; what is set already is left out."""
+    advice = [f"lower learner.max_tokens_per_micro_batch ({config.max_tokens_per_micro_batch} now)"]
+    if not config.gradient_checkpointing:
+        advice.append("set learner.gradient_checkpointing: true")
+    if not tiled:
+        advice.append("set learner.tiled_lm_head: true")
+    advice.append("lower what an engine beside it takes (engine.gpu_memory_fraction, engine.kv_cache_gb)")
+    advice.append("lower limits.max_trajectory_tokens, because one row is never split")
+    if config.peft is None:
+        advice.append("train adapters (learner.peft)")
+    return advice
 
 
 def _no_reward(completions: list[Any], **_: Any) -> list[float]:
@@ -73,6 +97,7 @@ class Learner(PackedTrainer):
         Raises:
             FileNotFoundError: a folder without config.json.
             ValueError: a model without a tokenizer, a schedule that needs `total_steps`, or what TRL refuses.
+            OutOfMemory: (a ValueError) the model or its copies do not fit into memory.
         """
         folder = Path(model_path)
         if folder.exists() and not (folder / "config.json").is_file():
@@ -83,7 +108,7 @@ class Learner(PackedTrainer):
         arguments = config.to_grpo_config(
             Path(output_dir), total_steps=optimiser_steps, trust_remote_code=trust_remote_code
         )
-        with _no_progress_bars():
+        with _no_progress_bars(), names_settings(f"loading {model_path} into the learner", LOADING_SETTINGS):
             learner = cls(
                 model=str(model_path),
                 reward_funcs=_no_reward,
@@ -146,18 +171,20 @@ class Learner(PackedTrainer):
         Raises:
             ValueError: a row that does not fit its trajectory, a temperature of 0 or less, or advantages that differ
                 inside a trajectory under sequence-level ratios.
+            OutOfMemory: (a ValueError) the step needs more memory than there is; it says which settings to change.
         """
         self._set_temperature(temperature)
         batches, totals = self._pack(rows, trajectories)
         metrics = StepMetrics(totals, batches)
         learning_rate = self._get_learning_rate()
         version = self.step // self.settings.updates_per_batch if version is None else version
-        if totals.all_rows:
-            for batch in batches:
-                batch.reference_logprobs = self._reference_logprobs(batch)
-            for _ in range(self.settings.updates_per_batch):
-                learning_rate = self._get_learning_rate()
-                self._optimiser_step(batches, totals, metrics)
+        with names_settings("the learner's step", memory_settings(self.settings, tiled=self._tiled)):
+            if totals.all_rows:
+                for batch in batches:
+                    batch.reference_logprobs = self._reference_logprobs(batch)
+                for _ in range(self.settings.updates_per_batch):
+                    learning_rate = self._get_learning_rate()
+                    self._optimiser_step(batches, totals, metrics)
         summary = metrics.summary(learning_rate=learning_rate, skipped_steps=self.skipped_steps)
         summary.update(self._ratio_metrics(metrics, version))
         return summary
@@ -180,7 +207,7 @@ class Learner(PackedTrainer):
         for row in rows:
             check_row(row, trajectories, context_window=self._window)
         result: list[NDArray[np.float64]] = [np.zeros(0)] * len(rows)
-        with torch.no_grad():
+        with torch.no_grad(), names_settings("scoring", memory_settings(self.settings, tiled=self._tiled)):
             for batch in self._micro_batches(rows, trajectories):
                 logprobs = self._forward(self.model_wrapped, batch)[0].double().cpu().numpy()
                 for place, index in enumerate(batch.row_indices):

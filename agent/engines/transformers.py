@@ -29,6 +29,7 @@ from agent.engines.named_weights import match_weights
 from agent.engines.sample_groups import SampleGroups
 from agent.engines.sampling import check_params, check_prompt
 from agent.hugging_face import load_tokenizer
+from agent.out_of_memory import OutOfMemory, decoding_settings, is_out_of_memory, names_settings, out_of_memory
 
 Schedule = Literal["deterministic", "eager"]
 Precision = Literal["float32", "bfloat16"]
@@ -127,6 +128,7 @@ class TransformersEngine(SampleGroups):
             ValueError: a sampling parameter out of range, an empty prompt, one that leaves no room in the context
                 window, or an id outside the model's vocabulary.
             EngineError: the engine failed or was closed.
+            OutOfMemory: (a ValueError) the rows that decode together need more memory than there is.
         """
         check_params(params)
         room = check_prompt(prompt_ids, vocab_size=self._vocab_size, context_window=self._context_window)
@@ -180,7 +182,8 @@ class TransformersEngine(SampleGroups):
         check_prompt(token_ids, vocab_size=self._vocab_size, context_window=self._context_window + 1)
         device = next(self._model.parameters()).device
         ids = torch.tensor([list(token_ids)], dtype=torch.long, device=device)
-        with self._between_steps(), self._inference():
+        named = names_settings("scoring", decoding_settings(self._max_batch))
+        with named, self._between_steps(), self._inference():
             accepted = accepted_arguments(self._model)
             options = {"use_cache": False} if accepted is None or "use_cache" in accepted else {}
             logits = self._model(input_ids=ids, **options).logits[0, :-1].float()
@@ -227,6 +230,8 @@ class TransformersEngine(SampleGroups):
             error = caught
             if not isinstance(caught, Exception):
                 raise
+            if is_out_of_memory(caught):
+                error = out_of_memory(caught, "sampling", decoding_settings(self._max_batch))
         finally:
             self._runner = self._changed = None
             unserved = [*batch.requests, *joining, *(request for chunk in chunks for request in chunk)]
@@ -252,7 +257,7 @@ class TransformersEngine(SampleGroups):
         for request in {id(r): r for r in (*requests, *waiting)}.values():
             if not request.future.done():
                 failure = error
-                if not isinstance(error, EngineError):
+                if not isinstance(error, (EngineError, OutOfMemory)):
                     failure = EngineError(f"the engine failed: {type(error).__name__}: {error}")
                     failure.__cause__ = error
                 request.future.set_exception(failure)

@@ -16,6 +16,7 @@ from agent.engine import EngineError
 from agent.engines.vllm_requests import engine_prompt, request_id
 from agent.engines.vllm_settings import VLLMSettings
 from agent.engines.vllm_thread import untouched_process
+from agent.out_of_memory import VLLM_SETTINGS, OutOfMemory, is_out_of_memory, out_of_memory
 
 _LOOK_AGAIN_S = 1.0
 _LAST_S = 5
@@ -241,7 +242,9 @@ def _end_all(workers: list[int]) -> None:
     workers.clear()
 
 
-def _engine_error(error: BaseException) -> EngineError:
+def _engine_error(error: BaseException) -> EngineError | OutOfMemory:
+    if is_out_of_memory(error):
+        return out_of_memory(error, "vLLM", VLLM_SETTINGS)
     if isinstance(error, EngineError):
         return EngineError(*error.args)
     failure = EngineError(f"the engine failed: {type(error).__name__}: {error}")

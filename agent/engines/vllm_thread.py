@@ -26,6 +26,7 @@ import torch
 from agent.engine import EngineError
 from agent.engines.vllm_requests import NotFinite, request_id
 from agent.engines.vllm_settings import VLLMSettings
+from agent.out_of_memory import VLLM_SETTINGS, OutOfMemory, is_out_of_memory, out_of_memory
 
 _PROCESSES = "VLLM_ENABLE_V1_MULTIPROCESSING"
 _KEEP_VARIABLES = ("VLLM_", "TORCHINDUCTOR_")  # read later too
@@ -257,8 +258,10 @@ def _settle(future: "Future[Any]", result: Any) -> None:
         pass
 
 
-def _engine_error(error: BaseException) -> EngineError:
+def _engine_error(error: BaseException) -> EngineError | OutOfMemory:
     """An error of its own for everybody who waits, so that no two share a traceback."""
+    if is_out_of_memory(error):
+        return out_of_memory(error, "vLLM", VLLM_SETTINGS)
     if isinstance(error, EngineError):
         return EngineError(*error.args)
     failure = EngineError(f"the engine failed: {type(error).__name__}: {error}")
