@@ -23,6 +23,7 @@ many weights. Nothing is sampled meanwhile: what an update waits for under `on_u
 import argparse
 import asyncio
 import json
+import logging
 import os
 import statistics
 import sys
@@ -36,6 +37,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from agent.engine import Engine
 from agent.engines.loading import load_model
@@ -46,7 +48,7 @@ from train.config import check_config
 from train.loop import train
 from train.quickstart import default_study_path
 from train.study import Study, load_study
-from train.testbed import TestbedConfig, prepare_testbed
+from train.testbed import prepare_testbed
 from train.tracking import METRICS_FILE, read_metrics
 
 TARGET = 0.02
@@ -66,11 +68,16 @@ def step_seconds(folder: Path, steps: int, questions: int) -> dict[str, float]:
     return {name: statistics.median(row[f"seconds/{name}"] for row in rows) for name in names}
 
 
-def with_wide_heads(folder: Path) -> Path:
-    """The quickstart's policy with heads that vLLM's CPU kernels take."""
-    config = load_study(default_study_path()).testbed
-    policy = config.policy.model_copy(update={"num_heads": 4})
-    return prepare_testbed(TestbedConfig(**{**config.model_dump(), "policy": policy.model_dump()}), folder).policy
+def with_wide_heads(policy: Path, folder: Path) -> Path:
+    """A policy with as many weights whose heads vLLM's CPU kernels take."""
+    config = AutoConfig.from_pretrained(policy)
+    config.head_dim = 32
+    config.num_attention_heads = config.num_key_value_heads = config.hidden_size // config.head_dim
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    load_tokenizer(policy).save_pretrained(folder)
+    return folder
 
 
 @asynccontextmanager
@@ -97,7 +104,7 @@ async def on_ray(folder: Path) -> AsyncIterator[Callable[..., Awaitable[None]]]:
 
     path = os.pathsep.join([str(Path(__file__).resolve().parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
     runtime = {"env_vars": {"PYTHONPATH": path}}
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env=runtime)
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, runtime_env=runtime)
     try:
         crew = RayCrew(
             open_engine=partial(open_engine, TransformersSpec(), str(folder)),
@@ -179,7 +186,7 @@ def main() -> None:
         told = ", ".join(f"{name} {seconds:.3f}" for name, seconds in step.items())
         print(f"seconds of a step: {told}; sync is {step['sync'] / step['step']:.2%} of it", flush=True)
         policy = folder / "study" / "testbed" / "policy"
-        models = {"quickstart": (policy, with_wide_heads(folder / "wide"))}
+        models = {"quickstart": (policy, with_wide_heads(policy, folder / "wide"))}
         if not options.smoke:
             large = make_model(folder / "30m", load_tokenizer(policy), "30m")
             models["30m"] = (large, large)
