@@ -49,7 +49,7 @@ class WeightBoard:
         """There were no weights that could be told again."""
         self._knows.set()
 
-    async def knows(self) -> bool:
+    async def health(self) -> bool:
         """False if what was kept was lost with a process, and has not been told again."""
         return self._knows.is_set()
 

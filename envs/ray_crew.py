@@ -8,11 +8,10 @@ samples. What an actor was doing when it died is done again by whoever asked for
 
 import asyncio
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import ray
-from ray.exceptions import ActorDiedError, RayActorError
+from ray.exceptions import ActorDiedError, RayActorError, RayError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
@@ -212,28 +211,31 @@ class RayCrew:
 
     async def _keep_alive(self) -> None:
         """Kill what does not answer or is silent; Ray starts it again."""
-        settings = self._settings
         while True:
-            await asyncio.sleep(settings.heartbeat_s)
-            health = await self.health()
-            states = (*health.engines, *health.retrievers, *health.workers)
-            for (name, actor), state in zip(self._named(), states, strict=True):
-                if state is None:
-                    self._replace(actor, f"{name} did not answer for {settings.heartbeat_timeout_s:g} s")
-                elif isinstance(state, EngineHealth | ReplicaHealth) and state.silent_s > self._most_silent(state):
-                    self._replace(actor, f"{name} finished nothing for {state.silent_s:.0f} s")
-                elif isinstance(state, ActorDiedError):
-                    self._tell_once(f"{name} is lost and cannot be started again: {state}")
-                elif isinstance(state, EngineHealth) and self._newest and state.version < self._newest[1]:
-                    actor.take_weights.remote(*self._newest)  # it could not be reached when they were given out
-            named = [
-                (f"worker {i}", state) for i, state in enumerate(health.workers) if isinstance(state, WorkerHealth)
-            ]
-            for line in stall_report(named, longer_than_s=settings.engine_silence_s / 2):
-                self._tell(line)
-            with suppress(RayActorError):
-                if not await self._board.knows.remote():
-                    await self._tell_board()
+            await asyncio.sleep(self._settings.heartbeat_s)
+            try:
+                await self._check_all()
+            except (RayError, TimeoutError) as error:  # whoever is to be asked is asked again at the next beat
+                self._tell_once(f"a health check failed: {error!r}")
+
+    async def _check_all(self) -> None:
+        settings = self._settings
+        health, board = await asyncio.gather(self.health(), self._ask(self._board))
+        states = (*health.engines, *health.retrievers, *health.workers, board)
+        for (name, actor), state in zip([*self._named(), ("board", self._board)], states, strict=True):
+            if state is None:
+                self._replace(actor, f"{name} did not answer for {settings.heartbeat_timeout_s:g} s")
+            elif isinstance(state, EngineHealth | ReplicaHealth) and state.silent_s > self._most_silent(state):
+                self._replace(actor, f"{name} finished nothing for {state.silent_s:.0f} s")
+            elif isinstance(state, ActorDiedError):
+                self._tell_once(f"{name} is lost and cannot be started again: {state}")
+            elif isinstance(state, EngineHealth) and self._newest and state.version < self._newest[1]:
+                actor.take_weights.remote(*self._newest)  # it could not be reached when they were given out
+        if board is False:
+            await self._tell_board()
+        named = [(f"worker {i}", state) for i, state in enumerate(health.workers) if isinstance(state, WorkerHealth)]
+        for line in stall_report(named, longer_than_s=settings.engine_silence_s / 2):
+            self._tell(line)
 
     def _most_silent(self, state: EngineHealth | ReplicaHealth) -> float:
         is_engine = isinstance(state, EngineHealth)

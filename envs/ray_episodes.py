@@ -7,6 +7,7 @@ first attempt may still send is dropped. Work goes to the worker that has least 
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import ray
@@ -23,7 +24,7 @@ class RayEpisodes:
     """Plays episodes on workers; use from one event loop, and `close` it.
 
     Args:
-        workers: actors with `play(spec)`.
+        workers: actors with `play(spec)` and `health()`.
         max_concurrent: episodes at once, on all workers together.
         deadline_s: of one attempt at an episode; one that takes longer is given to another worker.
         max_attempts: after so many an episode's error is raised.
@@ -52,6 +53,8 @@ class RayEpisodes:
         self._on_again = on_again
         self._queue: deque[tuple[EpisodeSpec, asyncio.Future[Trajectory]]] = deque()
         self._places: set[asyncio.Task[None]] = set()
+        self._lost: dict[int, asyncio.Task[None]] = {}
+        """Workers that have died, and the wait for each one's successor."""
 
     def submit(self, specs: Sequence[EpisodeSpec]) -> list[asyncio.Future[Trajectory]]:
         """Start episodes; one future each, in order. A cancelled future's episode is not begun."""
@@ -71,7 +74,10 @@ class RayEpisodes:
         places = list(self._places)
         for place in places:
             place.cancel()
-        await asyncio.gather(*places, return_exceptions=True)
+        waits = list(self._lost.values())
+        for wait in waits:
+            wait.cancel()
+        await asyncio.gather(*places, *waits, return_exceptions=True)
 
     async def _work(self) -> None:
         while self._queue:
@@ -93,7 +99,7 @@ class RayEpisodes:
     async def _play(self, spec: EpisodeSpec) -> Trajectory:
         attempt, avoid = 1, -1
         while True:
-            i = self._least_loaded(avoid)
+            i = await self._least_loaded(avoid)
             self._load[i] += 1
             attempted = self._workers[i].play.remote(spec)
             try:
@@ -104,6 +110,8 @@ class RayEpisodes:
                 raise
             except (RayActorError, TimeoutError) as error:
                 ray.cancel(attempted)
+                if isinstance(error, RayActorError):
+                    self._wait_for_successor(i)
                 if attempt == self._max_attempts:
                     raise
                 told = str(error).splitlines()[0] if str(error) else f"no end within {self._deadline_s:g} s"
@@ -113,7 +121,35 @@ class RayEpisodes:
             attempt, avoid = attempt + 1, i
             await asyncio.sleep(_PAUSE_S)
 
-    def _least_loaded(self, avoid: int) -> int:
-        """The worker that has least to do; not the one that has just been lost, where there is another."""
-        able = [i for i in range(len(self._workers)) if i != avoid] or [avoid]
+    async def _least_loaded(self, avoid: int) -> int:
+        """The worker that has least to do of those that live; not `avoid`, where there is another.
+
+        Raises:
+            TimeoutError: every worker has died, and none has come back within `deadline_s`.
+        """
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                while len(self._lost) == len(self._workers):
+                    await asyncio.wait(self._lost.values(), return_when=asyncio.FIRST_COMPLETED)
+        except TimeoutError:
+            raise TimeoutError(
+                f"all {len(self._workers)} episode workers have died, and none was started again within "
+                f"{self._deadline_s:g} s: see whether the cluster still has room for one"
+            ) from None
+        living = [i for i in range(len(self._workers)) if i not in self._lost]
+        able = [i for i in living if i != avoid] or living
         return min(able, key=lambda i: (self._load[i], i))
+
+    def _wait_for_successor(self, i: int) -> None:
+        """Give a worker that has died nothing, until it answers again: an attempt that cannot begin is none."""
+        if i not in self._lost:
+            self._lost[i] = asyncio.create_task(self._until_it_answers(self._workers[i]))
+            self._lost[i].add_done_callback(lambda _: self._lost.pop(i))
+
+    @staticmethod
+    async def _until_it_answers(worker: Any) -> None:
+        while True:
+            with suppress(RayActorError):
+                await worker.health.remote()
+                return
+            await asyncio.sleep(_PAUSE_S)

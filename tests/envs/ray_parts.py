@@ -1,6 +1,8 @@
 """What crews of the tests are made of: an engine that sleeps and says what the seed says, and a worker around it."""
 
 import asyncio
+import os
+import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,6 +72,12 @@ class HangingEngine(SleepingEngine):
         return await super().generate(prompt_ids, params, key=key)
 
 
+def slow_engine() -> SleepingEngine:
+    """An engine that takes eighteen seconds to open."""
+    time.sleep(18)
+    return SleepingEngine()
+
+
 def broken_engine() -> SleepingEngine:
     """An engine that cannot be opened."""
     raise OSError("there is no such model")
@@ -90,6 +98,11 @@ def sleeping_worker(call: Callable[..., Awaitable[Completion]], replicas: Replic
         limits=LIMITS,
         max_concurrent=64,
     )
+
+
+def closing_limit_s() -> float:
+    """Ten seconds, and more where the machine has so much else to do that any number would be missed."""
+    return 10 * max(1.0, os.getloadavg()[0] / (4 * (os.cpu_count() or 1)))
 
 
 def loaded_models() -> list[str]:

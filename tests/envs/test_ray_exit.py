@@ -9,10 +9,10 @@ import time
 import pytest
 
 from tests.ctrl_c import heed_ctrl_c
+from tests.envs.ray_parts import closing_limit_s
 from tests.retrieval.server.served import LONG_ENOUGH_S, REPOSITORY, all_ended
 
 pytestmark = pytest.mark.slow
-WITHIN_S = 10
 
 
 def driver(mode: str) -> tuple[subprocess.Popen[str], set[int]]:
@@ -42,7 +42,7 @@ def test_ctrl_c_ends_the_driver_its_actors_and_ray(whom: str) -> None:
         else:
             os.killpg(process.pid, signal.SIGINT)
         assert process.wait(LONG_ENOUGH_S) == 130
-        assert time.monotonic() - started < WITHIN_S
+        assert time.monotonic() - started < closing_limit_s()
         assert len(pids) >= 7 and all_ended(pids)
     finally:
         process.kill()

@@ -13,7 +13,7 @@ from ray.exceptions import RayActorError
 
 from envs.engine_server import EngineHealth
 from envs.ray_episodes import RayEpisodes
-from tests.envs.test_ray_crew import SETTINGS, crew, in_this_process, specs, told_of
+from tests.envs.test_ray_crew import PATIENCE_S, SETTINGS, crew, in_this_process, specs, told_of
 
 pytestmark = pytest.mark.slow
 SPREAD = replace(SETTINGS, strategy="SPREAD")
@@ -57,12 +57,12 @@ async def test_a_node_that_dies_costs_no_episode(three_nodes: Cluster, seed: int
         await asyncio.wait(futures[: rng.randrange(8, 64)], return_when=asyncio.FIRST_COMPLETED)
         [node] = [node for node in three_nodes.worker_nodes if node.node_id == lost]
         await asyncio.to_thread(three_nodes.remove_node, node, allow_graceful=False)
-        played = await asyncio.wait_for(asyncio.gather(*futures), 240)
+        played = await asyncio.wait_for(asyncio.gather(*futures), PATIENCE_S)
         assert [told_of(trajectory) for trajectory in played] == await in_this_process(wanted)
         assert {v for t in played for turn in t.turns for v in turn.action_versions} == {4}
         assert again, "the node had no episode: it tests nothing"
 
-        async with asyncio.timeout(120):  # and what was on it lives on the node that is left
+        async with asyncio.timeout(PATIENCE_S):  # and what was on it lives on the node that is left
             while {*await asyncio.gather(*(_node_or_none(a) for actors in kinds for a in actors))} & {lost, None}:
                 await asyncio.sleep(0.2)
         await hands.update_weights([("w", torch.ones(3))], 5)
