@@ -21,6 +21,7 @@ searches and observations are those of real episodes, and prompts and lengths ar
 import argparse
 import asyncio
 import copy
+import importlib.util
 import json
 import os
 import platform
@@ -249,6 +250,9 @@ def main() -> None:
     options = parser.parse_args()
     if options.smoke:
         options.sizes, options.episodes, options.concurrency, options.repeats = ["1m"], 8, 4, 1
+        if importlib.util.find_spec("vllm") is None:
+            print("vLLM is not installed here (docs/install.md): there is nothing to run")
+            return
     settings = WorldSettings.preset("tiny").model_dump() | {
         "hops": (2, 3),
         "train_questions": min(options.episodes, 400),
