@@ -2,13 +2,13 @@
 
 Engines and searches sleep for as long as real ones take (`benchmarks.simulation`), so that 64 workers fit on a machine
 and what is measured is everything around them: driver, Ray, event loops, environments. Every worker is given the same
-number of episodes at once. Each of these places plays the same few episodes whatever the number of workers, its rate is
-their number by its time, and the sum of rates is the trajectories a second: no luck of the draw between two rows.
-Places begin one after the other and go on with further episodes until the last has played its own, so that the load is
-the same from first to last. All workers are started at once at the beginning; a row with fewer leaves the others idle.
+number of episodes at once. Each of these places plays the same few episodes whatever the number of workers, and the
+rate is the number of places by the mean time of such an episode: no luck of the draw between two rows. Places begin one
+after the other and go on with further episodes until the last has played its own, so that the load is the same from
+first to last. All workers are started at once at the beginning; a row with fewer leaves the others idle.
 
-    python -m benchmarks.scaling                         # 6 minutes on two cores, 8 GB
-    python -m benchmarks.scaling --per-worker 32 --workers 1 8 16 32
+    python -m benchmarks.scaling                         # 7 minutes on two cores
+    python -m benchmarks.scaling --per-worker 32 --workers 1 2 4 8 16
     python -m benchmarks.scaling --smoke                 # seconds: that it runs, not what it measures
 
 `of linear` is the rate over that of the first row times the ratio of workers. `late` is the time of a turn beyond what
@@ -69,7 +69,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32, 64])
-    parser.add_argument("--per-worker", type=int, default=16, help="episodes at once on each worker")
+    parser.add_argument("--per-worker", type=int, default=8, help="episodes at once on each worker")
     parser.add_argument("--engines", type=int, default=4)
     parser.add_argument("--episodes", type=int, default=2, help="that each place plays of its own")
     parser.add_argument("--tokens", type=int, default=80, help="of a turn, in the median")
@@ -155,7 +155,7 @@ async def one_row(
     lag.stop()
     own = [trajectory for place in places for trajectory in place.own]
     turns = sum(trajectory.num_turns for trajectory in own)
-    rate = sum(options.episodes / place.seconds for place in places)
+    rate = rate_of(places)
     late_s = sum(place.seconds for place in places) - sum(asleep(trajectory, pace) for trajectory in own)
     return Row(
         workers=workers,
@@ -218,6 +218,11 @@ def asleep(trajectory: Trajectory, pace: Pace) -> float:
     """Seconds that engine and search slept for an episode."""
     tokens = sum(len(turn.action_ids) for turn in trajectory.turns)
     return tokens * pace.step_s + sum(bool(turn.calls) for turn in trajectory.turns) * pace.search_s
+
+
+def rate_of(places: Sequence[Place]) -> float:
+    """Trajectories a second: what so many places deliver when an episode takes as long as their own did in the mean."""
+    return len(places) * sum(len(place.own) for place in places) / sum(place.seconds for place in places)
 
 
 def of_linear(rate: float, workers: int, first: Row) -> float:

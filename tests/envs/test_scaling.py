@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from benchmarks.ray_overhead import specs_of_round
-from benchmarks.scaling import Place, Row, asleep, of_linear, play_places, specs_of_place
+from benchmarks.scaling import Place, Row, asleep, of_linear, play_places, rate_of, specs_of_place
 from benchmarks.simulation.processor_time import processor_time
 from benchmarks.simulation.sleeping_crew import (
     LIMITS,
@@ -82,15 +82,11 @@ async def played(episodes: EpisodePool, *, places: int, per_worker: int = 4, own
     return found, at
 
 
-def rate(places: list[Place]) -> float:
-    return sum(len(place.own) / place.seconds for place in places)
-
-
 def row(workers: int, places: list[Place]) -> Row:
     return Row(
         workers=workers,
         concurrent=len(places),
-        trajectories_per_s=rate(places),
+        trajectories_per_s=rate_of(places),
         turns_per_s=0.0,
         of_linear=1.0,
         late_ms=0.0,
@@ -103,6 +99,8 @@ def test_without_any_overhead_a_place_takes_what_engine_and_search_sleep(folder:
     places, _ = simulated(played(in_process(folder), places=8))
     for place in places:
         assert place.seconds == pytest.approx(sum(asleep(t, PACE) for t in place.own), abs=1e-6)
+    mean = sum(asleep(t, PACE) for place in places for t in place.own) / 16
+    assert rate_of(places) == pytest.approx(8 / mean)
     assert sum(t.num_searches for place in places for t in place.own) > 8, "nothing was searched: it tests nothing"
 
 
@@ -120,13 +118,13 @@ def test_more_workers_play_copies_of_the_same_episodes_so_that_the_ratio_is_exac
         [told(t)[1:] for t in place.own] for place in one
     ]
     assert len({t.id for place in three for t in place.own}) == 24, "two episodes share an id"
-    assert of_linear(rate(three), 3, row(1, one)) == pytest.approx(1.0)
+    assert of_linear(rate_of(three), 3, row(1, one)) == pytest.approx(1.0)
 
 
 def test_what_is_saturated_is_below_linear(folder: Path) -> None:
     one, _ = simulated(played(in_process(folder, max_concurrent=4), places=4))
     three, _ = simulated(played(in_process(folder, max_concurrent=4), places=12))
-    assert of_linear(rate(three), 3, row(1, one)) < 0.6
+    assert of_linear(rate_of(three), 3, row(1, one)) < 0.6
 
 
 def test_the_load_stays_until_the_last_place_is_done(folder: Path) -> None:
