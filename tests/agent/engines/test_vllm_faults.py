@@ -219,3 +219,12 @@ def test_it_starts_beside_an_index_whose_kernels_are_compiled(tmp_path: Path) ->
     engine = start(tmp_path)
     assert len(sample(engine, [[4]])[0].token_ids) == 20
     asyncio.run(engine.close())
+
+
+def test_an_end_token_beyond_the_models_vocabulary_is_not_named_to_vllm_which_would_refuse_the_request() -> None:
+    from types import SimpleNamespace
+
+    from agent.engines.vllm_requests import checked_sampling
+
+    model = SimpleNamespace(vocab_size=50, context_window=100, eos_token_ids=frozenset({3, 50}))
+    assert checked_sampling(model, [4], SamplingParams(max_new_tokens=5)).stop_token_ids == [3]  # type: ignore[arg-type]
