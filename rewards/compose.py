@@ -96,6 +96,11 @@ class Composition:
             self.missing[name] += self._count_missing(reward, scores[name], unit, questions)
         return scores
 
+    @property
+    def is_stateful(self) -> bool:
+        """True if a reward keeps a state: what it says then depends on what it has scored before."""
+        return any(isinstance(reward, StatefulReward) for reward in self.rewards.values())
+
     def state_dict(self) -> dict[str, Any]:
         """The counts, and the state of each reward that has one, as JSON values."""
         stateful = {name: r.state_dict() for name, r in self.rewards.items() if isinstance(r, StatefulReward)}

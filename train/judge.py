@@ -30,9 +30,20 @@ class Judged:
 
 
 class UnitJudge:
-    """Judges units; thread-safe, for rollouts and learner live on two threads."""
+    """Judges units; thread-safe, for rollouts and learner live on two threads.
 
-    def __init__(self, rewards: Composition, estimator: CreditEstimator, questions: Mapping[str, Question]) -> None:
+    `keeps` False: what `teaches` finds is not kept for `judge`, which another process is asked.
+    """
+
+    def __init__(
+        self,
+        rewards: Composition,
+        estimator: CreditEstimator,
+        questions: Mapping[str, Question],
+        *,
+        keeps: bool = True,
+    ) -> None:
+        self._keeps = keeps
         self._rewards = rewards
         self._estimator = estimator
         self._questions = questions
@@ -42,7 +53,7 @@ class UnitJudge:
     def teaches(self, unit: Unit) -> bool:
         """Judge a unit that `judge` will be asked for, unless it teaches nothing."""
         judged = self._judged(unit)
-        if judged.teaches:
+        if judged.teaches and self._keeps:
             self._kept[unit.id] = judged
         return judged.teaches
 

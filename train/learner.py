@@ -7,6 +7,7 @@ summed gradient is that of the loss over all rows of all ranks at once.
 """
 
 import math
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -27,10 +28,11 @@ from train.credit.row import Row
 from train.forward_settings import attend_in_float32, switch_off_dropout
 from train.learner_config import LearnerConfig
 from train.learner_metrics import StepMetrics, StepTotals
-from train.learner_state import LearnerState, capture_state, restore_state
+from train.learner_state import LearnerState, attend_capture, capture_state, restore_state
 from train.packed_trainer import PackedTrainer
 from train.packing import MicroBatch, check_row, empty_batch, pack_rows
 from train.ratio_metrics import ratio_metrics
+from train.shards import is_sharded, whole
 from train.weights import base_model, merged_weights, save_folder
 
 TILED_ABOVE_VOCABULARY = 32_768
@@ -131,6 +133,7 @@ class Learner(PackedTrainer):
         self.model_wrapped.train()
         self.skipped_steps = 0
         text_config = self.model.config.get_text_config()
+        self._is_sharded = is_sharded(self.model_wrapped)
         self._window: int | None = getattr(text_config, "max_position_embeddings", None)
         self._tiled = (
             text_config.vocab_size > TILED_ABOVE_VOCABULARY if config.tiled_lm_head is None else config.tiled_lm_head
@@ -165,8 +168,8 @@ class Learner(PackedTrainer):
             `sampler_ratio_mean`, `sampler_ratio_max` (learner over engine probability of the sampled tokens, before the
             step), `importance_weight_mean` (if they are on), `rows`, `rows_without_gradient`, `tokens` (trained),
             `padding` (share of the forward pass), `micro_batches`, `skipped_steps` (so far), `seconds`. Entropy, ratios
-            and KL are over the rows that were run. Numbers are this rank's, sizes of its own rows included. Also those
-            of `train.ratio_metrics.ratio_metrics`, which are over the rows of all ranks.
+            and KL are over the rows that were run. Also those of `train.ratio_metrics.ratio_metrics`. All numbers are
+            those of all ranks' rows together, and equal on every rank.
 
         Raises:
             ValueError: a row that does not fit its trajectory, a temperature of 0 or less, or advantages that differ
@@ -185,7 +188,11 @@ class Learner(PackedTrainer):
                 for _ in range(self.settings.updates_per_batch):
                     learning_rate = self._get_learning_rate()
                     self._optimiser_step(batches, totals, metrics)
-        summary = metrics.summary(learning_rate=learning_rate, skipped_steps=self.skipped_steps)
+        summary = metrics.summary(
+            learning_rate=learning_rate,
+            skipped_steps=self.skipped_steps,
+            everywhere=lambda line: self.accelerator.gather(line.to(self.accelerator.device)),
+        )
         summary.update(self._ratio_metrics(metrics, version))
         return summary
 
@@ -215,6 +222,20 @@ class Learner(PackedTrainer):
                     whole = np.concatenate([[0.0], logprobs[place]])
                     result[index] = whole[row.first_token : row.last_token]
         return result
+
+    @property
+    def is_sharded(self) -> bool:
+        """True if each rank holds a shard of the weights: then all ranks call whatever reads them whole, in step."""
+        return self._is_sharded
+
+    def attend_reading(self, *, state: bool) -> None:
+        """What a rank calls that reads nothing, while another one reads `named_weights` or saves the model (and, with
+        `state`, saves the state after it): it gives its shards.
+        """
+        if self.is_sharded:
+            deque(self.named_weights(), maxlen=0)
+            if state:
+                attend_capture(self._unwrapped(), self.optimizer)
 
     def named_weights(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Every weight by its name in the plain model, adapters merged in: for `Engine.update_weights`."""
@@ -300,12 +321,13 @@ class Learner(PackedTrainer):
         model = self.model_wrapped
         for position, batch in enumerate(batches):
             last = position == len(batches) - 1
-            with nullcontext() if last else self.accelerator.no_sync(model):
+            # Shards are reduced at once: gradients that wait would be whole on every rank.
+            with nullcontext() if last or self.is_sharded else self.accelerator.no_sync(model):
                 loss = self._compute_loss(model, self._inputs(batch, totals, metrics))
                 self.accelerator.backward(loss)
             metrics.add_loss(loss, batch, self._metrics["train"])
             self._metrics["train"].clear()
-        norm = float(self.accelerator.clip_grad_norm_(model.parameters(), self.settings.max_grad_norm))
+        norm = float(whole(self.accelerator.clip_grad_norm_(model.parameters(), self.settings.max_grad_norm)))
         metrics.add_grad_norm(norm)
         if math.isfinite(norm):
             self.optimizer.step()

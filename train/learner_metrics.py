@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,22 @@ class StepTotals:
     all_tokens: int
     num_micro_batches: int
     """The most that any rank has; the others add empty ones."""
+
+
+_OF_TRL = (
+    ("entropy", "entropy"),
+    ("kl", "kl"),
+    ("clip_ratio", "clip_ratio/region_mean"),
+    ("clip_ratio", "cispo_clip_ratio"),
+)
+"""Our names of TRL's figures."""
+
+_SUMS = (
+    *("loss", "entropy", "entropy/tokens", "kl", "kl/tokens", "clip_ratio", "clip_ratio/tokens"),
+    *("sampled", "sampler_ratio", "sampler_kl", "sampler_ratio_max", "is_weighted", "weights"),
+    *("rows_without_gradient", "real", "padded"),
+)
+"""What ranks tell each other about a step, in this order."""
 
 
 class StepMetrics:
@@ -81,34 +97,55 @@ class StepMetrics:
         """The global norm before clipping."""
         self._grad_norms.append(norm)
 
-    def summary(self, *, learning_rate: float, skipped_steps: int) -> dict[str, Any]:
-        """Plain numbers by name, as `Learner.update` lists them."""
+    def summary(
+        self, *, learning_rate: float, skipped_steps: int, everywhere: Callable[[torch.Tensor], torch.Tensor]
+    ) -> dict[str, Any]:
+        """Plain numbers by name, as `Learner.update` lists them: those of all ranks' rows together.
+
+        `everywhere` gathers one line of every rank: `[1, n]` to `[num_ranks, n]`. All ranks call this.
+        """
         totals = self._totals
+        own = [self._sums()[name] for name in _SUMS]
+        lines = everywhere(torch.tensor([own], dtype=torch.float64)).cpu()
+        sums = dict(zip(_SUMS, lines.sum(dim=0).tolist(), strict=True))
+        ranks, updates, run = len(lines), len(self._grad_norms), sums["sampled"]
         summary: dict[str, Any] = {"learning_rate": learning_rate, "skipped_steps": float(skipped_steps)}
-        if self._grad_norms:
-            summary["loss"] = float(torch.stack(self._losses).sum()) / len(self._grad_norms)
-            summary["grad_norm"] = sum(self._grad_norms) / len(self._grad_norms)
-        for ours, theirs in (
-            ("entropy", "entropy"),
-            ("kl", "kl"),
-            ("clip_ratio", "clip_ratio/region_mean"),
-            ("clip_ratio", "cispo_clip_ratio"),
-        ):
-            if theirs in self._trl:
-                tokens = sum(count for _, count in self._trl[theirs])
-                summary[ours] = sum(value * count for value, count in self._trl[theirs]) / tokens
-        if self._sampler:
-            run = self._sampled
-            ratio, kl = torch.stack(self._sampler).sum(dim=0).tolist()
-            summary["sampler_ratio_mean"] = ratio / run
-            summary["sampler_kl"] = kl / run
-            summary["sampler_ratio_max"] = float(torch.stack(self._sampler_max).max())
-            if self._weights:
-                summary["importance_weight_mean"] = float(torch.stack(self._weights).sum()) / run
-        summary["rows"] = float(totals.rows)
-        summary["rows_without_gradient"] = float(totals.rows_without_gradient)
-        summary["tokens"] = float(totals.tokens)
+        if updates:
+            summary["loss"] = sums["loss"] / updates / ranks  # each rank's is as many times its share
+            summary["grad_norm"] = sum(self._grad_norms) / updates
+        for name in ("entropy", "kl", "clip_ratio"):
+            if sums[f"{name}/tokens"]:
+                summary[name] = sums[name] / sums[f"{name}/tokens"]
+        if run:
+            summary["sampler_ratio_mean"] = sums["sampler_ratio"] / run
+            summary["sampler_kl"] = sums["sampler_kl"] / run
+            summary["sampler_ratio_max"] = lines[:, _SUMS.index("sampler_ratio_max")].max().item()
+            if sums["is_weighted"]:
+                summary["importance_weight_mean"] = sums["weights"] / run
+        summary["rows"] = float(totals.all_rows)
+        summary["rows_without_gradient"] = sums["rows_without_gradient"]
+        summary["tokens"] = float(totals.all_tokens)
         summary["micro_batches"] = float(totals.num_micro_batches)
-        summary["padding"] = 1.0 - self._real / self._padded if self._padded else 0.0
+        summary["padding"] = 1.0 - sums["real"] / sums["padded"] if sums["padded"] else 0.0
         summary["seconds"] = time.perf_counter() - self._started
         return summary
+
+    def _sums(self) -> dict[str, float]:
+        """This rank's part of each figure."""
+        sums = dict.fromkeys(_SUMS, 0.0)
+        if self._losses:
+            sums["loss"] = float(torch.stack(self._losses).sum())
+        for ours, theirs in _OF_TRL:
+            for value, tokens in self._trl.get(theirs, ()):
+                sums[ours] += value * tokens
+                sums[f"{ours}/tokens"] += tokens
+        if self._sampler:
+            sums["sampled"] = self._sampled
+            sums["sampler_ratio"], sums["sampler_kl"] = torch.stack(self._sampler).sum(dim=0).tolist()
+            sums["sampler_ratio_max"] = float(torch.stack(self._sampler_max).max())
+        if self._weights:
+            sums["is_weighted"] = 1.0
+            sums["weights"] = float(torch.stack(self._weights).sum())
+        sums["rows_without_gradient"] = self._totals.rows_without_gradient
+        sums["real"], sums["padded"] = self._real, self._padded
+        return sums

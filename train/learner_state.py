@@ -20,6 +20,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from train.shards import as_held, whole
+
 TENSORS_FILE = "learner.safetensors"
 PLAIN_FILE = "learner.json"
 _WEIGHT = "weight."
@@ -101,17 +103,30 @@ def _folder_weights(model: Path) -> Iterator[tuple[str, torch.Tensor]]:
                 yield name, opened.get_tensor(name)
 
 
+def _trained_tensors(model: nn.Module, optimiser: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """Trainable weights and what the optimiser keeps of each, no copies; equally ordered on every rank."""
+    tensors = {f"{_WEIGHT}{name}": p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    for index, entries in optimiser["state"].items():
+        named = {name: value for name, value in entries.items() if isinstance(value, torch.Tensor)}
+        tensors.update({f"optimizer.{index}.{name}": value for name, value in named.items()})
+    return tensors
+
+
+def attend_capture(model: nn.Module, optimizer: Any) -> None:
+    """What a rank calls while another one captures a state of which each holds a shard: gives its shards."""
+    for tensor in _trained_tensors(model, optimizer.state_dict()).values():
+        whole(tensor)
+
+
 def capture_state(model: nn.Module, optimizer: Any, scheduler: Any, *, plain: dict[str, Any]) -> LearnerState:
     """Copy trainable weights, optimiser, schedule and the random states of this process; `plain` is added as it is."""
-    tensors = {f"{_WEIGHT}{name}": p.detach() for name, p in model.named_parameters() if p.requires_grad}
     optimiser = optimizer.state_dict()
+    tensors = _trained_tensors(model, optimiser)
     scalars: dict[str, dict[str, Any]] = {}
     for index, entries in optimiser["state"].items():
-        for name, value in entries.items():
-            if isinstance(value, torch.Tensor):
-                tensors[f"optimizer.{index}.{name}"] = value
-            else:
-                scalars.setdefault(str(index), {})[name] = value
+        of_weight = {name: value for name, value in entries.items() if not isinstance(value, torch.Tensor)}
+        if of_weight:
+            scalars[str(index)] = of_weight
     numpy_state: dict[str, Any] = np.random.get_state(legacy=False)  # type: ignore[assignment]
     tensors["random.torch"] = torch.get_rng_state()
     tensors["random.numpy"] = torch.from_numpy(numpy_state["state"]["key"].astype(np.int64))
@@ -120,7 +135,7 @@ def capture_state(model: nn.Module, optimizer: Any, scheduler: Any, *, plain: di
     version, internal, gauss = random.getstate()
     groups = optimiser["param_groups"]
     return LearnerState(
-        tensors={name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()},
+        tensors={name: whole(tensor.detach()).cpu().clone().contiguous() for name, tensor in tensors.items()},
         plain={
             **plain,
             "optimizer": {"scalars": scalars, "param_groups": groups},
@@ -154,12 +169,13 @@ def restore_state(state: LearnerState, model: nn.Module, optimizer: Any, schedul
         )
     with torch.no_grad():
         for name, parameter in weights.items():
-            parameter.copy_(saved[name])
+            parameter.copy_(as_held(saved[name], parameter))
+    trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     entries: dict[int, dict[str, Any]] = {}
     for name, tensor in state.tensors.items():
         if name.startswith("optimizer."):
             _, index, field = name.split(".", 2)
-            entries.setdefault(int(index), {})[field] = tensor.clone()
+            entries.setdefault(int(index), {})[field] = as_held(tensor.clone(), trained[int(index)])
     for index, fields in state.plain["optimizer"]["scalars"].items():
         entries.setdefault(int(index), {}).update(fields)
     groups = [

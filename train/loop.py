@@ -32,6 +32,8 @@ from train.config import TrainConfig
 from train.judge import Judged, UnitJudge
 from train.learner import Learner
 from train.ledger import Ledger
+from train.plan import make_plan
+from train.plan_inputs import inputs_of
 from train.policy_start import starting_model
 from train.progress import Progress, Stopwatch, TrainResult
 from train.ranks import Ranks
@@ -54,10 +56,11 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False, progress: Pro
     progress = progress or Progress()
     refuse_several_processes()
     with assemble(config) as parts, ExitStack() as opened:
+        plan = make_plan(config, inputs_of(config, parts))
+        plan.check()
         run = RunFolder.open(out, config, resume=resume, searched=parts.index.identity)
         opened.callback(run.close)
-        for warning in parts.warnings:
-            progress.stage(f"warning: {warning}")
+        progress.plan(plan)
         # Also when a run goes on: the reference of the KL term, and what adapters are added to, is where it started.
         model = starting_model(config, parts, run, progress.stage)
         if isinstance(config.runtime, RaySettings):
@@ -84,8 +87,11 @@ def refuse_several_processes() -> None:
         )
 
 
-def starting_learner(config: TrainConfig, parts: Parts, run: RunFolder, model: str) -> tuple[CheckpointState, Learner]:
+def starting_learner(
+    config: TrainConfig, parts: Parts, run: RunFolder, model: str, ranks: Ranks | None = None
+) -> tuple[CheckpointState, Learner]:
     """The learner where the run begins or goes on, and the step that it is at."""
+    ranks = ranks or Ranks()
     checkpoint = run.latest_checkpoint()
     state = read_state(checkpoint) if checkpoint else CheckpointState(step=0, trajectories=0)
     learner = Learner.create(
@@ -99,6 +105,8 @@ def starting_learner(config: TrainConfig, parts: Parts, run: RunFolder, model: s
     if checkpoint:
         learner.load_state(checkpoint / "learner")
         parts.rewards.load_state_dict(state.rewards)
+        if not ranks.is_first and not parts.rewards.is_stateful:
+            parts.rewards.missing = dict.fromkeys(parts.rewards.missing, 0)  # the first rank has those of all
     return state, learner
 
 
@@ -205,16 +213,21 @@ def learn(
             clock = Stopwatch()
             units = door.next_units(step, ranks.rank, ranks.world_size)
             clock.lap("rollout")
-            judged = [judge.judge(unit) for unit in units]
+            judged = judge_own(units, door, judge, step, parts, ranks)
             clock.lap("score")
             everything = ranks.gather(list(zip(units, judged, strict=True)))
             refuse_nothing_to_learn(everything, ranks)
-            rows = [row for one in chosen(judged, config) for row in one.rows]
+            rows = [row for one in chosen(judged, config, ranks) for row in one.rows]
             clock.lap("credit")
             trajectories = {t.id: t for unit in units for t in unit.trajectories}
             learned = learner.update(rows, trajectories, config.rollout.temperature, version=step)
             learned.pop("seconds")
             clock.lap("update")
+            missing = missing_everywhere(parts, ranks)
+            is_last = step + 1 == config.steps
+            saves = is_last or bool(config.checkpoint_every and (step + 1) % config.checkpoint_every == 0)
+            # Now no rank can have asked for units of the next step, which a resume must sample again.
+            admission = door.checkpoint() if saves and ranks.is_first else {}
             publish(door, learner, step + 1, ranks)
             clock.lap("sync")
             if records:
@@ -225,22 +238,22 @@ def learn(
                 values.update(rollout_metrics(units, scores, questions, version=step), **learned)
                 values["groups/zero_variance"] = sum(not one.teaches for one in judged)
                 values.update(door.readings())
-                values.update(
-                    (f"rewards/{name}/missing", count) for name, count in parts.rewards.missing.items() if count
-                )
+                values.update((f"rewards/{name}/missing", count) for name, count in missing.items() if count)
                 if records.store:
                     all_rows = [row for one in judged for row in one.rows]
                     extra = turn_scores(units, scores, all_rows, weights)
                     records.store.append(step + 1, [t for unit in units for t in unit.trajectories], extra)
-                if config.evaluate_every and ((step + 1) % config.evaluate_every == 0 or step + 1 == config.steps):
+                if config.evaluate_every and (is_last or (step + 1) % config.evaluate_every == 0):
                     records.dev = door.evaluate(step + 1).summary
                     values.update(_prefixed("dev/", records.dev))
                     clock.lap("evaluate")
                 values.update(clock.seconds())
                 records.log_step(step + 1, values)
-            if step + 1 == config.steps or (config.checkpoint_every and (step + 1) % config.checkpoint_every == 0):
+            if saves:
+                rewards = {**parts.rewards.state_dict(), "missing": missing}
                 seen = records.trajectories if records else 0
-                save(config, parts, run, learner, step + 1, seen, door, ranks)
+                state = CheckpointState(step=step + 1, trajectories=seen, rewards=rewards, admission=admission)
+                save(config, run, learner, state, ranks)
         write_model(run, learner, ranks)
         seen, dev = (records.trajectories, records.dev) if records else (0, None)
         return TrainResult(model=run.model, steps=config.steps, trajectories=seen, dev=dev)
@@ -248,21 +261,19 @@ def learn(
 
 def publish(door: Door, learner: Learner, version: int, ranks: Ranks) -> None:
     """Give the engines this version's weights; ranks that hold only shards of them all take part."""
-    named = learner.named_weights()
     if ranks.is_first:
-        door.publish(named, version)
+        door.publish(learner.named_weights(), version)
+    else:
+        learner.attend_reading(state=False)
     ranks.barrier()
 
 
-def save(
-    config: TrainConfig, parts: Parts, run: RunFolder, learner: Learner, step: int, seen: int, door: Door, ranks: Ranks
-) -> None:
+def save(config: TrainConfig, run: RunFolder, learner: Learner, state: CheckpointState, ranks: Ranks) -> None:
     """Write the checkpoint after a step."""
     if ranks.is_first:
-        state = CheckpointState(
-            step=step, trajectories=seen, rewards=parts.rewards.state_dict(), admission=door.checkpoint()
-        )
         save_checkpoint(run.path, state, learner, keep=config.keep_checkpoints)
+    else:
+        learner.attend_reading(state=True)
     ranks.barrier()
 
 
@@ -270,14 +281,38 @@ def write_model(run: RunFolder, learner: Learner, ranks: Ranks) -> None:
     """Write the trained policy."""
     if ranks.is_first:
         run.write_model(learner.save_model_folder)
+    else:
+        learner.attend_reading(state=False)
     ranks.barrier()
 
 
-def chosen(judged: Sequence[Judged], config: TrainConfig) -> list[Judged]:
-    """Units that enter the step: with `drop`, those that teach something, if there are any."""
+def judge_own(
+    units: Sequence[Unit], door: Door, judge: UnitJudge, step: int, parts: Parts, ranks: Ranks
+) -> list[Judged]:
+    """Scores and rows of a rank's units. A reward that keeps a state sees every unit of the step on every rank, in the
+    same order, so that its state is that of one process.
+    """
+    if ranks.world_size == 1 or not parts.rewards.is_stateful:
+        return [judge.judge(unit) for unit in units]
+    everything = [judge.judge(unit) for unit in door.next_units(step, 0, 1)]
+    return everything[ranks.rank :: ranks.world_size]
+
+
+def missing_everywhere(parts: Parts, ranks: Ranks) -> dict[str, int]:
+    """Trajectories of which a reward said nothing, by reward, over all ranks' units so far."""
+    own = parts.rewards.missing
+    if parts.rewards.is_stateful:
+        return dict(own)
+    of_ranks = ranks.everywhere(own)
+    return {name: sum(missing[name] for missing in of_ranks) for name in own}
+
+
+def chosen(judged: Sequence[Judged], config: TrainConfig, ranks: Ranks) -> list[Judged]:
+    """Units that enter the step: with `drop`, those that teach something, if there are any on any rank."""
     if config.rollout.zero_variance != "drop":
         return list(judged)
-    return [one for one in judged if one.teaches] or list(judged)
+    teaching = [one for one in judged if one.teaches]
+    return teaching if any(ranks.everywhere(bool(teaching))) else list(judged)
 
 
 def refuse_nothing_to_learn(everything: Sequence[tuple[Unit, Judged]], ranks: Ranks) -> None:

@@ -1,7 +1,7 @@
 """Which of the learner's processes this is, and how the first one learns what the others have."""
 
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch.distributed
 
@@ -20,13 +20,25 @@ class Ranks:
         """True on the rank that speaks for all."""
         return self.rank == 0
 
-    def gather(self, part: list[Part]) -> list[Part]:
-        """The lists of all ranks in order, one after the other, on rank 0; its own on the others. All ranks call it."""
+    def gather(self, dealt: list[Part]) -> list[Part]:
+        """What was dealt out one by one (`everything[rank::world_size]`) is whole again, in its order, on rank 0; the
+        others get their own. All ranks call it.
+        """
         if self.world_size == 1:
-            return part
+            return dealt
         parts: list[list[Part]] | None = [[] for _ in range(self.world_size)] if self.is_first else None
-        torch.distributed.gather_object(part, parts)
-        return part if parts is None else [item for of_rank in parts for item in of_rank]
+        torch.distributed.gather_object(dealt, parts)
+        if parts is None:
+            return dealt
+        return [part[i] for i in range(max(map(len, parts))) for part in parts if i < len(part)]
+
+    def everywhere(self, value: Part) -> list[Part]:
+        """This value of every rank, in order, on every rank. All ranks call it."""
+        if self.world_size == 1:
+            return [value]
+        values: list[Any] = [None] * self.world_size
+        torch.distributed.all_gather_object(values, value)
+        return values
 
     def barrier(self) -> None:
         """Wait for every rank."""

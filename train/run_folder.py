@@ -47,9 +47,9 @@ RETRIEVER_FILE = "retriever.json"
 
 
 class RunFolder:
-    """An opened run folder; close it to release the lock."""
+    """An opened run folder; close it to release the lock, where this process holds it."""
 
-    def __init__(self, path: Path, lock: TextIO) -> None:
+    def __init__(self, path: Path, lock: TextIO | None) -> None:
         self.path = path
         self._lock = lock
 
@@ -93,6 +93,11 @@ class RunFolder:
             raise
         return cls(path, lock)
 
+    @classmethod
+    def attach(cls, path: Path) -> "RunFolder":
+        """The folder of a run that another process has opened, whose lock that process holds."""
+        return cls(path, None)
+
     @property
     def cold_start(self) -> Path:
         """The supervised start's model folder; it exists only when whole."""
@@ -123,7 +128,8 @@ class RunFolder:
 
     def close(self) -> None:
         """Release the lock."""
-        self._lock.close()
+        if self._lock is not None:
+            self._lock.close()
 
 
 def _as_text(searched: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from anyio.from_thread import BlockingPortal
 
 from agent.trajectory import Unit
+from envs.packed_weights import SharedWeights
 from evaluation.metrics import Evaluation, evaluate_trajectories
 from evaluation.run import evaluation_specs
 from train.admission import AdmissionState
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     import torch
 
 NamedWeights = Iterable[tuple[str, "torch.Tensor"]]
+"""Every weight by its name in the plain model."""
 
 
 class Sampler:
@@ -84,7 +86,7 @@ class Sampler:
         """A step's units that belong to a rank, dealt whole; see `Rollouts.next_units`."""
         return await self._rollouts.next_units(step, rank, world_size)
 
-    async def publish(self, named: NamedWeights, version: int) -> None:
+    async def publish(self, named: NamedWeights | SharedWeights, version: int) -> None:
         """Give the engines new weights; units that waited for this version start."""
         await self._runtime.update_weights(named, version)
         self._rollouts.set_version(version)

@@ -9,6 +9,8 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from train.shards import whole
+
 
 def base_model(model: nn.Module) -> PreTrainedModel:
     """The Hugging Face model inside, adapters or not."""
@@ -23,7 +25,7 @@ def merged_weights(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 
     Without adapters the tensors share memory with the model: copy what must outlive the next update. With adapters,
     each adapted layer is merged by PEFT, copied and put back bit for bit, one layer at a time, so the memory of one
-    layer is enough.
+    layer is enough. Where ranks hold shards, all of them iterate, in step, and each tensor is whole for its turn.
     """
     inner = base_model(model)
     merged: set[str] = set()
@@ -33,7 +35,7 @@ def merged_weights(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
             merged.add(f"{prefix}.")
     for name, parameter in inner.named_parameters():
         if not any(name.startswith(prefix) for prefix in merged):
-            yield name, parameter.detach()
+            yield name, whole(parameter.detach())
 
 
 def _merged_layer(prefix: str, layer: BaseTunerLayer) -> Iterator[tuple[str, torch.Tensor]]:
@@ -46,7 +48,7 @@ def _merged_layer(prefix: str, layer: BaseTunerLayer) -> Iterator[tuple[str, tor
         for name, parameter in original.named_parameters():
             parameter.copy_(kept[name])
     for name, tensor in result.items():
-        yield f"{prefix}.{name}", tensor
+        yield f"{prefix}.{name}", whole(tensor)
 
 
 def save_folder(model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

@@ -1,0 +1,342 @@
+"""One attempt at a run whose learner is several processes: the actor that owns everything of it.
+
+`RunActor` holds sampler, crew and ledger, and starts the learners with Ray Train; all of these processes are its own,
+so that none outlives it. Each learner process runs `train.loop.learn` and asks this actor for units
+(`train.ray_door`). The attempt ends with a result, with the error that a person must see, or with a lost process, after
+which `train.ray_learners` makes another one.
+"""
+
+import asyncio
+import os
+import pickle
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import ray
+import torch
+
+from agent.trajectory import Unit
+from envs.packed_weights import SharedWeights
+from evaluation.metrics import Evaluation
+from train.admission import AdmissionState
+from train.assembly import Parts, assemble
+from train.checkpoint import CheckpointState, read_state
+from train.config import TrainConfig
+from train.judge import UnitJudge
+from train.ledger import Ledger
+from train.progress import TrainResult
+from train.ranks import Ranks
+from train.ray_door import DistantProgress, RayDoor, Told
+from train.ray_runtime import OnRay
+from train.run_folder import RunFolder
+from train.runtime import Runtime
+from train.runtime_config import RaySettings
+from train.sampler import Sampler
+
+_COLLECTIVES_S = 1800
+"""Longest wait of a rank for another one, beside what an evaluation or an outage may take."""
+
+_PEER_IS_GONE = ("gloo", "nccl", "closed by peer", "reset by peer", "broken pipe", "tcpstore")
+"""What is said where a rank cannot reach another one: its end is the reason, not what this one says."""
+
+
+class OpenRuntime(Protocol):
+    """Starts what plays the episodes, on the event loop that uses it."""
+
+    def __call__(
+        self,
+        config: TrainConfig,
+        parts: Parts,
+        model: str,
+        *,
+        name: str,
+        tell: Callable[[str], None],
+        ledger: Ledger,
+    ) -> Awaitable[Runtime]:
+        """See `train.ray_runtime.OnRay.open`."""
+        ...
+
+
+async def open_crew(
+    config: TrainConfig, parts: Parts, model: str, *, name: str, tell: Callable[[str], None], ledger: Ledger
+) -> Runtime:
+    """The crew of a run."""
+    return await OnRay.open(config, parts.index, model, name=name, tell=tell, ledger=ledger)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """What an attempt is made with. `number` counts from 0; `name` begins the actors' names."""
+
+    config: TrainConfig
+    run: Path
+    model: str
+    name: str
+    number: int
+    open_runtime: OpenRuntime = open_crew
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How an attempt ended: with a result, with an error for the person, or with a process that is lost."""
+
+    result: TrainResult | None = None
+    error: BaseException | None = None
+    lost: str | None = None
+
+
+class RunActor:
+    """Runs one attempt; made as an actor, on the machine of the run's folder."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        self._attempt = attempt
+        self._told: asyncio.Queue[Told] = asyncio.Queue()
+        self._sampler: asyncio.Future[Sampler]
+        self._failures: list[tuple[int, BaseException]] = []
+        self._ranks: dict[int, Any] = {}
+        self._is_closed = False
+
+    async def run(self) -> Outcome:
+        """Start everything, wait for the learners' end, and end everything."""
+        self._sampler = asyncio.get_running_loop().create_future()
+        this = ray.get_runtime_context().current_actor
+        learners = asyncio.create_task(asyncio.to_thread(self._fit, this))
+        async with AsyncExitStack() as opened:
+            try:
+                try:
+                    self._sampler.set_result(await self._open(opened))
+                except Exception as error:
+                    self._failures.append((-1, portable(error)))
+                    self._end_ranks()
+                    self._sampler.set_exception(error)
+                    self._sampler.exception()  # seen, also where no rank asks
+                return await learners
+            finally:
+                self._end_ranks()
+
+    async def _open(self, opened: AsyncExitStack) -> Sampler:
+        attempt, config = self._attempt, self._attempt.config
+        parts = await asyncio.to_thread(assemble, config)
+        opened.callback(parts.close)
+        run = RunFolder.attach(attempt.run)
+        checkpoint = run.latest_checkpoint()
+        state = read_state(checkpoint) if checkpoint else CheckpointState(step=0, trajectories=0)
+        if checkpoint:
+            parts.rewards.load_state_dict(state.rewards)
+        ledger = Ledger(run.path / "ledger.jsonl")
+        opened.callback(ledger.close)
+        if state.step or attempt.number:
+            ledger.write("resumed", step=state.step)
+        tell = asyncio.get_running_loop().call_soon_threadsafe
+
+        def say(line: str) -> None:
+            tell(self._told.put_nowait, ("stage", line))
+
+        runtime = await attempt.open_runtime(config, parts, attempt.model, name=attempt.name, tell=say, ledger=ledger)
+        opened.push_async_callback(runtime.close)
+        sampler = Sampler(
+            config,
+            parts,
+            runtime,
+            judge=UnitJudge(parts.rewards, parts.estimator, parts.questions_by_id, keeps=False),
+            ledger=ledger,
+            version=state.step,
+            state=AdmissionState(**state.admission),
+            tell=say,
+        )
+        opened.push_async_callback(sampler.close)
+        return sampler
+
+    async def next_units(self, step: int, rank: int, world_size: int) -> list[Unit]:
+        """See `Sampler.next_units`."""
+        return await (await self._ready()).next_units(step, rank, world_size)
+
+    async def publish(self, shared: SharedWeights, version: int) -> None:
+        """See `Sampler.publish`."""
+        await (await self._ready()).publish(shared, version)
+
+    async def evaluate(self, step: int) -> Evaluation:
+        """See `Sampler.evaluate`."""
+        return await (await self._ready()).evaluate(step)
+
+    async def checkpoint(self) -> dict[str, Any]:
+        """See `Sampler.checkpoint`."""
+        return await (await self._ready()).checkpoint()
+
+    async def readings(self) -> dict[str, float]:
+        """See `Sampler.readings`."""
+        return await (await self._ready()).readings()
+
+    async def tell(self, told: Told) -> None:
+        """Keep something for whoever follows the run."""
+        self._told.put_nowait(told)
+
+    async def news(self, timeout_s: float) -> list[Told]:
+        """What was told since the last call; waits for something, but not longer than this."""
+        found: list[Told] = []
+        try:
+            async with asyncio.timeout(timeout_s):
+                found.append(await self._told.get())
+        except TimeoutError:
+            return found
+        while not self._told.empty():
+            found.append(self._told.get_nowait())
+        return found
+
+    async def joined(self, rank: int, actor: Any) -> int:
+        """A learner's process has begun; returns this process's id. Raises RuntimeError where nothing is to begin."""
+        if self._is_closed:
+            raise RuntimeError("the run is being ended")
+        self._ranks[rank] = actor
+        return os.getpid()
+
+    async def failed(self, rank: int, error: BaseException) -> None:
+        """A rank ends with this error."""
+        self._failures.append((rank, error))
+
+    async def close(self) -> None:
+        """End the learners, whatever they do; `run` then returns."""
+        self._end_ranks()
+
+    async def _ready(self) -> Sampler:
+        return await asyncio.shield(self._sampler)
+
+    def _end_ranks(self) -> None:
+        self._is_closed = True
+        for actor in self._ranks.values():
+            ray.kill(actor)
+        self._ranks.clear()
+
+    def _fit(self, this: Any) -> Outcome:
+        """Run the learners under Ray Train, on a thread; Ray Train's own retries are off."""
+        from ray import train
+        from ray.train.torch import TorchConfig, TorchTrainer
+
+        api: Any = train  # typed as Ray Train's first version, which is no longer what is there
+        attempt = self._attempt
+        settings = attempt.config.runtime
+        assert isinstance(settings, RaySettings)
+        resources = {"CPU": settings.learner_cpus, "GPU": settings.learner_gpus}
+        patience = attempt.config.rollout.outage_patience_s + settings.episode_timeout_s
+        trainer: Any = TorchTrainer(
+            cast(Callable[[], None], rank_function(attempt, this)),
+            torch_config=TorchConfig(
+                backend="nccl" if settings.learner_gpus else "gloo", timeout_s=int(_COLLECTIVES_S + patience)
+            ),
+            scaling_config=api.ScalingConfig(
+                num_workers=settings.learners,
+                use_gpu=settings.learner_gpus > 0,
+                resources_per_worker={name: amount for name, amount in resources.items() if amount},
+            ),
+            run_config=api.RunConfig(
+                name=attempt.name,
+                storage_path=str(attempt.run / ".learner" / "ray"),
+                failure_config=api.FailureConfig(max_failures=0, controller_failure_limit=0),
+                worker_runtime_env={"env_vars": learner_environment(settings)},
+            ),
+        )
+        try:
+            result = trainer.fit()
+        except Exception as error:
+            return outcome_of(error, self._failures)
+        return Outcome(result=result.return_value)
+
+
+def actor_environment(settings: RaySettings) -> dict[str, str]:
+    """Environment variables of the actor, which Ray hands on to what it starts: Ray Train reads some there alone."""
+    return {
+        "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a config's relative paths are those of where the run was started
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(settings.start_timeout_s),
+        "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+        "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "3",
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+def learner_environment(settings: RaySettings) -> dict[str, str]:
+    """Environment variables of a learner's process."""
+    threads = str(max(1, int(settings.learner_cpus)))
+    limits = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), threads)
+    return limits if settings.learner_gpus else {**limits, "ACCELERATE_USE_CPU": "true"}
+
+
+def rank_function(attempt: Attempt, actor: Any) -> Callable[[], TrainResult]:
+    """What Ray Train runs in each learner process."""
+
+    def learn_on_rank() -> TrainResult:
+        from ray import train
+
+        context = train.get_context()
+        ranks = Ranks(rank=context.get_world_rank(), world_size=context.get_world_size())
+        door = RayDoor(actor)
+        try:
+            ray.get(actor.joined.remote(ranks.rank, ray.get_runtime_context().current_actor))
+            return _learn(attempt, door, ranks)
+        except Exception as error:
+            door.failed(ranks.rank, portable(error))
+            raise
+
+    return learn_on_rank
+
+
+def _learn(attempt: Attempt, door: RayDoor, ranks: Ranks) -> TrainResult:
+    from train.loop import learn, starting_learner
+
+    config, settings = attempt.config, attempt.config.runtime
+    assert isinstance(settings, RaySettings)
+    if not (attempt.run / "config.yaml").is_file():
+        raise FileNotFoundError(
+            f"a learner on {ray.util.get_node_ip_address()} finds no run folder at {attempt.run}: learners on several "
+            "machines read and write checkpoints there, so give an --out on storage that all of them share"
+        )
+    if not settings.learner_gpus:
+        config = config.model_copy(update={"learner": config.learner.model_copy(update={"device": "cpu"})})
+    with assemble(config) as parts:
+        run = RunFolder.attach(attempt.run)
+        state, learner = starting_learner(config, parts, run, attempt.model, ranks)
+        judge = UnitJudge(parts.rewards, parts.estimator, parts.questions_by_id)
+        return learn(config, parts, run, learner, state, judge, door, DistantProgress(door), ranks)
+
+
+def outcome_of(error: Exception, failures: Sequence[tuple[int, BaseException]]) -> Outcome:
+    """What Ray Train's error means, given what the ranks themselves said before they ended.
+
+    A rank that lost its peer says so; that is no error of its own. What else a rank said, a person must see.
+    """
+    from ray.train import WorkerGroupError
+    from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
+
+    for _, said in failures:
+        if not is_peers_end(said):
+            return Outcome(error=said)
+    if not isinstance(error, WorkerGroupError):
+        return Outcome(error=RuntimeError(f"the learners could not be run: {_last_line(error)}"))
+    gone = [rank for rank, why in error.worker_failures.items() if not isinstance(why, UserExceptionWithTraceback)]
+    lost = ", ".join(str(rank) for rank in sorted(gone)) or "that another one waited for"
+    return Outcome(lost=f"learner {lost}")
+
+
+def is_peers_end(error: BaseException) -> bool:
+    """True if a rank says that it cannot reach another one, or that the run is being ended."""
+    if isinstance(error, torch.distributed.DistError):
+        return True
+    said = str(error).lower()
+    return isinstance(error, RuntimeError | OSError) and any(words in said for words in _PEER_IS_GONE)
+
+
+def portable(error: BaseException) -> BaseException:
+    """The error as it arrives in another process: itself, or where it cannot travel, one with its words."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
