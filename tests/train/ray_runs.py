@@ -5,7 +5,6 @@ Ray gives them. `whole` says what is wrong with a run's folder; it knows nothing
 """
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -15,12 +14,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import psutil
+import ray
 import yaml
 
 from evaluation.trajectory_store import read_trajectories
 from tests.ctrl_c import heed_ctrl_c
 from tests.train.conftest import run_settings
 from train.ledger import audit, read_ledger
+from train.progress import Progress
 from train.testbed import Testbed
 from train.tracking import METRICS_FILE, read_metrics
 
@@ -108,6 +109,31 @@ def learnt_from(folder: Path) -> dict[str, tuple[str, int]]:
     return {trajectory: (unit, step) for unit, step in taken.items() for trajectory in members[unit]}
 
 
+class Does(Progress):
+    """Does something once a step is logged, on the learner's thread, and keeps what is told."""
+
+    def __init__(self, at: dict[int, Callable[[], None]]) -> None:
+        self._at = at
+        self.lines: list[str] = []
+        self.processes: set[psutil.Process] = set()
+        """The children of this process that there were at some step."""
+        self.done_at = 0.0
+
+    def stage(self, text: str) -> None:
+        self.lines.append(text)
+
+    def step(self, step: int, steps: int, values: dict[str, Any]) -> None:
+        self.processes.update(psutil.Process().children(recursive=True))
+        if step in self._at:
+            self._at[step]()
+            self.done_at = time.monotonic()
+
+
+def actor(name: str) -> Any:
+    """An actor of the run that goes on in this process."""
+    return ray.get_actor(f"waymark-{os.getpid()}-{name}", namespace="waymark")
+
+
 def counted(folder: Path, name: str) -> float:
     """The largest value of a figure that counts; how often something happened, where the driver was not lost."""
     return max(line.get(name, 0.0) for line in read_metrics(folder / METRICS_FILE))
@@ -169,9 +195,10 @@ class DrivenRun:
         wait_until(lambda: steps_logged(self.folder) >= step or self.driver.poll() is not None, f"step {step}")
         assert self.driver.poll() is None, f"the run ended before it could be disturbed:\n{self.said()[-3000:]}"
 
-    def kill(self, process: psutil.Process) -> None:
-        """SIGKILL."""
-        process.send_signal(signal.SIGKILL)
+    def came_back(self, kind: Kind, before: list[psutil.Process]) -> bool:
+        """True if as many of a kind run as before, and not all are the same."""
+        now = self.actors(kind)
+        return len(now) == len(before) and set(now) != set(before)
 
     def ended(self, within_s: float = LONG_ENOUGH_S) -> int:
         """The exit code."""

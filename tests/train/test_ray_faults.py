@@ -2,15 +2,36 @@
 nothing lost, doubled or in the wrong group.
 """
 
+import asyncio
+import os
 import random
+import signal
+import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
+import ray
 
-from tests.train.ray_runs import DrivenRun, Kind, counted, ray_settings, wait_until, whole
+from tests.retrieval.server.served import served
+from tests.train.ray_runs import (
+    Does,
+    DrivenRun,
+    Kind,
+    actor,
+    counted,
+    is_running,
+    ray_settings,
+    wait_until,
+    whole,
+)
+from tests.train.test_retriever_by_config import free_port
+from train.config import check_config
 from train.ledger import read_ledger
+from train.loop import train
 from train.testbed import Testbed
 
 SEED = 20260
@@ -34,16 +55,9 @@ def test_a_run_survives_sigkill_of_every_kind_of_process(testbed: Testbed, searc
             print(f"seed {SEED}: after step {step} and {delay_s:.2f} s, SIGKILL to {victim or 'the learner'}")
             time.sleep(delay_s)
             if victim is None:
-                run.kill(run.family()[0])
-                run.driver.wait()
-                wait_until(lambda: not run.left_over(agents=False), "the end of the killed learner's actors and Ray")
-                run.start()
+                kill_learner(run)
             else:
-                wait_until(lambda: len(run.actors(victim)) == 2, f"two processes {victim}")
-                before = run.actors(victim)
-                one = rng.choice(wait_until(lambda: run.actors(victim, at_work=True), f"a {victim} at work"))
-                run.kill(one)
-                wait_until(lambda: came_back(run, victim, before), f"another {victim} in the place of {one.pid}")
+                kill_actor(run, victim, rng)
         assert run.ended() == 0, run.said()[-3000:]
         wait_until(lambda: not run.left_over(agents=False), "the end of every process", within_s=10)
         wait_until(lambda: not run.left_over(), "the end of Ray's agents")
@@ -54,7 +68,83 @@ def test_a_run_survives_sigkill_of_every_kind_of_process(testbed: Testbed, searc
     assert "again" in events, "no kill of a worker hit an episode"
 
 
-def came_back(run: DrivenRun, kind: Kind, before: list[psutil.Process]) -> bool:
-    """True if as many of a kind run as before, and not all are the same."""
-    now = run.actors(kind)
-    return len(now) == len(before) and set(now) != set(before)
+def kill_learner(run: DrivenRun) -> None:
+    """Kill the driver, see that its actors end with it, and go on."""
+    run.family()
+    run.driver.kill()
+    run.driver.wait()
+    wait_until(lambda: not run.left_over(agents=False), "the end of the killed learner's actors and Ray")
+    run.start()
+
+
+def kill_actor(run: DrivenRun, kind: Kind, rng: random.Random) -> None:
+    """Kill one of two actors that is at work, and see that it has a successor."""
+    wait_until(lambda: len(run.actors(kind)) == 2, f"two processes {kind}")
+    before = run.actors(kind)
+    victim = rng.choice(wait_until(lambda: run.actors(kind, at_work=True), f"a {kind} at work"))
+    victim.kill()
+    wait_until(lambda: run.came_back(kind, before), f"another {kind} in the place of {victim.pid}")
+
+
+@pytest.mark.slow
+def test_engines_that_hang_without_dying_are_found_and_replaced(
+    testbed: Testbed, searching: Path, tmp_path: Path
+) -> None:
+    """One is stopped as a whole, of the other every request hangs while it says that it is well."""
+    found = {"heartbeat_timeout_s": 8.0, "engine_silence_s": 8.0}
+    settings = ray_settings(testbed, searching, steps=12, runtime={"engines": 2, **found})
+    stopped: list[psutil.Process] = []
+
+    def stop() -> None:
+        pid = ray.get(actor("engine-0").__ray_call__.remote(lambda server: os.getpid()))
+        stopped.append(psutil.Process(pid))
+        os.kill(pid, signal.SIGSTOP)
+
+    def hang(server: Any) -> None:
+        async def never(*_: Any, **__: Any) -> None:
+            await asyncio.sleep(3600)
+
+        server._engine.generate = never
+
+    progress = Does({3: stop, 7: lambda: ray.get(actor("engine-1").__ray_call__.remote(hang))})
+    train(check_config(settings), tmp_path / "run", progress=progress)
+    assert whole(tmp_path / "run", settings) == []
+    assert any(line.startswith("engine 0 did not answer for 8 s") for line in progress.lines), progress.lines
+    assert any(line.startswith("engine 1 finished nothing for ") for line in progress.lines), progress.lines
+    assert counted(tmp_path / "run", "ray/replaced_actors") >= 2
+    assert stopped and not is_running(stopped[0])
+
+
+@pytest.mark.slow
+def test_a_retriever_that_is_down_for_20_s_costs_time_and_no_step(
+    testbed: Testbed, searching: Path, tmp_path: Path
+) -> None:
+    """Episodes wait within their deadline and leave as outages; the run pauses, says so, and goes on by itself."""
+    command = ("-m", "scripts.serve_index", str(testbed.index), "--port", str(free_port()))
+    down_s = 20.0
+    with ExitStack() as servers:
+        first = servers.enter_context(served(*command))
+        settings = ray_settings(
+            testbed,
+            searching,
+            steps=10,
+            data={"index": first.url, "train_questions": str(testbed.questions("train"))},
+            retrieval={"timeout_s": 1.0, "retries": 1},
+            rollout={"questions_per_step": 2, "samples_per_question": 4, "max_outage_share": 0.2},
+        )
+        back = threading.Timer(down_s, lambda: servers.enter_context(served(*command)))
+
+        def take_down() -> None:
+            first.end(signal.SIGKILL)
+            back.start()
+
+        progress = Does({4: take_down})
+        train(check_config(settings), tmp_path / "run", progress=progress)
+        assert time.monotonic() - progress.done_at > down_s
+        back.join()
+    assert whole(tmp_path / "run", settings) == []
+    said = [line.split(":")[0].split(" after")[0] for line in progress.lines]
+    assert "paused" in said and "goes on" in said, progress.lines
+    events = list(read_ledger(tmp_path / "run" / "ledger.jsonl"))
+    lost = [event for event in events if event["event"] == "accepted" and event["finish"] == "retrieval_outage"]
+    assert lost and counted(tmp_path / "run", "groups/sampled_again") >= 1

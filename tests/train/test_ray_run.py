@@ -3,7 +3,6 @@
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,9 @@ import pytest
 import ray
 
 from evaluation.trajectory_store import read_trajectories
-from tests.train.ray_runs import DrivenRun, is_running, ray_settings, wait_until, whole
+from tests.train.ray_runs import Does, DrivenRun, actor, is_running, ray_settings, wait_until, whole
 from train.config import check_config
 from train.loop import train
-from train.progress import Progress
 from train.testbed import Testbed
 from train.tracking import METRICS_FILE, read_metrics
 
@@ -73,39 +71,12 @@ def test_ctrl_c_ends_a_run_within_ten_seconds_and_says_so_in_a_word(
         run.reaches(2)
         assert len(run.actors("RayEngine")) == 1 and len(run.actors("RayWorker")) == 2
         started = time.monotonic()
-        run.driver.send_signal(signal.SIGINT)
+        os.killpg(run.driver.pid, signal.SIGINT)  # as a terminal does
         assert run.ended() == 130, run.said()[-3000:]
         wait_until(lambda: not run.left_over(), "the end of every process", within_s=ENDS_WITHIN_S)
         assert time.monotonic() - started < ENDS_WITHIN_S
         assert run.said().rstrip().endswith("interrupted")
         assert "Traceback" not in run.said() and "died" not in run.said()
-
-
-@pytest.fixture
-def own_ray() -> Iterator[set[psutil.Process]]:
-    """Collects this process's children while a run goes; a run of this process starts Ray itself."""
-    assert not ray.is_initialized()
-    yield set()
-    ray.shutdown()
-
-
-class At(Progress):
-    """Does something once a step is logged, and notes which processes there are then."""
-
-    def __init__(self, step: int, do: Any) -> None:
-        self._step = step
-        self._do = do
-        self.lines: list[str] = []
-        self.seen: set[psutil.Process] = set()
-
-    def stage(self, text: str) -> None:
-        self.lines.append(text)
-
-    def step(self, step: int, steps: int, values: dict[str, Any]) -> None:
-        self.seen.update(psutil.Process().children(recursive=True))
-        if step == self._step:
-            self._do()
-            self.done_at = time.monotonic()
 
 
 def break_engine() -> None:
@@ -117,36 +88,32 @@ def break_engine() -> None:
 
         server._engine.generate = broken
 
-    engine = ray.get_actor(f"waymark-{os.getpid()}-engine-0", namespace="waymark")
-    ray.get(engine.__ray_call__.remote(break_it))
+    ray.get(actor("engine-0").__ray_call__.remote(break_it))
 
 
 @pytest.mark.slow
 def test_what_an_actor_raises_reaches_the_user_and_ends_everything(
-    testbed: Testbed, searching: Path, tmp_path: Path, own_ray: set[psutil.Process]
+    testbed: Testbed, searching: Path, tmp_path: Path
 ) -> None:
-    progress = At(2, break_engine)
+    progress = Does({2: break_engine})
     with pytest.raises(Exception, match="the sampler's table is broken"):
         train(check_config(ray_settings(testbed, searching, steps=50)), tmp_path / "run", progress=progress)
-    titles = [process for process in progress.seen if is_running(process)]
-    wait_until(
-        lambda: not any(is_running(process) for process in progress.seen),
-        f"the end of {titles}",
-        within_s=max(0.0, ENDS_WITHIN_S - (time.monotonic() - progress.done_at)),
-    )
-    assert progress.seen and not ray.is_initialized()
+    assert progress.processes and not ray.is_initialized()
+    left_s = ENDS_WITHIN_S - (time.monotonic() - progress.done_at)
+    wait_until(lambda: not any(map(is_running, progress.processes)), "the end of every process", within_s=left_s)
 
 
 @pytest.mark.slow
 def test_what_an_actor_cannot_be_started_with_reaches_the_user(
-    testbed: Testbed, searching: Path, tmp_path: Path, own_ray: set[psutil.Process]
+    testbed: Testbed, searching: Path, tmp_path: Path
 ) -> None:
     settings = ray_settings(testbed, searching, steps=50, engine={"kind": "transformers", "device": "cuda:7"})
-    with pytest.raises(Exception, match="cuda"):
+    before = set(psutil.Process().children(recursive=True))
+    with pytest.raises(Exception, match=r"(?i)cuda"):
         train(check_config(settings), tmp_path / "run")
     assert not ray.is_initialized()
     wait_until(
-        lambda: not [p for p in psutil.Process().children(recursive=True) if p.name().startswith(("ray", "gcs"))],
-        "the end of Ray",
+        lambda: not [p for p in set(psutil.Process().children(recursive=True)) - before if is_running(p)],
+        "the end of every process",
         within_s=ENDS_WITHIN_S,
     )

@@ -1,10 +1,11 @@
-"""Rollouts ahead of the learner: at staleness 0 they are the synchronous loop to the bit, above it their age is bounded,
-recorded and weighed. If this fails, nobody knows which policy the gradient is of.
+"""Rollouts ahead of the learner: at staleness 0 they are the synchronous loop to the bit, above it their age has a
+bound, is recorded and weighed. If this fails, nobody knows which policy the gradient is of.
 """
 
 import asyncio
 import json
 from collections import Counter, defaultdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -137,10 +138,8 @@ def test_rollouts_ahead_are_never_older_than_allowed_and_are_weighed(
 ) -> None:
     steps, cap, at_most = 10, 1.05, 2
     changes = {"steps": steps, "rewards": ALL_DIFFER, **ahead(at_most, cap)}
-    if runtime == "local":
-        settings = plain_settings(testbed, **changes)
-    else:
-        settings = ray_settings(testbed, searching, **changes)
+    make = plain_settings if runtime == "local" else partial(ray_settings, model=searching)
+    settings = make(testbed, **changes)
     train(check_config(settings), tmp_path / "run")
     assert whole(tmp_path / "run", settings, max_staleness=at_most) == []
     ages: dict[int, Counter[int]] = defaultdict(Counter)
