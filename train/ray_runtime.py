@@ -50,7 +50,9 @@ def ray_session(settings: RaySettings) -> Iterator[None]:
     else:
         wanted = sum(bundle.get("CPU", 0.0) for bundle in crew_settings(settings).bundles())
         wanted += settings.learners * settings.learner_cpus if settings.learners > 1 else 0.0
-        ray.init(num_cpus=max(os.cpu_count() or 1, math.ceil(wanted) + 1), include_dashboard=False, **quiet)
+        cpus = max(os.cpu_count() or 1, math.ceil(wanted) + 1)
+        # Without "local" it would join a cluster that somebody else has started on this machine.
+        ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
     try:
         yield
     finally:
