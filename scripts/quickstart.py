@@ -15,6 +15,9 @@ def quickstart(
         "runs/quickstart"
     ),
     study: Annotated[Path | None, typer.Option(help="Another study file than the built-in one.")] = None,
+    testbed_only: Annotated[
+        bool, typer.Option("--testbed-only", help="Make world, index and untrained policy in OUT/testbed, and stop.")
+    ] = False,
     json_file: Annotated[
         Path | None, typer.Option("--json", dir_okay=False, help="Also write the figures here.")
     ] = None,
@@ -29,16 +32,27 @@ def quickstart(
     from transformers.utils import logging
 
     from train.console import ConsoleProgress
+    from train.quickstart import default_study_path
     from train.quickstart import quickstart as run_quickstart
+    from train.study import load_study
+    from train.testbed import prepare_testbed
 
     logging.disable_progress_bar()  # a bar for each load of a small model says nothing
     console = Console(highlight=False)
+
+    def say(text: str) -> None:
+        console.print(f"[bold]quickstart[/bold] {text}", soft_wrap=True)
+
+    if testbed_only:
+        settings = load_study(study or default_study_path(), tuple(overrides or ())).testbed
+        say(f"the testbed is in {prepare_testbed(settings, out / 'testbed', say).folder}")
+        return
     figures = run_quickstart(
         out,
         study_path=study,
         overrides=tuple(overrides or ()),
         progress_of=lambda name: ConsoleProgress(name, console),
-        say=lambda text: console.print(f"[bold]quickstart[/bold] {text}", soft_wrap=True),
+        say=say,
     )
     if json_file is not None:
         json_file.parent.mkdir(parents=True, exist_ok=True)
