@@ -188,10 +188,13 @@ def measure(
             "at once": lambda: at_once(engine, known),
         }
         rates: dict[str, list[float]] = {name: [] for name in arms}
+        processor: dict[str, list[float]] = {name: [] for name in arms}
         for repeat in range(options.repeats):
             names = list(arms) if repeat % 2 == 0 else list(arms)[::-1]
             for name in names:
-                rates[name].append(tokens / seconds_of(engine, weights, arms[name]))
+                wall_s, processor_s = seconds_of(engine, weights, arms[name])
+                rates[name].append(tokens / wall_s)
+                processor[name].append(processor_s)
     finally:
         asyncio.run(engine.close())
     prompts = [len(request.prompt_ids) for requests in known for request in requests]
@@ -202,6 +205,7 @@ def measure(
         "tokens a turn": tokens / len(prompts),
         "prompt of a turn": statistics.mean(prompts),
         "tokens_per_s": rates,
+        "processor_s": processor,
         "episodes / replay": ratio(rates["episodes"], rates["replay"]),
         "episodes / at once": ratio(rates["episodes"], rates["at once"]),
     }
@@ -209,13 +213,15 @@ def measure(
 
 def seconds_of(
     engine: Engine, weights: Sequence[tuple[str, torch.Tensor]], arm: Callable[[], Awaitable[None]]
-) -> float:
-    """How long an arm takes on an empty prefix cache, which an update of the weights leaves."""
+) -> tuple[float, float]:
+    """Seconds, and this process's seconds of processor, that an arm takes on an empty prefix cache, which an update of
+    the weights leaves.
+    """
 
-    async def run() -> float:
-        started = time.perf_counter()
+    async def run() -> tuple[float, float]:
+        started, worked = time.perf_counter(), time.process_time()
         await arm()
-        return time.perf_counter() - started
+        return time.perf_counter() - started, time.process_time() - worked
 
     engine.update_weights(weights, version=engine.version + 1)
     return asyncio.run(run())
@@ -241,7 +247,7 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", choices=tuple(SIZES), default=list(SIZES))
     parser.add_argument("--driver", choices=("auto", "thread", "process"), default="auto")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--episodes", type=int, default=192)
+    parser.add_argument("--episodes", type=int, default=96)
     parser.add_argument("--concurrency", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--smoke", action="store_true")
@@ -292,7 +298,11 @@ def tell(size: str, figures: dict[str, Any], options: argparse.Namespace) -> Non
         f"{figures['tokens a turn']:.0f} tokens after {figures['prompt of a turn']:.0f}, {figures['searches']} searches"
     )
     for name, found in figures["tokens_per_s"].items():
-        print(f"   {name:10}{statistics.median(found):9.0f} tokens/s   ({min(found):.0f} to {max(found):.0f})")
+        worked = statistics.median(figures["processor_s"][name])
+        print(
+            f"   {name:10}{statistics.median(found):9.0f} tokens/s   ({min(found):.0f} to {max(found):.0f}), "
+            f"{worked:.2f} s of processor"
+        )
     for name in ("episodes / replay", "episodes / at once"):
         found = figures[name]
         print(f"   {name:20} {found['median']:.3f}   ({found['least']:.3f} to {found['greatest']:.3f})")
