@@ -104,6 +104,7 @@ class EpisodePool:
                     await self._one(spec, prompt_ids, future, env)
                 self._known.discard(spec.id)
             self._idle.append(env)
+            self._places -= {asyncio.current_task()}  # before anybody submits: who leaves takes nothing from the queue
 
     async def _one(
         self, spec: EpisodeSpec, prompt_ids: tuple[int, ...], future: asyncio.Future[Trajectory], env: SearchEnv

@@ -95,6 +95,7 @@ class RayEpisodes:
             else:
                 if not future.done():
                     future.set_result(trajectory)
+        self._places -= {asyncio.current_task()}  # before anybody submits: who leaves takes nothing from the queue
 
     async def _play(self, spec: EpisodeSpec) -> Trajectory:
         attempt, avoid = 1, -1

@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+from types import SimpleNamespace
 
 import pytest
 import ray
@@ -33,6 +34,27 @@ def specs(count: int) -> list[EpisodeSpec]:
         EpisodeSpec(id=f"unit-sample{i:02d}", question=BRIDGE, unit_id="unit", group_id="unit", sample=i, seed=i)
         for i in range(count)
     ]
+
+
+async def test_what_is_submitted_while_the_last_place_is_left_is_played():
+    first = asyncio.get_running_loop().create_future()
+    answers = [first, asyncio.sleep(0, "second")]
+    worker = SimpleNamespace(play=SimpleNamespace(remote=lambda spec: answers.pop(0)))
+    episodes = RayEpisodes([worker], max_concurrent=1)
+    one, other = specs(2)
+    episodes.submit([one])
+    await asyncio.sleep(0)
+
+    async def submit_when_it_ends():
+        await first
+        return episodes.submit([other])
+
+    submitting = asyncio.create_task(submit_when_it_ends())
+    await asyncio.sleep(0)
+    first.set_result("first")
+    [future] = await submitting
+    assert await asyncio.wait_for(future, 10) == "second"
+    await episodes.close()
 
 
 @pytest.fixture(scope="module")
