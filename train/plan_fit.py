@@ -1,16 +1,18 @@
 """Whether a run fits the GPUs that it names: what each holds against what it has."""
 
+import importlib.util
 from collections import defaultdict
 from dataclasses import dataclass
 
 import torch
 
 from agent.engines.opening import VLLMSpec
+from agent.engines.served_model import CPU_HEAD_SIZES
 from train.config import TrainConfig
 from train.plan_memory import FRAMEWORK_BYTES, GIB, engine_memory, learner_memory, num_learners, row_tokens, shards
 from train.plan_model import ModelShape
 from train.plan_placement import processes
-from train.runtime_config import RaySettings
+from train.runtime_config import LocalSettings, RaySettings
 
 ASSUMED_GIB = 79.0
 """What a GPU sold with 80 GB has: taken for the plan where neither config nor machine says otherwise."""
@@ -53,6 +55,7 @@ def _checked(
 ) -> Fit:
     warnings, problems = list(_settings_warnings(config)), list(_settings_problems(config))
     if shape is not None:
+        problems += _unservable(config, shape, on_cpu=engine is None)
         for device, holds in _held(config, shape, engine, learner).items():
             size = engine if engine is not None else learner
             assert size is not None
@@ -133,6 +136,26 @@ def _cure(config: TrainConfig, holds: dict[str, int]) -> str:
             cures.append("set learner.gradient_checkpointing: true")
         cures.append("lower learner.max_tokens_per_micro_batch, or train adapters with learner.peft")
     return ", ".join(cures) or "raise engine.tensor_parallel"
+
+
+def _unservable(config: TrainConfig, shape: ModelShape, *, on_cpu: bool) -> list[str]:
+    """What vLLM could not serve on the engine's device."""
+    engine, found = config.engine, []
+    if not isinstance(engine, VLLMSpec):
+        return []
+    if on_cpu and shape.head_dim not in CPU_HEAD_SIZES:
+        found.append(
+            f"the attention heads of {config.policy.model} are {shape.head_dim} wide; on a CPU vLLM serves heads of "
+            f"{', '.join(map(str, CPU_HEAD_SIZES))}: use engine: transformers, or a policy with such heads"
+        )
+    if engine.max_model_len is not None and engine.max_model_len > shape.window:
+        found.append(
+            f"engine.max_model_len is {engine.max_model_len:,}, but the model's window has {shape.window:,} tokens: "
+            "give at most that, or leave it out"
+        )
+    if isinstance(config.runtime, LocalSettings) and importlib.util.find_spec("vllm") is None:
+        found.append("engine is vllm, which is not installed: docs/install.md says how, or use engine: transformers")
+    return found
 
 
 def _settings_warnings(config: TrainConfig) -> list[str]:
