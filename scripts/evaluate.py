@@ -9,7 +9,11 @@ import typer
 
 def evaluate(
     policy: Annotated[
-        str, typer.Argument(help="Hugging Face folder or id, or scripted:expert, scripted:noisy, scripted:closed_book.")
+        str,
+        typer.Argument(
+            help="Hugging Face folder or id (with --engine openai the served model's, for its tokenizer), or "
+            "scripted:expert, scripted:noisy, scripted:closed_book."
+        ),
     ],
     index: Annotated[
         str,
@@ -36,7 +40,14 @@ def evaluate(
     max_observation_tokens: Annotated[int, typer.Option(help="Tokens of one observation.")] = 500,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Seeds sampling, random passages and intervals.")] = 0,
-    max_batch: Annotated[int, typer.Option(help="Episodes that are decoded together.")] = 64,
+    engine: Annotated[
+        str, typer.Option(help="What samples the policy: transformers, vllm or openai.")
+    ] = "transformers",
+    engine_set: Annotated[
+        list[str] | None,
+        typer.Option(help="A setting of the engine, repeatable: url=http://127.0.0.1:8000.", metavar="NAME=VALUE"),
+    ] = None,
+    max_batch: Annotated[int, typer.Option(help="Episodes in flight; transformers decodes them together.")] = 64,
     dtype: Annotated[str, typer.Option(help="float32, or bfloat16 (autocast).")] = "float32",
     answers_from: Annotated[
         Path | None, typer.Option(help="Questions whose answers scripted:closed_book guesses from.")
@@ -55,6 +66,9 @@ def evaluate(
 
     Example: waymark evaluate runs/first/model --index indexes/tiny --questions worlds/tiny/questions.test.jsonl
     --out evaluations/first --controls
+
+    Example: waymark evaluate Qwen/Qwen2.5-3B --engine openai --engine-set url=http://127.0.0.1:8000
+    --index indexes/tiny --questions worlds/tiny/questions.test.jsonl --out evaluations/served
     """
     from rich.console import Console
     from transformers.utils import logging
@@ -62,6 +76,7 @@ def evaluate(
     from envs.search_env import EpisodeLimits
     from evaluation.console import print_result
     from evaluation.job import EvaluationJob, run_job
+    from scripts.assignments import nested, parse_assignments
     from scripts.stages import StageBar
 
     limits = EpisodeLimits(
@@ -89,6 +104,8 @@ def evaluate(
         seed=seed,
         answers_from=answers_from,
         max_batch=max_batch,
+        engine=engine,
+        engine_settings=nested(parse_assignments(engine_set or [], option="--engine-set")),
         dtype=dtype,  # type: ignore[arg-type]  # the engine refuses others, with a message
         trust_remote_code=trust_remote_code,
         overwrite=overwrite,
