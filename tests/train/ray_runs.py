@@ -57,6 +57,11 @@ def ray_settings(
     return run_settings(testbed, **{**defaults, **changes})
 
 
+def at_this_load(seconds: float) -> float:
+    """So many seconds on a machine that has a core for everybody, more where others take their share."""
+    return seconds * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
 def wait_until(holds: Callable[[], Any], what: str, *, within_s: float = LONG_ENOUGH_S) -> Any:
     """What `holds` tells once it is true of something."""
     until = time.monotonic() + within_s

@@ -22,6 +22,7 @@ from tests.train.ray_runs import (
     DrivenRun,
     Kind,
     actor,
+    at_this_load,
     counted,
     is_running,
     ray_settings,
@@ -59,7 +60,7 @@ def test_a_run_survives_sigkill_of_every_kind_of_process(testbed: Testbed, searc
             else:
                 kill_actor(run, victim, rng)
         assert run.ended() == 0, run.said()[-3000:]
-        wait_until(lambda: not run.left_over(agents=False), "the end of every process", within_s=10)
+        wait_until(lambda: not run.left_over(agents=False), "the end of every process", within_s=at_this_load(10))
         wait_until(lambda: not run.left_over(), "the end of Ray's agents")
     assert whole(tmp_path / "run", settings) == []
     assert counted(tmp_path / "run", "retriever_calls") > 0, "nothing was searched, so no replica was missed"

@@ -11,7 +11,7 @@ import pytest
 import ray
 
 from evaluation.trajectory_store import read_trajectories
-from tests.train.ray_runs import Does, DrivenRun, actor, is_running, ray_settings, wait_until, whole
+from tests.train.ray_runs import Does, DrivenRun, actor, at_this_load, is_running, ray_settings, wait_until, whole
 from train.config import check_config
 from train.loop import train
 from train.testbed import Testbed
@@ -73,8 +73,8 @@ def test_ctrl_c_ends_a_run_within_ten_seconds_and_says_so_in_a_word(
         started = time.monotonic()
         os.killpg(run.driver.pid, signal.SIGINT)  # as a terminal does
         assert run.ended() == 130, run.said()[-3000:]
-        wait_until(lambda: not run.left_over(), "the end of every process", within_s=ENDS_WITHIN_S)
-        assert time.monotonic() - started < ENDS_WITHIN_S
+        wait_until(lambda: not run.left_over(), "the end of every process", within_s=at_this_load(ENDS_WITHIN_S))
+        assert time.monotonic() - started < at_this_load(ENDS_WITHIN_S)
         assert run.said().rstrip().endswith("interrupted")
         assert "Traceback" not in run.said() and "died" not in run.said()
 
@@ -99,7 +99,7 @@ def test_what_an_actor_raises_reaches_the_user_and_ends_everything(
     with pytest.raises(Exception, match="the sampler's table is broken"):
         train(check_config(ray_settings(testbed, searching, steps=50)), tmp_path / "run", progress=progress)
     assert progress.processes and not ray.is_initialized()
-    left_s = ENDS_WITHIN_S - (time.monotonic() - progress.done_at)
+    left_s = at_this_load(ENDS_WITHIN_S) - (time.monotonic() - progress.done_at)
     wait_until(lambda: not any(map(is_running, progress.processes)), "the end of every process", within_s=left_s)
 
 
@@ -115,5 +115,5 @@ def test_what_an_actor_cannot_be_started_with_reaches_the_user(
     wait_until(
         lambda: not [p for p in set(psutil.Process().children(recursive=True)) - before if is_running(p)],
         "the end of every process",
-        within_s=ENDS_WITHIN_S,
+        within_s=at_this_load(ENDS_WITHIN_S),
     )
