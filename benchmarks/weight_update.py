@@ -5,8 +5,7 @@
 
 The step is a real one: the training loop runs a few steps of the quickstart's own recipe (its world, its limits, 96
 trajectories a step, without the cold start), and the metrics' seconds tell the median `step` and its `sync`. An
-untrained policy writes until it is cut off, so its steps are longer than a trained one's: the policy's episodes are a
-third as long after the cold start, and the shares told here grow by as much at most.
+untrained policy writes until it is cut off, so its steps may be longer than a trained one's and the shares smaller.
 
 Then each way is timed on the same weights, in turns with a plain copy of as many bytes (memcpy, through numpy):
 
