@@ -53,11 +53,10 @@ def connected(config: TrainConfig, *, autoscaling: bool = False) -> Iterator[lis
     except ImportError as error:
         raise ConfigError(f"runtime: ray needs `pip install 'waymark[ray]'` ({error})") from error
 
-    if ray.is_initialized():
-        yield _nodes()
-        return
+    ours = not ray.is_initialized()
     try:
-        ray.init(address=address, namespace="waymark", log_to_driver=False, logging_level=logging.ERROR)
+        if ours:
+            ray.init(address=address, namespace="waymark", log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         first = str(error).strip().split("\n")[0]
         raise ConfigError(
@@ -73,7 +72,8 @@ def connected(config: TrainConfig, *, autoscaling: bool = False) -> Iterator[lis
             )
         yield nodes
     finally:
-        ray.shutdown()
+        if ours:
+            ray.shutdown()
 
 
 def _nodes() -> list[dict[str, float]]:

@@ -94,20 +94,20 @@ def _held(
         for name, size in (("engine", engine_bytes), ("learner", learner_bytes)):
             if size:
                 held[0][name] = size
-        return held
+        return _taking_turns(config, shape, held) if config.engine_sleeps and learner is not None else held
     for group in processes(config):
         size = {"engine": engine_bytes, "learner": learner_bytes}.get(group.role, 0)
         for i, devices in enumerate(group.devices):
             for device in devices:
                 if size:
                     held[device][f"{group.role} {i}"] = size
-    if config.runtime.layout == "colocated" and learner is not None:
+    if config.engine_sleeps and learner is not None:
         return _taking_turns(config, shape, held)
     return held
 
 
 def _taking_turns(config: TrainConfig, shape: ModelShape, held: dict[int, dict[str, int]]) -> dict[int, dict[str, int]]:
-    """Colocated: while the engine runs the learner keeps its state; while it sleeps the learner has the GPU alone."""
+    """While the engine runs the learner keeps its state; while it sleeps the learner has the GPU alone."""
     memory = learner_memory(config, shape)
     kept = memory.weights + memory.optimiser + memory.reference + FRAMEWORK_BYTES
     stepping = memory.total + FRAMEWORK_BYTES

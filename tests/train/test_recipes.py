@@ -4,11 +4,13 @@ A recipe's own testbed would take minutes for some, so every arm is assembled on
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agent.engines.opening import VLLMSpec
 from agent.hugging_face import load_tokenizer
 from agent.protocol import encode_prompt
 from agent.protocols.registry import load_protocol
@@ -18,10 +20,17 @@ from envs.world_measures import WorldMeasures, measure_world
 from retrieval.corpus import read_corpus
 from retrieval.passage import Passage
 from tests.conftest import REPOSITORY
+from tests.train.recipe_models import write_model
 from train.assembly import assemble
 from train.config import TrainConfig, load_config
 from train.config_file import read_mapping
+from train.plan import Plan, make_plan
+from train.plan_inputs import inputs_of
+from train.plan_memory import GIB, learner_memory, playing
+from train.plan_model import read_shape
+from train.plan_placement import lacking_room, processes
 from train.quickstart import EASY_ABOVE, EM_THRESHOLD, default_study_path
+from train.runtime_config import RaySettings
 from train.study import Study, load_study
 from train.testbed import Testbed, prepare_testbed
 
@@ -29,6 +38,7 @@ CONFIGS = REPOSITORY / "configs"
 RECIPES = {str(path.relative_to(CONFIGS)): path for path in sorted(CONFIGS.rglob("*.yaml"))}
 STUDIES = [name for name, path in RECIPES.items() if "testbed" in read_mapping(path)]
 RUNS = [name for name in RECIPES if name not in STUDIES]
+ON_EIGHT_GPUS = ("search_r1_qwen2.5_3b.yaml", "search_r1_qwen2.5_7b.yaml", "qwen3_4b_hermes.yaml")
 SPLITS = ("train", "dev", "test")
 
 
@@ -63,7 +73,7 @@ def on(testbed: Testbed, config: TrainConfig) -> TrainConfig:
 
 def test_the_recipes_are_the_ones_that_are_checked_here() -> None:
     assert {"quickstart.yaml", "claims/credit_2hops.yaml", "claims/credit_3hops.yaml"} <= set(STUDIES)
-    assert RUNS == ["laptop.yaml"]
+    assert set(RUNS) == {"laptop.yaml", *ON_EIGHT_GPUS}
     assert default_study_path().read_bytes() == RECIPES["quickstart.yaml"].read_bytes()
 
 
@@ -85,8 +95,8 @@ def test_every_arm_of_a_study_is_a_run_that_can_start(name: str, quickstart_test
     assert not (tmp_path / "study").exists(), "nothing was made"
 
 
-@pytest.mark.parametrize("name", RUNS)
-def test_a_run_needs_what_the_quickstart_leaves_and_can_start(name: str, quickstart_testbed: Testbed) -> None:
+def test_the_laptops_run_needs_what_the_quickstart_leaves_and_can_start(quickstart_testbed: Testbed) -> None:
+    name = "laptop.yaml"
     config = load_config(RECIPES[name])
     left = Testbed(folder=Path("runs/quickstart/testbed"))
     named: tuple[Any, ...] = (config.policy.model, str(config.data.index), config.data.train_questions)
@@ -98,6 +108,79 @@ def test_a_run_needs_what_the_quickstart_leaves_and_can_start(name: str, quickst
     parts = assemble(load_config(RECIPES[name], here))
     assert len(parts.train_questions) == 2500 and parts.warnings == ()
     parts.index.close()
+
+
+@pytest.fixture(scope="module")
+def planned(
+    quickstart_testbed: Testbed, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, tuple[TrainConfig, Plan]]:
+    """Config and plan of each recipe for 8 GPUs, whole, with its model's real sizes and the quickstart's world."""
+    models = tmp_path_factory.mktemp("models")
+    plans = {}
+    for name in ON_EIGHT_GPUS:
+        wanted = load_config(RECIPES[name]).policy.model
+        folder = models / wanted.split("/")[1]
+        if not folder.exists():
+            write_model(wanted, folder, weights=True)
+        here = [f"policy.model={folder}", f"data.index={quickstart_testbed.index}"]
+        here += [f"data.{split}_questions={quickstart_testbed.questions(split)}" for split in ("train", "dev")]
+        config = load_config(RECIPES[name], here)
+        with assemble(config) as parts:
+            plans[name] = (config, make_plan(config, inputs_of(config, parts)))
+    return plans
+
+
+@pytest.mark.parametrize("name", ON_EIGHT_GPUS)
+def test_a_recipe_for_eight_gpus_is_whole_and_fits_them(
+    name: str, planned: dict[str, tuple[TrainConfig, Plan]]
+) -> None:
+    config, plan = planned[name]
+    plan.check()
+    assert plan.warnings == () and plan.missing == ()
+    assert isinstance(config.runtime, RaySettings) and isinstance(config.engine, VLLMSpec)
+    devices = [device for group in processes(config) for own in group.devices for device in own]
+    assert sorted(devices) == list(range(8)), "each GPU has one process"
+    assert lacking_room(config, [{"CPU": 64.0, "GPU": 8.0}]) is None
+    assert lacking_room(config, [{"CPU": 64.0, "GPU": 7.0}]) is not None
+    limits = config.limits
+    needed = limits.max_turns * limits.max_new_tokens_per_turn + (limits.max_turns - 1) * limits.max_observation_tokens
+    assert needed < limits.max_trajectory_tokens == config.engine.max_model_len
+    assert config.learner.max_tokens_per_micro_batch % limits.max_trajectory_tokens == 0, "no padding of whole rows"
+    assert config.rollout.questions_per_step % config.runtime.learners == 0, "ranks get equally many groups"
+    assert playing(config) == config.rollout.max_concurrent_episodes, "workers take as many episodes as may run"
+
+
+def test_the_search_r1_recipes_are_its_published_setup(planned: dict[str, tuple[TrainConfig, Plan]]) -> None:
+    for name in ON_EIGHT_GPUS[:2]:
+        config, plan = planned[name]
+        assert (config.rollout.questions_per_step, config.rollout.samples_per_question) == (512, 5)
+        assert (config.learner.learning_rate, config.learner.beta, config.learner.warmup_steps) == (1e-6, 1e-3, 286)
+        assert (config.steps, config.rollout.temperature, config.limits.top_k) == (1005, 1.0, 3)
+        assert (config.limits.max_new_tokens_per_turn, config.limits.max_observation_tokens) == (500, 500)
+        assert (config.protocol.name, set(config.rewards), config.credit.estimator) == (
+            "search_r1",
+            {"exact_match"},
+            "outcome",
+        )
+        assert "512 questions x 5 samples = 2560 trajectories a step" in plan.text
+        assert (
+            "4 ranks of at most 640 rows; at most 10,485,760 tokens a step, in at most 160 micro-batches" in plan.text
+        )
+
+
+def test_the_7b_recipes_memory_is_what_arithmetic_says(planned: dict[str, tuple[TrainConfig, Plan]]) -> None:
+    config, plan = planned["search_r1_qwen2.5_7b.yaml"]
+    weights = 7_615_616_512
+    divided = 20 * weights / 4 / GIB  # weights, gradients and Adam's moments 16 bytes each, the reference 4
+    line = next(line for line in plan.lines if line.startswith("memory       learner"))
+    parts = [float(part) for part in re.findall(r"(?:weights|gradients|optimiser|reference) ([\d.]+)", line)]
+    assert sum(parts) == pytest.approx(divided, abs=0.3) and "of 79" in line
+    cache = int(0.9 * 79 * GIB) - 2 * weights - 3 * GIB
+    assert f"keys and values of {cache // 57_344:,} tokens, {cache // 57_344 // 4096} whole trajectories" in plan.text
+    assert f"weights on their way to the engines {4 * weights / GIB:.1f} GiB" in plan.text
+    whole = config.model_copy(update={"learner": config.learner.model_copy(update={"trl": {}})})
+    shape = read_shape(whole.policy.model)
+    assert learner_memory(whole, shape).total > 120 * GIB, "without FSDP it would not fit"
 
 
 def test_the_quickstart_has_the_promised_arms_and_depth(tmp_path: Path) -> None:
