@@ -7,7 +7,7 @@ temperature) and the policy version that sampled each token.
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:  # processes that play episodes import this module and no torch
     import torch
@@ -84,4 +84,25 @@ class Engine(Protocol):
 
     async def close(self) -> None:
         """Release what the engine started."""
+        ...
+
+
+@runtime_checkable
+class Sleeper(Protocol):
+    """An engine that can give its GPU's memory to a learner on the same GPU, and take it back."""
+
+    def sleep(self) -> None:
+        """Give back the memory of weights, keys and values, once what runs has ended. New requests wait.
+
+        Raises:
+            EngineError: the engine failed.
+        """
+        ...
+
+    def wake(self) -> None:
+        """Take the memory back. The weights are lost: requests go on waiting until `update_weights`.
+
+        Raises:
+            EngineError: the engine failed, or its memory is taken.
+        """
         ...

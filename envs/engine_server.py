@@ -8,12 +8,12 @@ through a `call` that may fail because the engine has died, and asks again, of i
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from agent.engine import Completion, EngineError, SamplingParams
+from agent.engine import Completion, EngineError, SamplingParams, Sleeper
 from envs.actor import ActionRequest
 
 if TYPE_CHECKING:  # episode workers import this module and no torch
@@ -25,7 +25,8 @@ Weights = Sequence[tuple[str, Any]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineHealth:
-    """What a health check reads. `silent_s` is how long no request has been finished while some run, else 0."""
+    """What a health check reads. `silent_s` is how long nothing has been finished, neither a request nor an update of
+    the weights, while some run, else 0."""
 
     version: int
     running: int
@@ -47,8 +48,10 @@ class EngineServer:
         latest: Callable[[], tuple[Weights, int] | None] = lambda: None,
     ) -> None:
         self._engine = open_engine()
+        self._sleeps = False
         self._running = 0
         self._finished = 0
+        self._working = 0
         self._last_finish = time.monotonic()
         newest = latest()
         if newest is not None:
@@ -57,28 +60,50 @@ class EngineServer:
 
     async def generate(self, prompt_ids: Sequence[int], params: SamplingParams, key: str) -> Completion:
         """Sample one completion, as `Engine.generate`."""
-        if self._running == 0:
-            self._last_finish = time.monotonic()
-        self._running += 1
-        try:
-            return await self._engine.generate(prompt_ids, params, key=key)
-        finally:
-            self._running -= 1
-            self._finished += 1
-            self._last_finish = time.monotonic()
+        with self._at_work():
+            self._running += 1
+            try:
+                return await self._engine.generate(prompt_ids, params, key=key)
+            finally:
+                self._running -= 1
+                self._finished += 1
 
     async def update_weights(self, weights: Weights, version: int) -> int:
         """Replace the weights and tell the version; an older version than the engine's is passed over."""
         if version > self._engine.version:
-            await asyncio.to_thread(self._engine.update_weights, weights, version)
+            with self._at_work():
+                await asyncio.to_thread(self._engine.update_weights, weights, version)
         return self._engine.version
+
+    async def sleep(self) -> None:
+        """Give the engine's memory to a learner on the same GPU; only engines that can."""
+        await asyncio.to_thread(_sleeper(self._engine).sleep)
+        self._sleeps = True
+
+    async def wake(self) -> None:
+        """Take it back, unless this process was started after the engine fell asleep."""
+        if self._sleeps:
+            await asyncio.to_thread(_sleeper(self._engine).wake)
+            self._sleeps = False
 
     async def health(self) -> EngineHealth:
         """What this engine is at."""
-        silent = time.monotonic() - self._last_finish if self._running else 0.0
+        silent = time.monotonic() - self._last_finish if self._working else 0.0
         return EngineHealth(
             version=self._engine.version, running=self._running, finished=self._finished, silent_s=silent
         )
+
+    @contextmanager
+    def _at_work(self) -> Iterator[None]:
+        """Book something that must come to an end, for `silent_s`."""
+        if self._working == 0:
+            self._last_finish = time.monotonic()
+        self._working += 1
+        try:
+            yield
+        finally:
+            self._working -= 1
+            self._last_finish = time.monotonic()
 
     def context_window(self) -> int:
         """Most tokens that the model takes."""
@@ -87,6 +112,12 @@ class EngineServer:
     async def close(self) -> None:
         """Release the engine."""
         await self._engine.close()
+
+
+def _sleeper(engine: "Engine") -> Sleeper:
+    if not isinstance(engine, Sleeper):
+        raise TypeError(f"a {type(engine).__name__} cannot sleep; set engine: vllm, or runtime.layout: disaggregated")
+    return engine
 
 
 class EngineGone(Exception):

@@ -190,6 +190,21 @@ class RayCrew:
         replicas = [RayReplica(actor) for actor in self.retrievers]
         return ReplicaClient(replicas, self._asking) if replicas else None
 
+    async def sleep(self) -> None:
+        """Have every engine give its GPU's memory to the learner."""
+        await self._tell_engines("sleep")
+
+    async def wake(self) -> None:
+        """Have every engine take it back; they sample again once they have new weights."""
+        await self._tell_engines("wake")
+
+    async def _tell_engines(self, what: str) -> None:
+        """One that is being started again has nothing to give, and need not hear of it."""
+        answers = [getattr(engine, what).remote() for engine in self.engines]
+        for answer in await asyncio.gather(*answers, return_exceptions=True):
+            if isinstance(answer, BaseException) and not isinstance(answer, RayActorError):
+                raise answer
+
     async def health(self) -> CrewHealth:
         """What every actor is at."""
         engines, retrievers, workers = await asyncio.gather(

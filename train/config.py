@@ -226,6 +226,11 @@ class TrainConfig(Section):
                 "has batches that depend on ids alone; set engine.schedule: auto, or runtime: local and "
                 "rollout.max_staleness: 0"
             )
+        if isinstance(engine, VLLMSpec) and engine.sleep and self.rollout.max_staleness:
+            problems.append(
+                f"engine.sleep is true and rollout.max_staleness {self.rollout.max_staleness}: an engine that sleeps "
+                "while the learner steps cannot run ahead of it; set max_staleness: 0, or engine.sleep: false"
+            )
         if isinstance(runtime, RaySettings) and runtime.layout == "colocated":
             if self.rollout.max_staleness:
                 problems.append(
@@ -244,6 +249,17 @@ class TrainConfig(Section):
     def in_step(self) -> bool:
         """True if episodes, engine and learner are one process and every episode waits for each policy version."""
         return self.runtime.kind == "local" and self.rollout.max_staleness == 0
+
+    @property
+    def engine_sleeps(self) -> bool:
+        """True if the engine gives its GPU's memory to the learner while it steps."""
+        shares = isinstance(self.runtime, RaySettings) and self.runtime.layout == "colocated"
+        return isinstance(self.engine, VLLMSpec) and (self.engine.sleep or shares)
+
+    @property
+    def engine_opened(self) -> OpenAISpec | TransformersSpec | VLLMSpec:
+        """The engine with what the layout asks of it."""
+        return self.engine.model_copy(update={"sleep": True}) if self.engine_sleeps else self.engine
 
     @property
     def engine_dtype(self) -> Literal["float32", "bfloat16"]:

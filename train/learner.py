@@ -134,6 +134,11 @@ class Learner(PackedTrainer):
         self.skipped_steps = 0
         text_config = self.model.config.get_text_config()
         self._is_sharded = is_sharded(self.model_wrapped)
+        if arguments.fsdp and not self._is_sharded:
+            raise ValueError(
+                "learner.trl.fsdp is set, and here every process holds all weights: accelerate shards them on GPUs "
+                "alone. Leave it out, or reserve GPUs with runtime.learner_gpus"
+            )
         self._window: int | None = getattr(text_config, "max_position_embeddings", None)
         self._tiled = (
             text_config.vocab_size > TILED_ABOVE_VOCABULARY if config.tiled_lm_head is None else config.tiled_lm_head
@@ -227,6 +232,11 @@ class Learner(PackedTrainer):
     def is_sharded(self) -> bool:
         """True if each rank holds a shard of the weights: then all ranks call whatever reads them whole, in step."""
         return self._is_sharded
+
+    def release_memory(self) -> None:
+        """Give back to the GPU what torch keeps for the next step."""
+        if self.accelerator.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def attend_reading(self, *, state: bool) -> None:
         """What a rank calls that reads nothing, while another one reads `named_weights` or saves the model (and, with

@@ -5,6 +5,7 @@ transformers knows is reachable through `trl`, which refuses, by name and with t
 our own step would silently break.
 """
 
+import copy
 import difflib
 from dataclasses import fields
 from pathlib import Path
@@ -205,6 +206,11 @@ class LearnerConfig(BaseModel):
             family = next((why for start, why in REFUSED_FAMILIES.items() if name.startswith(start)), None)
             if why := REFUSED.get(name, family):
                 raise ValueError(f"trl.{name} cannot be set: {why}. Remove it.")
+        sharding = self.trl.get("fsdp_config") or {}
+        if not isinstance(sharding, dict):
+            raise ValueError(f"trl.fsdp_config is {sharding!r}; write its fields here, which the run then records")
+        if int(sharding.get("version", sharding.get("fsdp_version", 2))) != 2:
+            raise ValueError("trl.fsdp_config.version is 1, which torch and transformers leave behind; set 2")
         high = self.epsilon if self.epsilon_high is None else self.epsilon_high
         if self.delta is not None and self.delta <= 1 + high:
             raise ValueError(f"delta is {self.delta}; it must exceed 1 + epsilon_high = {1 + high}, or be left out")
@@ -271,6 +277,7 @@ class LearnerConfig(BaseModel):
             "trust_remote_code": trust_remote_code,
         }
         own = {name: value for name, value in self.trl.items() if name != "model_init_kwargs"}
+        own = copy.deepcopy(own)  # TRL writes into what it is given
         model_init_kwargs = {"use_safetensors": True, **self.trl.get("model_init_kwargs", {})}
         try:
             return GRPOConfig(**{**settings, **own}, model_init_kwargs=model_init_kwargs)

@@ -16,14 +16,12 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from anyio.from_thread import start_blocking_portal
 
 from agent.trajectory import NOT_THE_POLICYS_FAULT, Unit
-from evaluation.trajectory_store import TrajectoryWriter
 from evaluation.turn_scores import turn_scores
 from train.admission import AdmissionState
 from train.assembly import Parts, assemble
@@ -37,13 +35,13 @@ from train.plan_inputs import inputs_of
 from train.policy_start import starting_model
 from train.progress import Progress, Stopwatch, TrainResult
 from train.ranks import Ranks
+from train.records import Records
 from train.rollouts import RolloutFailure
 from train.run_folder import RunFolder
 from train.runtime import InProcess, Runtime
 from train.runtime_config import RaySettings
 from train.sampler import Door, LocalDoor, Sampler
 from train.step_metrics import rollout_metrics
-from train.tracking import MetricsLog
 
 
 def train(config: TrainConfig, out: Path, *, resume: bool = False, progress: Progress | None = None) -> TrainResult:
@@ -147,41 +145,6 @@ def local_door(
         yield LocalDoor(sampler, portal)
 
 
-@dataclass(kw_only=True)
-class Records:
-    """What the first rank writes while the run goes: metrics, trajectories, progress."""
-
-    log: MetricsLog
-    store: TrajectoryWriter | None
-    progress: Progress
-    steps: int
-    trajectories: int
-    dev: dict[str, Any] | None = field(default=None)
-
-    @classmethod
-    def open(cls, config: TrainConfig, run: RunFolder, state: CheckpointState, progress: Progress) -> "Records":
-        """Open the run's files, cut off behind the step that the run is at."""
-        log = MetricsLog(run.path, tracker=config.tracker, config=config.model_dump(mode="json"))
-        log.keep_until(state.step if state.step else -1)
-        store = None
-        if config.save_trajectories:
-            bound = None if config.trajectories_gb is None else int(config.trajectories_gb * 1e9)
-            store = TrajectoryWriter(run.trajectories, max_bytes=bound, tell=progress.stage)
-            store.keep_until(state.step)
-        return cls(log=log, store=store, progress=progress, steps=config.steps, trajectories=state.trajectories)
-
-    def log_step(self, step: int, values: dict[str, Any]) -> None:
-        """Write the figures of a step, and show them."""
-        self.log.log(step, values)
-        self.progress.step(step, self.steps, values)
-
-    def close(self) -> None:
-        """Close the files."""
-        self.log.close()
-        if self.store:
-            self.store.close()
-
-
 def learn(
     config: TrainConfig,
     parts: Parts,
@@ -220,7 +183,8 @@ def learn(
             rows = [row for one in chosen(judged, config, ranks) for row in one.rows]
             clock.lap("credit")
             trajectories = {t.id: t for unit in units for t in unit.trajectories}
-            learned = learner.update(rows, trajectories, config.rollout.temperature, version=step)
+            with sampling_paused(config, door, learner, ranks):
+                learned = learner.update(rows, trajectories, config.rollout.temperature, version=step)
             learned.pop("seconds")
             clock.lap("update")
             missing = missing_everywhere(parts, ranks)
@@ -257,6 +221,22 @@ def learn(
         write_model(run, learner, ranks)
         seen, dev = (records.trajectories, records.dev) if records else (0, None)
         return TrainResult(model=run.model, steps=config.steps, trajectories=seen, dev=dev)
+
+
+@contextmanager
+def sampling_paused(config: TrainConfig, door: Door, learner: Learner, ranks: Ranks) -> Iterator[None]:
+    """The learner has the memory of engines that share its GPU, where they do; they sample again after `publish`."""
+    if not config.engine_sleeps:
+        yield
+        return
+    if ranks.is_first:
+        door.pause()
+    ranks.barrier()
+    yield
+    learner.release_memory()
+    ranks.barrier()
+    if ranks.is_first:
+        door.resume()
 
 
 def publish(door: Door, learner: Learner, version: int, ranks: Ranks) -> None:

@@ -158,6 +158,14 @@ class RunActor:
         """See `Sampler.publish`."""
         await (await self._ready()).publish(shared, version)
 
+    async def pause(self) -> None:
+        """See `Sampler.pause`."""
+        await (await self._ready()).pause()
+
+    async def resume(self) -> None:
+        """See `Sampler.resume`."""
+        await (await self._ready()).resume()
+
     async def evaluate(self, step: int) -> Evaluation:
         """See `Sampler.evaluate`."""
         return await (await self._ready()).evaluate(step)

@@ -32,6 +32,14 @@ class RayDoor:
         self._wait(self._actor.publish.remote(self._shared, version))
         del before  # until now a replaced engine could have been told of them
 
+    def pause(self) -> None:
+        """See `Sampler.pause`."""
+        self._wait(self._actor.pause.remote())
+
+    def resume(self) -> None:
+        """See `Sampler.resume`."""
+        self._wait(self._actor.resume.remote())
+
     def evaluate(self, step: int) -> Evaluation:
         """See `Sampler.evaluate`."""
         evaluation: Evaluation = self._wait(self._actor.evaluate.remote(step))

@@ -17,7 +17,7 @@ from envs.episode import EpisodeSpec
 from envs.episode_worker import WorkerHealth
 from envs.ray_crew import RayCrew
 from envs.ray_episodes import RayEpisodes
-from envs.retrieval_replicas import ReplicaSettings
+from envs.retrieval_replicas import ReplicaClient, ReplicaSettings
 from retrieval.batcher import MicroBatcher
 from retrieval.retriever import OpenRetriever, RetrievalError
 from train.config import TrainConfig
@@ -87,10 +87,12 @@ def engine_window(config: TrainConfig, model: str) -> int:
 class OnRay:
     """Engines, retrieval replicas and episode workers as actors. Made by `open`, on the event loop that uses it."""
 
-    def __init__(self, crew: RayCrew, episodes: RayEpisodes, batcher: MicroBatcher, top_k: int) -> None:
+    def __init__(
+        self, crew: RayCrew, episodes: RayEpisodes, asking: MicroBatcher | ReplicaClient, top_k: int
+    ) -> None:
         self._crew = crew
         self._episodes = episodes
-        self._batcher = batcher
+        self._asking = asking
         self._top_k = top_k
         self._again = 0
 
@@ -124,7 +126,7 @@ class OnRay:
             index=config.data.index, top_k=config.limits.top_k, corpus_index=config.data.corpus_index
         )
         crew = RayCrew(
-            open_engine=EngineMaker(spec=config.engine, model=model, dtype=config.engine_dtype),
+            open_engine=EngineMaker(spec=config.engine_opened, model=model, dtype=config.engine_dtype),
             make_worker=WorkerMaker(
                 protocol=config.protocol.name,
                 overrides=config.protocol.overrides,
@@ -168,10 +170,18 @@ class OnRay:
         """Give every engine new weights, through Ray's object store."""
         await self._crew.update_weights(named, version)
 
+    async def pause(self) -> None:
+        """Put every engine to sleep."""
+        await self._crew.sleep()
+
+    async def resume(self) -> None:
+        """Wake every engine."""
+        await self._crew.wake()
+
     async def answers(self, query: str) -> str | None:
-        """Search once, with the deadlines and retries of episodes."""
+        """Ask once what the episodes ask, with their deadlines and retries."""
         try:
-            await self._batcher.search(query, self._top_k)
+            await self._asking.search(query, self._top_k)
         except RetrievalError as error:
             return str(error)
         return None
@@ -192,4 +202,4 @@ class OnRay:
         """Give up what is played, and end every actor."""
         await self._episodes.close()
         await self._crew.close()
-        await self._batcher.close()
+        await self._asking.close()

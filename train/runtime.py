@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from agent.engine import Engine
+from agent.engine import Engine, Sleeper
 from agent.engines.opening import open_engine
 from agent.trajectory import Trajectory
 from envs.actor import EngineActor
@@ -39,6 +39,14 @@ class Runtime(Protocol):
         """Give the engine or engines new weights; when it returns, new requests are sampled with them."""
         ...
 
+    async def pause(self) -> None:
+        """Give the engines' GPU memory to the learner; nothing is played."""
+        ...
+
+    async def resume(self) -> None:
+        """Take it back; sampling goes on once there are new weights."""
+        ...
+
     async def answers(self, query: str) -> str | None:
         """Search once: None where the retriever answers, else what it says."""
         ...
@@ -61,7 +69,7 @@ class InProcess:
 
     def __init__(self, config: TrainConfig, parts: Parts, model: str) -> None:
         self._engine: Engine = open_engine(
-            config.engine, model, purpose="rollouts", dtype=config.engine_dtype, in_step=config.in_step
+            config.engine_opened, model, purpose="rollouts", dtype=config.engine_dtype, in_step=config.in_step
         )
         self._top_k = config.limits.top_k
         self._batcher = MicroBatcher(parts.index, **config.retrieval.model_dump())
@@ -83,6 +91,16 @@ class InProcess:
         """Replace the engine's weights in place; the loop goes on meanwhile, for an update may wait for what runs."""
         assert not isinstance(named, SharedWeights), "they are shared among processes, and this is the only one"
         await asyncio.to_thread(self._engine.update_weights, named, version)
+
+    async def pause(self) -> None:
+        """Put the engine to sleep; one that cannot is refused with the config."""
+        assert isinstance(self._engine, Sleeper)
+        await asyncio.to_thread(self._engine.sleep)
+
+    async def resume(self) -> None:
+        """Wake the engine."""
+        assert isinstance(self._engine, Sleeper)
+        await asyncio.to_thread(self._engine.wake)
 
     async def answers(self, query: str) -> str | None:
         """Search once, with the deadlines and retries of episodes."""

@@ -91,6 +91,14 @@ class Sampler:
         await self._runtime.update_weights(named, version)
         self._rollouts.set_version(version)
 
+    async def pause(self) -> None:
+        """Give the engines' GPU memory to the learner."""
+        await self._runtime.pause()
+
+    async def resume(self) -> None:
+        """Take it back; sampling goes on with `publish`."""
+        await self._runtime.resume()
+
     async def evaluate(self, step: int) -> Evaluation:
         """Greedy episodes on the dev questions, with the newest weights."""
         questions = self._parts.dev_questions
@@ -132,6 +140,14 @@ class Door(Protocol):
         """See `Sampler.publish`."""
         ...
 
+    def pause(self) -> None:
+        """See `Sampler.pause`."""
+        ...
+
+    def resume(self) -> None:
+        """See `Sampler.resume`."""
+        ...
+
     def evaluate(self, step: int) -> Evaluation:
         """See `Sampler.evaluate`."""
         ...
@@ -159,6 +175,14 @@ class LocalDoor:
     def publish(self, named: NamedWeights, version: int) -> None:
         """See `Sampler.publish`."""
         self._portal.call(self._sampler.publish, named, version)
+
+    def pause(self) -> None:
+        """See `Sampler.pause`."""
+        self._portal.call(self._sampler.pause)
+
+    def resume(self) -> None:
+        """See `Sampler.resume`."""
+        self._portal.call(self._sampler.resume)
 
     def evaluate(self, step: int) -> Evaluation:
         """See `Sampler.evaluate`."""

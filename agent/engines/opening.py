@@ -16,7 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Fiel
 from agent.engine import Engine
 from agent.engines.openai_settings import OpenAISettings
 from agent.engines.served_model import ServedModel
-from agent.engines.vllm_settings import VLLMSettings
+from agent.engines.vllm_settings import VLLMSettings, refuse_sleep
 
 Purpose = Literal["evaluation", "rollouts"]
 Precision = Literal["float32", "bfloat16"]
@@ -86,6 +86,7 @@ def check_engine(spec: AnySpec, model: str | Path) -> None:
         on_cpu = not torch.cuda.is_available()
         served = ServedModel(model, max_model_len=spec.max_model_len, trust_remote_code=spec.trust_remote_code)
         served.check_servable(on_cpu=on_cpu)
+        refuse_sleep(spec, on_cpu=on_cpu)
         if spec.chosen_driver() == "process":
             spec.chosen_transfer(on_cpu=on_cpu)
 

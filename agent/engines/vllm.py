@@ -141,6 +141,19 @@ class VLLMEngine(SampleGroups):
         scored: list[float] = self._thread.call(alone, alone=True)
         return scored
 
+    def sleep(self) -> None:
+        """Give back the GPU's memory, once what runs has ended. New requests wait. See `agent.engine.Sleeper`."""
+
+        def put(engine: Any) -> None:
+            self._thread.is_held = True
+            engine.sleep(level=2)
+
+        self._thread.call(put, alone=True)
+
+    def wake(self) -> None:
+        """Take the memory back; requests wait until the weights are given, which are lost."""
+        self._thread.call(lambda engine: engine.wake_up(), alone=True)
+
     async def close(self) -> None:
         """Fail what still waits, end the thread and give its memory back. A second call does nothing."""
         await asyncio.to_thread(self._closer)
@@ -155,5 +168,6 @@ class VLLMEngine(SampleGroups):
             self._thread.cache_spoiled = False
         engine.set_weight_version(str(version))
         self._thread.version = version
+        self._thread.is_held = False
         if self._settings.prefix_cache_on_update == "salt":
             self._thread.begin_again(engine)

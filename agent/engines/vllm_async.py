@@ -128,6 +128,16 @@ class AsyncVLLMEngine(SampleGroups):
         with self._updating:
             return scores_of(self._loop.call(self._vllm.sample_scaled(ids, params, 1 / temperature)), token_ids)
 
+    def sleep(self) -> None:
+        """Give back the GPU's memory, once what runs has ended. New requests wait. See `agent.engine.Sleeper`."""
+        with self._updating:
+            self._loop.call(self._vllm.sleep())
+
+    def wake(self) -> None:
+        """Take the memory back; requests wait until the weights are given, which are lost."""
+        with self._updating:
+            self._loop.call(self._vllm.wake())
+
     async def close(self) -> None:
         """Fail what still waits and end vLLM's processes. A second call does nothing."""
         await asyncio.to_thread(self._closer)

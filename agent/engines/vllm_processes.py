@@ -144,6 +144,29 @@ class VLLMProcesses:
         await self._answered(self._llm.resume_generation())
         self._open.set()
 
+    async def sleep(self) -> None:
+        """Close the gate until the next update has ended, wait for what runs, and give back the GPUs' memory.
+
+        Raises:
+            EngineError: the engine has failed.
+        """
+        self._check_alive()
+        self._open.clear()
+        await self._idle.wait()
+        await self._controlled(self._llm.sleep(level=2))
+
+    async def wake(self) -> None:
+        """Take the GPUs' memory back. What lies there is no policy: the gate stays closed until an update."""
+        self._check_alive()
+        await self._controlled(self._llm.wake_up())
+
+    async def _controlled(self, call: Coroutine[Any, Any, Any]) -> None:
+        try:
+            await self._answered(call)
+        except BaseException as error:
+            self.fail(error)
+            raise _engine_error(error) from error
+
     async def rpc(self, method: str, *args: Any) -> list[Any]:
         """What a method of every worker gives."""
         results: list[Any] = await self._answered(self._llm.collective_rpc(method, args=args))

@@ -62,6 +62,8 @@ class VLLMSettings(BaseModel):
     """Address of the learner's machine, for NCCL's rendezvous."""
     transfer_port: int = Field(default=0, ge=0, le=65535)
     """Port of that rendezvous; 0 takes a free one."""
+    sleep: bool = False
+    """Give the GPU's memory to the learner while it steps, and take it back (vLLM's sleep mode, level 2)."""
     seed: int = Field(default=0, ge=0, lt=1 << 32)
     """Seed of vLLM itself; requests carry their own."""
     shutdown_timeout_s: float = Field(default=5.0, gt=0)
@@ -109,6 +111,7 @@ class VLLMSettings(BaseModel):
 
 def engine_arguments(model: ServedModel, settings: VLLMSettings, driver: Driver, *, on_cpu: bool) -> dict[str, Any]:
     """The keyword arguments of vLLM's `EngineArgs` or `AsyncEngineArgs`."""
+    refuse_sleep(settings, on_cpu=on_cpu)
     cache_gb = settings.kv_cache_gb or (_CPU_CACHE_GB if on_cpu else None)
     arguments: dict[str, Any] = {
         "model": model.name,
@@ -134,12 +137,23 @@ def engine_arguments(model: ServedModel, settings: VLLMSettings, driver: Driver,
         # A prompt cut over several steps would rewind its generator, which on a CPU vLLM fails to do.
         arguments["enable_chunked_prefill"] = False
         arguments["max_num_batched_tokens"] = max(settings.max_batched_tokens or _CPU_STEP_TOKENS, model.context_window)
+    if settings.sleep:
+        arguments["enable_sleep_mode"] = True
     if driver == "thread":
         # Outputs of a step then are there when it returns, so an update between two steps splits no step.
         arguments["async_scheduling"] = False
     elif (transfer := settings.chosen_transfer(on_cpu=on_cpu)) != "shared_memory":
         arguments["weight_transfer_config"] = {"backend": transfer}
     return {name: value for name, value in arguments.items() if value is not None}
+
+
+def refuse_sleep(settings: VLLMSettings, *, on_cpu: bool) -> None:
+    """Raises ValueError where an engine on a CPU is to sleep: it has no GPU memory to give."""
+    if settings.sleep and on_cpu:
+        raise ValueError(
+            "engine.sleep is true, and vLLM runs on the CPU here, which has no GPU memory that a learner could take "
+            "over; set engine.sleep: false (and runtime.layout: disaggregated)"
+        )
 
 
 def import_vllm() -> bool:

@@ -80,6 +80,8 @@ class EngineThread:
             )
         self.version = version
         self.cache_spoiled = False
+        self.is_held = False
+        """True from sleep to the first weights after it: requests wait."""
         self._settings = settings
         self._changed = threading.Condition()
         self._arrivals: deque[EngineRequest] = deque()
@@ -180,13 +182,19 @@ class EngineThread:
     def _turn(self, engine: Any) -> bool:
         """Take what came in, then step; False once the thread is to end."""
         with self._changed:
-            while not (self._stopping or self._arrivals or self._cancelled or self._jobs or self._running):
+            while not (
+                self._stopping
+                or (self._arrivals and not self.is_held)
+                or self._cancelled
+                or self._jobs
+                or self._running
+            ):
                 self._changed.wait()
             if self._stopping:
                 return False
             cancelled, self._cancelled = self._cancelled, []
             job = self._jobs[0] if self._jobs and not (self._jobs[0].alone and self._running) else None
-            self._joining = [] if self._jobs else self._next_requests()
+            self._joining = [] if self._jobs or self.is_held else self._next_requests()
         gone = [request.id for request in cancelled if self._running.pop(request.id, None)]
         if gone:
             engine.abort_request(gone)

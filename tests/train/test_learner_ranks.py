@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,18 +19,24 @@ from train.learner import Learner
 from train.learner_config import LearnerConfig
 
 
+def on_two_ranks(module: str, folder: Path, settings: dict[str, Any]) -> Path:
+    """Run a module on two ranks; returns the folder that they write into."""
+    ranks = folder / "ranks"
+    ranks.mkdir()
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command += ["-m", module, str(folder / "policy"), str(ranks), json.dumps(settings)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return ranks
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("loss_type", ["dapo", "grpo"])
 def test_ranks_add_up_to_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loss_type: str) -> None:
     save_policy(tmp_path / "policy")
     settings = {"loss_type": loss_type, "max_tokens_per_micro_batch": 48, "entropy_coef": 0.1}
-    ranks = tmp_path / "ranks"
-    ranks.mkdir()
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command += ["-m", "tests.train.rank_step", str(tmp_path / "policy"), str(ranks), json.dumps(settings)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr[-3000:]
+    ranks = on_two_ranks("tests.train.rank_step", tmp_path, settings)
 
     learner = Learner.create(tmp_path / "policy", None, LearnerConfig(device="cpu", **settings), tmp_path / "one")
     caught = catch_gradients(learner, monkeypatch)
@@ -52,6 +59,38 @@ def test_ranks_add_up_to_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert set(agreed) == set(caught[0])
         for name, gradient in caught[0].items():
             torch.testing.assert_close(agreed[name], gradient, rtol=1e-4, atol=1e-6, msg=name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tiled", [False, True])
+def test_ranks_that_hold_shards_do_what_one_process_does(tmp_path: Path, tiled: bool) -> None:
+    """Steps, what is saved, and going on from it: all of it is made whole and dealt out again."""
+    save_policy(tmp_path / "policy")
+    settings = {"max_tokens_per_micro_batch": 48, "tiled_lm_head": tiled, "learning_rate": 1e-2}
+    ranks = on_two_ranks("tests.train.fsdp_step", tmp_path, settings)
+    first, second, again = json.loads((ranks / "steps.json").read_text())
+    learner = Learner.create(tmp_path / "policy", None, LearnerConfig(device="cpu", **settings), tmp_path / "one")
+    rows, known = rows_of(random_trajectories(11))
+    alone = learner.update(rows, known)
+    for name in ("loss", "grad_norm", "entropy", "sampler_ratio_mean", "rows", "tokens"):
+        assert first[name] == pytest.approx(alone[name], rel=1e-3), name
+    learner.save_model_folder(tmp_path / "one" / "model")
+    whole, shards = (load_file(folder / "model" / "model.safetensors") for folder in (tmp_path / "one", ranks))
+    assert whole.keys() == shards.keys()
+    for name, tensor in whole.items():
+        torch.testing.assert_close(shards[name], tensor, rtol=1e-3, atol=1e-4, msg=name)
+    assert again["loss"] == pytest.approx(second["loss"], rel=1e-6)
+    assert again["grad_norm"] == pytest.approx(second["grad_norm"], rel=1e-6)
+    gone_on = Learner.create(tmp_path / "policy", None, LearnerConfig(device="cpu", **settings), tmp_path / "two")
+    gone_on.load_state(ranks / "state")
+    assert gone_on.update(rows, known)["loss"] == pytest.approx(second["loss"], rel=1e-3), "on another number of ranks"
+
+
+def test_sharding_is_refused_where_nothing_is_sharded(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"fsdp_config\.version is 1.*set 2"):
+        LearnerConfig(trl={"fsdp": True, "fsdp_config": {"fsdp_version": 1}})
+    with pytest.raises(ValueError, match="write its fields here"):
+        LearnerConfig(trl={"fsdp": True, "fsdp_config": "fsdp.json"})
 
 
 @pytest.mark.slow
