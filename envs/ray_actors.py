@@ -29,6 +29,9 @@ AskEngine = Callable[[str, Sequence[int], SamplingParams], Awaitable[Completion]
 MakeWorker = Callable[[AskEngine, ReplicaClient | None], EpisodeWorker]
 """Makes the worker of a process around the call that asks an engine, and the replicas' client where there are any."""
 
+_PAUSE_S = 0.2
+"""Before a board that is being started again is asked again."""
+
 
 class WeightBoard:
     """Keeps a reference to the newest weights and their version. One that was started again waits to be told."""
@@ -81,7 +84,8 @@ class RayEngine(EngineServer):
         """
         if self._first is None:
             self._first = asyncio.create_task(self._look_again())
-        await asyncio.shield(self._first)
+        with self._at_work():
+            await asyncio.shield(self._first)
         return await super().generate(prompt_ids, params, key)
 
     async def take_weights(self, packed: PackedWeights, version: int) -> int:
@@ -89,9 +93,18 @@ class RayEngine(EngineServer):
         return await self.update_weights(list(unpack(packed)), version)
 
     async def _look_again(self) -> None:
-        newest = await self._board.latest.remote()
+        newest = await self._told_by_board()
         if newest is not None and newest[1] > self._engine.version:
             await self.take_weights(await newest[0][0], newest[1])
+
+    async def _told_by_board(self) -> tuple[list[Any], int] | None:
+        """What the board has, once it lives: a request must not fail because the board is being started again."""
+        while True:
+            try:
+                newest: tuple[list[Any], int] | None = await self._board.latest.remote()
+                return newest
+            except RayActorError:
+                await asyncio.sleep(_PAUSE_S)
 
 
 def _of_board(board: Any, timeout_s: float) -> tuple[list[Any], int] | None:
@@ -104,7 +117,7 @@ def _of_board(board: Any, timeout_s: float) -> tuple[list[Any], int] | None:
         except RayActorError:
             if time.monotonic() > until:
                 raise
-            time.sleep(0.2)
+            time.sleep(_PAUSE_S)
 
 
 class RayRetriever(RetrievalServer):
