@@ -65,7 +65,8 @@ class WeightBoard:
 class RayEngine(EngineServer):
     """An `EngineServer` whose weights come through Ray's object store."""
 
-    def __init__(self, open_engine: Callable[[], "Engine"], board: Any, timeout_s: float) -> None:
+    def __init__(self, open_engine: Callable[[], "Engine"], board_name: str, timeout_s: float) -> None:
+        board: Any = ray.get_actor(board_name)
         self._board = board
         self._first: asyncio.Task[None] | None = None
 
@@ -154,10 +155,11 @@ class RayWorker:
     """An `EpisodeWorker` in an actor."""
 
     def __init__(
-        self, make: MakeWorker, engines: Sequence[Any], retrievers: Sequence[Any], asking: ReplicaSettings
+        self, make: MakeWorker, engine_names: Sequence[str], retriever_names: Sequence[str], asking: ReplicaSettings
     ) -> None:
-        self._engines = engines
-        self._replicas = ReplicaClient([RayReplica(actor) for actor in retrievers], asking) if retrievers else None
+        self._engines = [ray.get_actor(name) for name in engine_names]
+        replicas = [RayReplica(ray.get_actor(name)) for name in retriever_names]
+        self._replicas = ReplicaClient(replicas, asking) if replicas else None
         self._worker = make(self._ask_engine, self._replicas)
 
     async def play(self, spec: EpisodeSpec) -> Trajectory:

@@ -110,17 +110,20 @@ class RayCrew:
         for i in range(settings.engines):
             options = self._options(i, f"engine-{i}", settings.engine_cpus, settings.engine_gpus, {})
             engine = ray.remote(RayEngine).options(**options)
-            self.engines.append(engine.remote(self._open_engine, self._board, settings.start_timeout_s))
+            self.engines.append(engine.remote(self._open_engine, f"{self._name}-board", settings.start_timeout_s))
         for i in range(settings.retrievers):
             bundle = settings.engines + i
             options = self._options(bundle, f"retriever-{i}", settings.retriever_cpus, settings.retriever_gpus, {})
             self.retrievers.append(ray.remote(RayRetriever).options(**options).remote(self._open_retriever))
+        # By name, because a handle among a constructor's arguments is an object that a restart could miss.
+        engines = [f"{self._name}-engine-{i}" for i in range(settings.engines)]
+        retrievers = [f"{self._name}-retriever-{i}" for i in range(settings.retrievers)]
         light = {"WAYMARK_WITHOUT_TORCH": "1"}
         for i in range(settings.workers):
             bundle = settings.engines + settings.retrievers + i
             options = self._options(bundle, f"worker-{i}", settings.worker_cpus, 0, light)
             worker = ray.remote(RayWorker).options(**options)
-            self.workers.append(worker.remote(self._make_worker, self.engines, self.retrievers, self._asking))
+            self.workers.append(worker.remote(self._make_worker, engines, retrievers, self._asking))
         starting = {asyncio.ensure_future(actor.health.remote()): name for name, actor in self._named()}
         done, late = await asyncio.wait(starting, timeout=settings.start_timeout_s, return_when=asyncio.FIRST_EXCEPTION)
         for health in late:

@@ -159,7 +159,8 @@ class OnRay:
             deadline_s=settings.episode_timeout_s,
             on_again=again,
         )
-        runtime = cls(crew, episodes, MicroBatcher(index, **config.retrieval.model_dump()), config.limits.top_k)
+        asking = crew.replica_client() or MicroBatcher(index, **config.retrieval.model_dump())
+        runtime = cls(crew, episodes, asking, config.limits.top_k)
         return runtime
 
     def submit(self, specs: Sequence[EpisodeSpec]) -> Sequence[asyncio.Future[Trajectory]]:
