@@ -209,7 +209,7 @@ class LearnerConfig(BaseModel):
         sharding = self.trl.get("fsdp_config") or {}
         if not isinstance(sharding, dict):
             raise ValueError(f"trl.fsdp_config is {sharding!r}; write its fields here, which the run then records")
-        if int(sharding.get("version", sharding.get("fsdp_version", 2))) != 2:
+        if int(sharding.get("version") or sharding.get("fsdp_version") or 2) != 2:
             raise ValueError("trl.fsdp_config.version is 1, which torch and transformers leave behind; set 2")
         high = self.epsilon if self.epsilon_high is None else self.epsilon_high
         if self.delta is not None and self.delta <= 1 + high:
