@@ -4,6 +4,7 @@ import asyncio
 import os
 import random
 import signal
+import threading
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -102,6 +103,25 @@ async def test_a_server_that_starts_again_serves_the_newest_weights():
     server = EngineServer(lambda: SleepingEngine(0), lambda: ([("w", np.ones(3))], 5))
     assert (await server.health()).version == 5
     assert await server.update_weights([("w", np.ones(3))], 4) == 5, "an older version must not come back"
+
+
+async def test_an_update_of_the_weights_that_hangs_counts_as_silence():
+    """Otherwise an engine that is deadlocked in an update, with nothing to sample, is never replaced."""
+    release = threading.Event()
+
+    class Hangs(SleepingEngine):
+        def update_weights(self, named, version):
+            release.wait(60)
+
+    server = EngineServer(Hangs)
+    assert (await server.health()).silent_s == 0
+    updating = asyncio.create_task(server.update_weights([], 1))
+    async with asyncio.timeout(60):
+        while (await server.health()).silent_s == 0:
+            await asyncio.sleep(0.01)
+    release.set()
+    await updating
+    assert (await server.health()).silent_s == 0
 
 
 async def test_an_action_is_asked_again_of_the_successor_until_the_deadline():
