@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,6 +12,7 @@ from train.config_file import ConfigError
 from train.plan_placement import lacking_room
 from train.runtime_config import RaySettings
 
+_KNOCK_S = 10.0
 _HOW = (
     "On a machine of the cluster --ray-address auto finds it; one that is not yet part of it joins with "
     "`ray start --address=HEAD:6379`, and from elsewhere `ray job submit` starts the run there (docs/cluster.md)"
@@ -56,6 +58,7 @@ def connected(config: TrainConfig, *, autoscaling: bool = False) -> Iterator[lis
     ours = not ray.is_initialized()
     try:
         if ours:
+            _knock(address)
             ray.init(address=address, namespace="waymark", log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         first = str(error).strip().split("\n")[0]
@@ -74,6 +77,14 @@ def connected(config: TrainConfig, *, autoscaling: bool = False) -> Iterator[lis
     finally:
         if ours:
             ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raises OSError where nobody listens at HOST:PORT: Ray itself asks for minutes."""
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdigit():
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_S):
+            pass
 
 
 def _nodes() -> list[dict[str, float]]:
