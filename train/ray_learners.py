@@ -20,8 +20,9 @@ from train.assembly import Parts
 from train.checkpoint import remove_unfinished
 from train.config import TrainConfig
 from train.progress import Progress, TrainResult
-from train.ray_attempt import Attempt, OpenRuntime, Outcome, RunActor, actor_environment, open_crew
+from train.ray_attempt import Attempt, OpenRuntime, RunActor, actor_environment, open_crew
 from train.ray_door import show
+from train.ray_rank import Outcome
 from train.run_folder import RunFolder
 from train.runtime_config import RaySettings
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.trajectory import Trajectory
+from agent.trajectory import FinishReason, Trajectory
 from envs.episode import EpisodeSpec
 from envs.question import Question
 from rewards.per_trajectory import TurnReward
@@ -31,8 +31,9 @@ from train.runtime import Runtime
 class ScriptedRuntime:
     """Every episode is a few turns of random tokens with random logprobs."""
 
-    def __init__(self, vocabulary: int) -> None:
+    def __init__(self, vocabulary: int, *, finish: FinishReason = "no_answer") -> None:
         self._vocabulary = vocabulary
+        self._finish = finish
         self._version = 0
 
     def submit(self, specs: Sequence[EpisodeSpec]) -> Sequence[asyncio.Future[Trajectory]]:
@@ -55,7 +56,7 @@ class ScriptedRuntime:
             sample=spec.sample,
             prompt_ids=tuple(ids(9)),
             turns=tuple(turns),
-            finish_reason="no_answer",
+            finish_reason=self._finish,
         )
 
     async def update_weights(self, named: Any, version: int) -> None:
@@ -68,7 +69,7 @@ class ScriptedRuntime:
         return None
 
     async def answers(self, query: str) -> str | None:
-        return None
+        return "it is not there" if self._finish == "retrieval_outage" else None
 
     async def readings(self) -> dict[str, float]:
         return {"scripted/version": float(self._version)}
@@ -83,6 +84,13 @@ async def open_scripted(
     """Opens it as `train.ray_attempt.open_crew` opens a crew."""
     tell(f"scripted runtime of {name.rsplit('-', 1)[-1]}")
     return ScriptedRuntime(len(parts.tokenizer))
+
+
+async def open_outage(
+    config: TrainConfig, parts: Parts, model: str, *, name: str, tell: Callable[[str], None], ledger: Ledger
+) -> Runtime:
+    """One whose episodes all end without an answer of the retriever."""
+    return ScriptedRuntime(len(parts.tokenizer), finish="retrieval_outage")
 
 
 async def open_nothing(

@@ -16,14 +16,15 @@ from safetensors.numpy import load_file
 
 from evaluation.trajectory_store import read_trajectories
 from tests.train.conftest import run_settings
-from tests.train.scripted_runtime import learn_alone, open_nothing, open_scripted
+from tests.train.scripted_runtime import learn_alone, open_nothing, open_outage, open_scripted
 from tests.train.test_resume import reproducible
 from train.assembly import assemble
 from train.config import TrainConfig, check_config
 from train.ledger import audit
 from train.progress import Progress, TrainResult
-from train.ray_attempt import OpenRuntime, is_peers_end, outcome_of, portable
+from train.ray_attempt import OpenRuntime
 from train.ray_learners import LearnersLost, learn_on_ray
+from train.ray_rank import is_peers_end, outcome_of, portable
 from train.rollouts import RolloutFailure
 from train.run_folder import RunFolder
 from train.testbed import Testbed
@@ -131,8 +132,8 @@ def test_two_learners_do_what_one_does(testbed: Testbed, tmp_path: Path, on_ray:
     for name in ours:
         assert abs(ours[name] - theirs[name]).max() < 1e-3 * max(1e-2, abs(theirs[name] - began[name]).max()), name
     stored = [
-        [(s.trajectory.id, s.trajectory.token_ids) for s in read_trajectories(tmp_path / name / "trajectories")]
-        for name in ("two", "one")
+        [(one.trajectory.id, list(one.trajectory.token_ids)) for one in read_trajectories(tmp_path / name)]
+        for name in ("two/trajectories", "one/trajectories")
     ]
     assert stored[0] == stored[1]
     wait_until_gone(10)
@@ -175,6 +176,17 @@ def test_what_a_learner_raises_is_what_the_person_sees(testbed: Testbed, tmp_pat
     with pytest.raises(ArithmeticError, match="no score for step000001-unit001: see the reward's settings") as raised:
         on_two(config, tmp_path / "run", Kept())
     assert "ray::" not in str(raised.value)
+    wait_until_gone(10)
+
+
+@pytest.mark.slow
+def test_an_outage_ends_several_learners_with_its_advice(testbed: Testbed, tmp_path: Path, on_ray: None) -> None:
+    rollout = {"questions_per_step": 3, "samples_per_question": 4, "outage_patience_s": 0.5}
+    config = settings(testbed, rollout=rollout, evaluate_every=0)
+    told = Kept()
+    with pytest.raises(RolloutFailure, match=r"the last error: it is not there.*--resume"):
+        on_two(config, tmp_path / "run", told, open_outage)
+    assert any(line.startswith("paused: 12 of 12 trajectories had no answer") for line in told.stages), told.stages
     wait_until_gone(10)
 
 
