@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from transformers import PreTrainedTokenizerBase
 
 from agent.engine import Engine, EngineError
@@ -96,7 +96,8 @@ def _told(problem: Any, kind: str) -> str:
     if problem["type"] == "missing":
         return f"--engine-set {names}=... is needed"
     if problem["type"] == "extra_forbidden":
-        fields = {"transformers": TransformersSpec, "vllm": VLLMSpec, "openai": OpenAISpec}[kind].model_fields
+        specs: dict[str, type[BaseModel]] = {"transformers": TransformersSpec, "vllm": VLLMSpec, "openai": OpenAISpec}
+        fields = specs[kind].model_fields
         return f"there is no setting {names}; {kind} has {', '.join(name for name in fields if name != 'kind')}"
     return f"{names}: {in_words(problem)}" if names else in_words(problem)
 
