@@ -2,8 +2,8 @@
 
 Which questions a unit asks, and with which seeds, follows from (seed, unit number) alone, so a resumed run asks what
 the killed one would have asked. How far units run ahead of the learner is `train.admission`'s book; where their
-episodes are played is `envs.episode_pool`'s business (one event loop) or `envs.workers`' (many processes): this file
-only starts units, gathers their trajectories, and hands whole batches out.
+episodes are played is `envs.episode_pool`'s business (one event loop) or `envs.ray_episodes`' (many processes): this
+file only starts units, gathers their trajectories, and hands whole batches out.
 """
 
 import asyncio
@@ -108,7 +108,7 @@ class Rollouts:
         self._is_paused = False
         self._batches: dict[int, list[Unit]] = {}
         self._lock = asyncio.Lock()
-        self.rejected = 0
+        self.rejected = state.rejected if state else 0
         """Complete units that `keep` refused, so far."""
         self.sampled_again = 0
         """Units that an outage spoiled, so far: each was sampled again."""
