@@ -177,7 +177,7 @@ class RayWorker:
             await self._replicas.close()
 
     async def _ask_engine(self, key: str, prompt_ids: Sequence[int], params: SamplingParams) -> Completion:
-        unit = key.rsplit("-sample", 1)[0]
+        unit = key.rsplit("/", 1)[0].rsplit("-sample", 1)[0]  # an evaluation's episode is a unit of one
         engine = self._engines[zlib.crc32(unit.encode()) % len(self._engines)]  # a unit shares a prefix cache
         try:
             completion: Completion = await engine.generate.remote(prompt_ids, params, key)
