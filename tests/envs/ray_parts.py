@@ -91,7 +91,7 @@ async def search(query: str, k: int) -> list[Hit]:
 def sleeping_worker(call: Callable[..., Awaitable[Completion]], replicas: ReplicaClient | None) -> EpisodeWorker:
     """The maker of a worker."""
     return EpisodeWorker(
-        actor=RemoteActor(call, context_window=SleepingEngine.context_window, timeout_s=60, pause_s=0.1),
+        actor=RemoteActor(call, context_window=SleepingEngine.context_window, timeout_s=300, pause_s=0.1),
         search=search if replicas is None else replicas.search,
         protocol=load_protocol("waymark"),
         tokenizer=byte_tokenizer(),
