@@ -6,7 +6,6 @@ our own step would silently break.
 """
 
 import copy
-import copy
 import difflib
 from dataclasses import fields
 from pathlib import Path
