@@ -214,7 +214,17 @@ class RunActor:
         assert isinstance(settings, RaySettings)
         resources = {"CPU": settings.learner_cpus, "GPU": settings.learner_gpus}
         patience = attempt.config.rollout.outage_patience_s + settings.episode_timeout_s
-        trainer: Any = TorchTrainer(
+
+        class Trainer(TorchTrainer):
+            """Without Ray Train's detached cleaner of placement groups, which may outlive the run: who starts an
+            attempt removes what it left.
+            """
+
+            def _create_default_callbacks(self) -> list[Any]:
+                made = super()._create_default_callbacks()  # type: ignore[misc]
+                return [one for one in made if type(one).__name__ != "PlacementGroupCleanerCallback"]
+
+        trainer: Any = Trainer(
             cast(Callable[[], None], rank_function(attempt.config, attempt.run, attempt.model, this)),
             torch_config=TorchConfig(
                 backend="nccl" if settings.learner_gpus else "gloo", timeout_s=int(_COLLECTIVES_S + patience)

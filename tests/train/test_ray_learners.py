@@ -73,35 +73,25 @@ def on_two(
             run.close()
 
 
-def learners() -> list[psutil.Process]:
-    """The learner processes of this test's own Ray."""
+def processes(*titles: str) -> list[psutil.Process]:
+    """Those of this test's own Ray that Ray calls so, by number."""
     found = []
     for process in psutil.Process().children(recursive=True):
         try:
-            if "RayTrainWorker" in " ".join(process.cmdline()):
-                found.append(process)
+            told = " ".join(process.cmdline())
         except psutil.Error:
             continue
-    return found
-
-
-def of_run() -> set[int]:
-    """Processes of a run that must not outlive it."""
-    titles = ("RayTrainWorker", "RunActor", "TrainController", "PlacementGroupCleaner", "SynchronizationActor")
-    found = set()
-    for process in psutil.Process().children(recursive=True):
-        try:
-            if any(title in " ".join(process.cmdline()) for title in titles):
-                found.add(process.pid)
-        except psutil.Error:
-            continue
-    return found
+        if any(title in told for title in titles):
+            found.append(process)
+    return sorted(found, key=lambda process: process.pid)
 
 
 def wait_until_gone(seconds: float) -> None:
+    """Processes of a run must not outlive it."""
+    of_run = ("RayTrainWorker", "RunActor", "TrainController", "PlacementGroupCleaner", "SynchronizationActor")
     deadline = time.monotonic() + seconds
-    while of_run():
-        assert time.monotonic() < deadline, f"{of_run()} outlive the run"
+    while left := processes(*of_run):
+        assert time.monotonic() < deadline, f"{left} outlive the run"
         time.sleep(0.1)
 
 
@@ -140,20 +130,20 @@ def test_two_learners_do_what_one_does(testbed: Testbed, tmp_path: Path, on_ray:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rank", [0, 1])
-def test_a_lost_learner_costs_the_steps_since_the_checkpoint(
-    testbed: Testbed, tmp_path: Path, on_ray: None, rank: int
+@pytest.mark.parametrize("victim", ["one learner", "another learner", "the sampler"])
+def test_a_lost_process_costs_the_steps_since_the_checkpoint(
+    testbed: Testbed, tmp_path: Path, on_ray: None, victim: str
 ) -> None:
-    rng = random.Random(rank)
+    rng = random.Random(victim)
     killed: list[int] = []
 
     def kill(step: int) -> None:
         if step == 5 and not killed:
-            victims = sorted(learners(), key=lambda process: process.pid)
-            assert len(victims) == 2
+            victims = processes("RunActor" if victim == "the sampler" else "RayTrainWorker")
+            assert len(victims) == (1 if victim == "the sampler" else 2)
             time.sleep(rng.uniform(0, 0.3))
-            killed.append(victims[rank].pid)
-            os.kill(victims[rank].pid, signal.SIGKILL)
+            killed.append(victims[0 if victim == "one learner" else -1].pid)
+            os.kill(killed[0], signal.SIGKILL)
 
     told = Kept(kill)
     config = settings(testbed, steps=12, checkpoint_every=4, evaluate_every=0)
@@ -200,7 +190,7 @@ def test_a_crew_that_cannot_be_had_ends_the_run(testbed: Testbed, tmp_path: Path
 @pytest.mark.slow
 def test_learners_that_are_lost_too_often_end_the_run(testbed: Testbed, tmp_path: Path, on_ray: None) -> None:
     def kill(step: int) -> None:
-        for process in learners():
+        for process in processes("RayTrainWorker"):
             process.kill()
 
     config = settings(testbed, runtime={**TWO, "learner_failures": 0}, evaluate_every=0)
