@@ -27,7 +27,7 @@ ACTORS = ("engine-0", "engine-1", "worker-0", "worker-1")
 @pytest.fixture
 def three_nodes() -> Iterator[Cluster]:
     """A head for the driver, and two nodes that each have room for the whole crew; this process is connected."""
-    quick = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 6}
+    quick = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 1000, "health_check_failure_threshold": 10}
     cluster = Cluster(
         initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "_system_config": quick}
     )

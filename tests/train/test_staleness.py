@@ -127,7 +127,7 @@ def told(trajectory: Trajectory) -> tuple:
 def ahead(max_staleness: int, cap: float) -> dict[str, Any]:
     return {
         "rollout": {"questions_per_step": 2, "samples_per_question": 4, "max_staleness": max_staleness},
-        "learner": {"learning_rate": 3e-2, "importance_weight_cap": cap},
+        "learner": {"learning_rate": 3e-4, "importance_weight_cap": cap},
     }
 
 
@@ -136,7 +136,7 @@ def ahead(max_staleness: int, cap: float) -> dict[str, Any]:
 def test_rollouts_ahead_are_never_older_than_allowed_and_are_weighed(
     testbed: Testbed, searching: Path, tmp_path: Path, runtime: str
 ) -> None:
-    steps, cap, at_most = 10, 1.05, 2
+    steps, cap, at_most = 10, 1.002, 2
     changes = {"steps": steps, "rewards": ALL_DIFFER, **ahead(at_most, cap)}
     make = plain_settings if runtime == "local" else partial(ray_settings, model=searching)
     settings = make(testbed, **changes)
