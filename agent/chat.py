@@ -12,12 +12,11 @@ import json
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
 
+from agent.protocol_table import AgentProtocol
 from agent.tools import TOOL_SCHEMAS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-    from agent.protocol import AgentProtocol
 
 Message = dict[str, str]
 
@@ -38,7 +37,7 @@ _TOOLS_IN_WORDS = (
 class ChatTemplate:
     """A tokenizer's template in the use of one protocol of JSON calls."""
 
-    def __init__(self, protocol: "AgentProtocol", tokenizer: "PreTrainedTokenizerBase") -> None:
+    def __init__(self, protocol: AgentProtocol, tokenizer: "PreTrainedTokenizerBase") -> None:
         """Raises ValueError where the tokenizer has no template, or one that cannot carry such a conversation."""
         if not getattr(tokenizer, "chat_template", None):
             raise ValueError(
@@ -140,7 +139,7 @@ class ChatTemplate:
 _TEMPLATES: "WeakKeyDictionary[PreTrainedTokenizerBase, dict[tuple[str, ...], ChatTemplate]]" = WeakKeyDictionary()
 
 
-def chat_template(protocol: "AgentProtocol", tokenizer: "PreTrainedTokenizerBase") -> ChatTemplate:
+def chat_template(protocol: AgentProtocol, tokenizer: "PreTrainedTokenizerBase") -> ChatTemplate:
     """The template of a tokenizer for a protocol; made once, then reused.
 
     Raises:

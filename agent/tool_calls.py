@@ -7,17 +7,14 @@ last message, and holds the answer.
 import json
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 from agent.action import Action, ToolRequest
 from agent.answer import answer_action
+from agent.protocol_table import AgentProtocol, Tag
 from agent.tools import ToolCallError, requests_of
 
-if TYPE_CHECKING:
-    from agent.protocol import AgentProtocol, Tag
 
-
-def split_thought(protocol: "AgentProtocol", text: str) -> tuple[str, str]:
+def split_thought(protocol: AgentProtocol, text: str) -> tuple[str, str]:
     """The thought of a completion, "" where it has no complete one, and the message that follows it.
 
     Chat templates may open the block at the end of the prompt, so the closing tag alone will do for JSON calls. What
@@ -34,7 +31,7 @@ def split_thought(protocol: "AgentProtocol", text: str) -> tuple[str, str]:
     return (text[start + len(opening) : end].strip() if start >= 0 and end >= 0 else ""), text
 
 
-def parse_tool_calls(protocol: "AgentProtocol", text: str, *, ended: bool) -> Action:
+def parse_tool_calls(protocol: AgentProtocol, text: str, *, ended: bool) -> Action:
     """The action of one completion; see `agent.protocol.parse_action`, which has looked for forged tags.
 
     An answer before the first call is the action; calls before the first answer are the action, and an answer after
@@ -66,7 +63,7 @@ def parse_tool_calls(protocol: "AgentProtocol", text: str, *, ended: bool) -> Ac
     return Action(kind="invalid", thought=thought, error=error)
 
 
-def _answer(protocol: "AgentProtocol", content: str, thought: str) -> Action:
+def _answer(protocol: AgentProtocol, content: str, thought: str) -> Action:
     return answer_action(content, thought=thought, citations=protocol.citations, empty_answer=protocol.empty_answer)
 
 
@@ -83,6 +80,6 @@ def _requests(content: str, tools: tuple[str, ...]) -> tuple[ToolRequest, ...]:
 
 
 @lru_cache(maxsize=64)
-def _pattern(call: "Tag", answer: "Tag") -> re.Pattern[str]:
+def _pattern(call: Tag, answer: Tag) -> re.Pattern[str]:
     pairs = (f"{re.escape(opening)}(.*?){re.escape(closing)}" for opening, closing in (call, answer))
     return re.compile("|".join(pairs), re.DOTALL)
