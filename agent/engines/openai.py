@@ -14,7 +14,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from agent.engine import Completion, EngineError, SamplingParams
-from agent.engines.openai_endpoint import Endpoint
+from agent.engines.openai_endpoint import Endpoint, first_choice
 from agent.engines.openai_settings import OpenAISettings
 from agent.engines.sample_groups import SampleGroups
 from agent.engines.sampling import check_params, check_prompt
@@ -92,8 +92,9 @@ class OpenAIEngine(SampleGroups):
                 f"top_p {params.top_p}, top_k {params.top_k}; start it with --logprobs-mode processed_logprobs, or "
                 "sample at temperature 1"
             )
-        choice = await self._endpoint.complete(self._body(prompt_ids, params, min(params.max_new_tokens, room)))
-        return self._as_sampled(choice, key) if self.exact else self._encoded_anew(choice, params, room)
+        most = min(params.max_new_tokens, room)
+        choice = await self._endpoint.complete(self._body(prompt_ids, params, most))
+        return self._as_sampled(choice, key) if self.exact else self._encoded_anew(choice, params, most)
 
     def update_weights(self, named_tensors: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
         """Raises ValueError: a served model's weights are not this engine's to change."""
@@ -113,7 +114,8 @@ class OpenAIEngine(SampleGroups):
             raise ValueError(f"temperature is {temperature}; a server scores a prompt at temperature 1 alone")
         check_prompt(token_ids, vocab_size=len(self._tokenizer), context_window=self.context_window)
         body = {**self._model_and(token_ids), "max_tokens": 1, "temperature": 0.0, "prompt_logprobs": 0}
-        rows = self._endpoint.ask("POST", "/completions", body)["choices"][0].get("prompt_logprobs")
+        answer = self._endpoint.ask("POST", "/completions", body)
+        rows = first_choice(answer, self._endpoint.settings.url).get("prompt_logprobs")
         if not rows or len(rows) != len(token_ids):
             raise EngineError(f"{self._endpoint.settings.url} does not score prompts; a vLLM server does")
         scores = (row[str(token)]["logprob"] for row, token in zip(rows[1:], token_ids[1:], strict=True))
@@ -153,7 +155,8 @@ class OpenAIEngine(SampleGroups):
 
     def _as_sampled(self, choice: dict[str, Any], key: str) -> Completion:
         ids = tuple(int(i) for i in choice.get("token_ids") or ())
-        logprobs = tuple(math.nan if value is None else float(value) for value in choice["logprobs"]["token_logprobs"])
+        given = (choice.get("logprobs") or {}).get("token_logprobs") or ()
+        logprobs = tuple(math.nan if value is None else float(value) for value in given)
         if len(ids) != len(logprobs) or not ids:
             raise EngineError(f"the server gave {len(ids)} token ids and {len(logprobs)} logprobs for request {key!r}")
         if not all(map(math.isfinite, logprobs)):
@@ -166,16 +169,19 @@ class OpenAIEngine(SampleGroups):
             finish=_finish(choice, key, by_string=stopped),
         )
 
-    def _encoded_anew(self, choice: dict[str, Any], params: SamplingParams, room: int) -> Completion:
-        """A completion from text alone. A server leaves the stop string out; it is put back."""
-        text = choice["text"]
+    def _encoded_anew(self, choice: dict[str, Any], params: SamplingParams, most: int) -> Completion:
+        """A completion from text alone, cut to `most` tokens. A server leaves the stop string out; it is put back."""
+        text = choice.get("text") or ""
         end = left_out_stop(text, params.stop) if choice.get("finish_reason") == "stop" else ""
-        ids = tuple(self._tokenizer.encode(text + end, add_special_tokens=False))[:room]
+        finish = _finish(choice, "", by_string=bool(end))
+        ids = tuple(self._tokenizer.encode(text + end, add_special_tokens=False))
+        if len(ids) > most:
+            ids, finish = ids[:most], "length"
         return Completion(
             token_ids=ids,
             logprobs=(0.0,) * len(ids),
             versions=(self._version,) * len(ids),
-            finish=_finish(choice, "", by_string=bool(end)),
+            finish=finish,
             exact=False,
         )
 

@@ -52,7 +52,7 @@ class Endpoint:
         own = {"top_k": 1, "logprobs": 2, "return_token_ids": True, "include_stop_str_in_output": True}
         self.gives_ids = self.processed = False
         try:
-            choice = self.ask("POST", "/completions", {**wanted, **own})["choices"][0]
+            choice = first_choice(self.ask("POST", "/completions", {**wanted, **own}), self._url)
         except Refused:
             return
         self.gives_ids = bool(choice.get("token_ids")) and bool(choice.get("logprobs"))
@@ -94,7 +94,7 @@ class Endpoint:
             try:
                 async with asyncio.timeout(attempts.left_s()):
                     response = await self._client().post(path, json=body)
-                return attempts.read(response)["choices"][0]
+                return first_choice(attempts.read(response), path)
             except (httpx.RequestError, TimeoutError) as error:
                 if self._closed:
                     raise EngineError("the engine is closed") from error
@@ -125,6 +125,19 @@ class Endpoint:
     def _headers(self) -> dict[str, str]:
         key = self.settings.api_key
         return {} if key is None else {"Authorization": f"Bearer {key.get_secret_value()}"}
+
+
+def first_choice(answer: Any, url: str) -> dict[str, Any]:
+    """The first choice of a completion.
+
+    Raises:
+        EngineError: the answer has none; some servers say what went wrong under the status 200.
+    """
+    choices = answer.get("choices") if isinstance(answer, dict) else None
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        raise EngineError(f"{url} answered without a completion: {str(answer)[:300]}")
+    choice: dict[str, Any] = choices[0]
+    return choice
 
 
 class Refused(EngineError):

@@ -77,6 +77,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return self.connection.shutdown(socket.SHUT_RDWR)
         time.sleep(self.served.delay_s)
+        if fault == "no completion":
+            return self._answer(200, {"error": "the model is overloaded"})
         if fault is not None:
             return self._answer(int(fault), {"error": "the server says so"})
         return self._answer(200, {"choices": [self.served.choice(body)]})
@@ -111,7 +113,7 @@ def settings(server: Server, **options: object) -> OpenAISettings:
 
 
 def ask(engine: OpenAIEngine, **params: object) -> Completion:
-    return sample(engine, [[5, 9]], max_new_tokens=20, **{"stop": ("</search>", "</answer>"), **params})[0]
+    return sample(engine, [[5, 9]], **{"max_new_tokens": 20, "stop": ("</search>", "</answer>"), **params})[0]
 
 
 def test_ids_and_logprobs_come_back_as_they_were_sampled(server: Server) -> None:
@@ -182,6 +184,24 @@ def test_passing_faults_are_tried_again_and_others_are_not(server: Server) -> No
     server.faults = [500, 500]
     with pytest.raises(EngineError, match="failed: ReadError: 500"):
         ask(few)
+
+
+def test_an_answer_without_a_completion_fails_its_request_alone(server: Server) -> None:
+    engine = OpenAIEngine(settings(server), TOKENIZER)
+    server.faults = ["no completion"]
+    with pytest.raises(EngineError, match=r"completions answered without a completion: .*the model is overloaded"):
+        ask(engine)
+    assert ask(engine).finish == "stop"
+
+
+def test_text_that_takes_more_tokens_than_were_asked_for_is_cut(text_server: Server) -> None:
+    """A tokenizer that is not the server's may need more; an episode's budget is in ours."""
+    engine = OpenAIEngine(settings(text_server), TOKENIZER)
+    text_server.text = "the <search>of</search>"
+    whole = ask(engine).token_ids
+    cut = ask(engine, max_new_tokens=len(whole) - 1)
+    assert cut.token_ids == whole[:-1] and cut.finish == "length"
+    assert ask(engine, max_new_tokens=len(whole)).finish == "stop"
 
 
 def test_a_server_that_hangs_fails_the_request_at_its_deadline(server: Server) -> None:
