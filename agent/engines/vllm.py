@@ -21,7 +21,14 @@ import torch
 from agent.engine import Completion, EngineError, SamplingParams
 from agent.engines.sample_groups import SampleGroups
 from agent.engines.served_model import ServedModel
-from agent.engines.vllm_requests import checked_sampling, checked_scoring, completion_of, engine_prompt, scores_of
+from agent.engines.vllm_requests import (
+    checked_sampling,
+    checked_scoring,
+    completion_of,
+    engine_prompt,
+    needs_reset,
+    scores_of,
+)
 from agent.engines.vllm_settings import VLLMSettings, engine_arguments, import_vllm, startup_error
 from agent.engines.vllm_thread import EngineRequest, EngineThread, StartFailed
 
@@ -160,7 +167,7 @@ class VLLMEngine(SampleGroups):
 
     def _load(self, engine: Any, pairs: list[tuple[str, torch.Tensor]], version: int) -> None:
         engine.collective_rpc("waymark_load", args=(pairs,))
-        reset = self._settings.prefix_cache_on_update == "reset" or self._thread.cache_spoiled
+        reset = self._thread.cache_spoiled or needs_reset(self._settings, self._thread.version, version)
         if reset and not engine.reset_prefix_cache(reset_running_requests=True):
             raise EngineError("vLLM could not empty its prefix cache after an update")
         if self._thread.cache_spoiled:

@@ -20,9 +20,16 @@ from agent.engine import Completion, EngineError, SamplingParams
 from agent.engines.sample_groups import SampleGroups
 from agent.engines.served_model import ServedModel
 from agent.engines.vllm_processes import VLLMProcesses
-from agent.engines.vllm_requests import NotFinite, checked_sampling, checked_scoring, completion_of, scores_of
+from agent.engines.vllm_requests import (
+    NotFinite,
+    checked_sampling,
+    checked_scoring,
+    completion_of,
+    engine_error,
+    scores_of,
+)
 from agent.engines.vllm_settings import VLLMSettings, engine_arguments, import_vllm, startup_error
-from agent.engines.vllm_transfer import open_transfer
+from agent.engines.vllm_transfer import Transfer, open_transfer
 
 
 class AsyncVLLMEngine(SampleGroups):
@@ -48,6 +55,7 @@ class AsyncVLLMEngine(SampleGroups):
         self._model.check_servable(on_cpu=not torch.cuda.is_available())
         on_cpu = import_vllm()
         arguments = engine_arguments(self._model, self._settings, "process", on_cpu=on_cpu)
+        self._transfer = open_transfer(_Remote(self), self._settings, on_cpu=on_cpu)
         self._loop = _LoopThread()
         self._updating = threading.Lock()
         try:
@@ -55,8 +63,7 @@ class AsyncVLLMEngine(SampleGroups):
         except Exception as error:
             self._loop.end()
             raise startup_error(error, self._model) from error
-        self._transfer = open_transfer(_Remote(self), self._settings, on_cpu=on_cpu)
-        self._closer = weakref.finalize(self, _close, self._vllm, self._loop)
+        self._closer = weakref.finalize(self, _close, self._vllm, self._loop, self._transfer)
 
     @property
     def version(self) -> int:
@@ -107,7 +114,9 @@ class AsyncVLLMEngine(SampleGroups):
                 self._loop.call(self._vllm.end_update(version))
             except BaseException as error:
                 self._vllm.fail(error)
-                raise EngineError(f"the engine failed in an update: {type(error).__name__}: {error}") from error
+                if not isinstance(error, Exception):
+                    raise
+                raise engine_error(error) from error
 
     def score(self, token_ids: Sequence[int], *, temperature: float = 1.0) -> list[float]:
         """Logprob of each token given those before it; the first is 0.0: `[num_tokens]`.
@@ -216,5 +225,8 @@ class _LoopThread:
         self._loop.close()
 
 
-def _close(vllm: VLLMProcesses, loop: _LoopThread) -> None:
-    loop.end(vllm.close())
+def _close(vllm: VLLMProcesses, loop: _LoopThread, transfer: Transfer) -> None:
+    try:
+        loop.end(vllm.close())
+    finally:
+        transfer.close()

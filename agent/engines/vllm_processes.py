@@ -13,10 +13,9 @@ from collections.abc import Coroutine
 from typing import Any
 
 from agent.engine import EngineError
-from agent.engines.vllm_requests import engine_prompt, request_id
+from agent.engines.vllm_requests import engine_error, engine_prompt, needs_reset, request_id
 from agent.engines.vllm_settings import VLLMSettings
 from agent.engines.vllm_thread import untouched_process
-from agent.out_of_memory import VLLM_SETTINGS, OutOfMemory, is_out_of_memory, out_of_memory
 
 _LOOK_AGAIN_S = 1.0
 _LAST_S = 5
@@ -127,11 +126,11 @@ class VLLMProcesses:
             await self._answered(self._llm.pause_generation(mode="keep", clear_cache=False))
         except BaseException as error:
             self.fail(error)
-            raise _engine_error(error) from error
+            raise engine_error(error) from error
 
     async def end_update(self, version: int) -> None:
         """Make the cache and the version those of the new weights, and open the gate."""
-        reset = self._settings.prefix_cache_on_update == "reset" or self.cache_spoiled
+        reset = self.cache_spoiled or needs_reset(self._settings, self.version, version)
         if reset and not await self._answered(self._llm.reset_prefix_cache(reset_running_requests=True)):
             raise EngineError("vLLM could not empty its prefix cache after an update")
         if self.cache_spoiled:
@@ -165,7 +164,7 @@ class VLLMProcesses:
             await self._answered(call)
         except BaseException as error:
             self.fail(error)
-            raise _engine_error(error) from error
+            raise engine_error(error) from error
 
     async def rpc(self, method: str, *args: Any) -> list[Any]:
         """What a method of every worker gives."""
@@ -233,7 +232,7 @@ class VLLMProcesses:
         except Exception as error:
             if self._llm is not None and self._llm.errored:
                 self._failure = self._failure or error
-            raise _engine_error(error) from error
+            raise engine_error(error) from error
         raise EngineError(f"vLLM ended request {key!r} without an output")
 
     async def _begin_again(self) -> None:
@@ -248,7 +247,7 @@ class VLLMProcesses:
 
     def _check_alive(self) -> None:
         if self._failure is not None:
-            raise _engine_error(self._failure)
+            raise engine_error(self._failure)
         if self._llm.errored:
             raise EngineError("vLLM's process has ended")
 
@@ -263,13 +262,3 @@ def _end_all(workers: list[int]) -> None:
         gone.poll(_LAST_S * 1000)
         os.close(worker)
     workers.clear()
-
-
-def _engine_error(error: BaseException) -> EngineError | OutOfMemory:
-    if is_out_of_memory(error):
-        return out_of_memory(error, "vLLM", VLLM_SETTINGS)
-    if isinstance(error, EngineError):
-        return EngineError(*error.args)
-    failure = EngineError(f"the engine failed: {type(error).__name__}: {error}")
-    failure.__cause__ = error
-    return failure

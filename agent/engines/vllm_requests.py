@@ -9,6 +9,7 @@ from agent.engine import Completion, EngineError, SamplingParams
 from agent.engines.sampling import check_params, check_prompt
 from agent.engines.served_model import ServedModel
 from agent.engines.vllm_settings import VLLMSettings
+from agent.out_of_memory import VLLM_SETTINGS, OutOfMemory, is_out_of_memory, out_of_memory
 
 _LEAST_TEMPERATURE = 0.01
 _counter = itertools.count()
@@ -16,6 +17,17 @@ _counter = itertools.count()
 
 class NotFinite(EngineError):
     """A logprob is not finite; keys and values that are not finite either then lie in the cache."""
+
+
+def engine_error(error: BaseException) -> EngineError | OutOfMemory:
+    """An error of its own for everybody who waits, so that no two share a traceback."""
+    if is_out_of_memory(error):
+        return out_of_memory(error, "vLLM", VLLM_SETTINGS)
+    if isinstance(error, EngineError):
+        return EngineError(*error.args)
+    failure = EngineError(f"the engine failed: {type(error).__name__}: {error}")
+    failure.__cause__ = error
+    return failure
 
 
 def request_id(key: str) -> str:
@@ -94,6 +106,11 @@ def engine_prompt(prompt_ids: Sequence[int], version: int, settings: VLLMSetting
     if settings.prefix_cache_on_update == "salt":
         prompt["cache_salt"] = f"version {version}"
     return prompt
+
+
+def needs_reset(settings: VLLMSettings, before: int, version: int) -> bool:
+    """True if an update has to empty the prefix cache. A version that is not newer may have salted blocks already."""
+    return settings.prefix_cache_on_update == "reset" or version <= before
 
 
 def completion_of(output: Any, key: str) -> Completion:

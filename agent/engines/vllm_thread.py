@@ -24,9 +24,8 @@ import numpy as np
 import torch
 
 from agent.engine import EngineError
-from agent.engines.vllm_requests import NotFinite, request_id
+from agent.engines.vllm_requests import NotFinite, engine_error, request_id
 from agent.engines.vllm_settings import VLLMSettings
-from agent.out_of_memory import VLLM_SETTINGS, OutOfMemory, is_out_of_memory, out_of_memory
 
 _PROCESSES = "VLLM_ENABLE_V1_MULTIPROCESSING"
 _KEEP_VARIABLES = ("VLLM_", "TORCHINDUCTOR_")  # read later too
@@ -140,7 +139,7 @@ class EngineThread:
 
     def _check_alive(self) -> None:
         if self._failure is not None:
-            raise _engine_error(self._failure)
+            raise engine_error(self._failure)
         if self._stopping:
             raise EngineError("the engine is closed")
 
@@ -177,7 +176,7 @@ class EngineThread:
                 if not self._started.done():
                     self._started.set_exception(failure)
                 for one in waiting:
-                    _settle(one.future, _engine_error(failure))
+                    _settle(one.future, engine_error(failure))
 
     def _turn(self, engine: Any) -> bool:
         """Take what came in, then step; False once the thread is to end."""
@@ -264,17 +263,6 @@ def _settle(future: "Future[Any]", result: Any) -> None:
             future.set_result(result)
     except InvalidStateError:
         pass
-
-
-def _engine_error(error: BaseException) -> EngineError | OutOfMemory:
-    """An error of its own for everybody who waits, so that no two share a traceback."""
-    if is_out_of_memory(error):
-        return out_of_memory(error, "vLLM", VLLM_SETTINGS)
-    if isinstance(error, EngineError):
-        return EngineError(*error.args)
-    failure = EngineError(f"the engine failed: {type(error).__name__}: {error}")
-    failure.__cause__ = error
-    return failure
 
 
 def _start(arguments: dict[str, Any]) -> Any:

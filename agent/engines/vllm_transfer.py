@@ -153,7 +153,7 @@ def open_transfer(engine: RemoteEngine, settings: VLLMSettings, *, on_cpu: bool)
     """The way that the settings choose on this machine.
 
     Raises:
-        ValueError: NCCL or CUDA IPC on a machine without a GPU.
+        ValueError: NCCL or CUDA IPC on a machine without a GPU, or a rendezvous at an address of another machine.
     """
     chosen = settings.chosen_transfer(on_cpu=on_cpu)
     makers: dict[str, Callable[[], Transfer]] = {
@@ -165,5 +165,11 @@ def open_transfer(engine: RemoteEngine, settings: VLLMSettings, *, on_cpu: bool)
 
 
 def _free_port(host: str) -> int:
-    with socket.create_server((host, 0)) as server:
-        return int(server.getsockname()[1])
+    try:
+        with socket.create_server((host, 0)) as server:
+            return int(server.getsockname()[1])
+    except OSError as error:
+        raise ValueError(
+            f"engine.transfer_host is {host}, which is no address of this machine ({error}); give the address of the "
+            "machine that the learner runs on"
+        ) from error

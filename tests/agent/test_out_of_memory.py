@@ -12,8 +12,7 @@ import torch
 
 from agent.engine import EngineError, SamplingParams
 from agent.engines.transformers import TransformersEngine
-from agent.engines.vllm_processes import _engine_error as of_processes
-from agent.engines.vllm_thread import _engine_error as of_thread
+from agent.engines.vllm_requests import engine_error
 from agent.out_of_memory import OutOfMemory, is_out_of_memory, names_settings, out_of_memory
 from tests.agent.engines.small_engine import TOKENIZER, llama
 from tests.conftest import REPOSITORY
@@ -108,13 +107,12 @@ async def test_the_embedded_engine_names_its_settings_and_goes_on() -> None:
     await engine.close()
 
 
-@pytest.mark.parametrize("failure", [of_thread, of_processes])
-def test_vllms_drivers_name_theirs(failure: Callable[[BaseException], Exception]) -> None:
+def test_vllms_drivers_name_theirs() -> None:
     with pytest.raises(RuntimeError) as caught:
         from_torch()
-    assert "engine.max_num_seqs" in str(failure(caught.value))
-    assert isinstance(failure(caught.value), OutOfMemory)
-    assert type(failure(RuntimeError("broken"))) is EngineError
+    assert "engine.max_num_seqs" in str(engine_error(caught.value))
+    assert isinstance(engine_error(caught.value), OutOfMemory)
+    assert type(engine_error(RuntimeError("broken"))) is EngineError
 
 
 @pytest.mark.slow
