@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -45,6 +46,9 @@ def test_it_samples_updates_and_scores_as_in_process_and_ends_when_killed(tmp_pa
     ):
         assert (mine.token_ids, mine.versions, mine.finish) == (other.token_ids, other.versions, other.finish)
         assert mine.logprobs == pytest.approx(other.logprobs, abs=1e-4)
+    stops = {"temperature": 0.0, "stop": ("e", "o")}
+    for mine, other in zip(sample(engine, PROMPTS, **stops), sample(embedded, PROMPTS, **stops), strict=True):
+        assert (mine.token_ids, mine.finish) == (other.token_ids, other.finish), "a stop string ends it and stays"
     for temperature in (1.0, 0.6):
         ids = [5, 9, 30, 7, 7]
         assert engine.score(ids, temperature=temperature) == pytest.approx(
@@ -169,7 +173,8 @@ def server(tmp_path: Path) -> Iterator[str]:
     """vLLM's own OpenAI-compatible server."""
     save(llama_tied, tmp_path)
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(tmp_path)]
-    port = "38137"
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
     command += ["--served-model-name", "policy", "--dtype", "float32", "--enforce-eager", "--port", port]
     command += ["--host", "127.0.0.1", "--logprobs-mode", "processed_logprobs", "--max-num-seqs", "4"]
     environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"}

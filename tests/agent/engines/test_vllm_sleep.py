@@ -44,7 +44,8 @@ def test_requests_wait_from_sleep_until_the_weights_after_it(tmp_path: Path) -> 
             return asyncio.create_task(engine.generate(PROMPTS[0], params, key=key))
 
         before = ask("before")
-        await asyncio.sleep(0)
+        while not (engine._thread.num_running or before.done()):
+            await asyncio.sleep(0.001)
         await asyncio.to_thread(engine.sleep)
         assert (await before).versions == (0,) * 20, "what runs ends first"
         waiting = ask("waiting")
