@@ -182,7 +182,11 @@ def _token_warnings(config: TrainConfig, inputs: PlanInputs) -> list[str]:
 
 def _rollouts(config: TrainConfig, inputs: PlanInputs, fit: Fit) -> list[str]:
     rollout = config.rollout
-    age = "each step's own policy" if rollout.max_staleness == 0 else f"policies of at most {rollout.max_staleness} ago"
+    age = (
+        "each step's own policy"
+        if rollout.max_staleness == 0
+        else f"policies at most {rollout.max_staleness} versions old"
+    )
     words = (
         f"{age}; at most {in_flight(config):,} trajectories begun and not yet learned from, {playing(config):,} played "
         f"at once; groups without spread: {rollout.zero_variance}"
@@ -192,7 +196,7 @@ def _rollouts(config: TrainConfig, inputs: PlanInputs, fit: Fit) -> list[str]:
     schedule = f", schedule {spec.chosen_schedule(in_step=config.in_step)}" if spec.kind == "transformers" else ""
     words = f"{spec.kind}, {getattr(spec, 'dtype', None) or config.engine_dtype}{schedule}"
     if isinstance(spec, VLLMSpec):
-        words += f", {spec.tensor_parallel} GPU a replica, {spec.max_num_seqs} sequences at once, {spec.on_update}"
+        words += f", tensor parallel {spec.tensor_parallel}, {spec.max_num_seqs} sequences at once, updates: {spec.on_update}"
     if inputs.shape is not None:
         memory = engine_memory(config, inputs.shape, fit.engine_gpu_gib)
         longest = row_tokens(config, inputs.shape)
