@@ -27,7 +27,7 @@ from train.run_folder import RunFolder
 from train.runtime_config import RaySettings
 
 _NEWS_S = 0.5
-_POLITELY_S = 6.0
+_POLITELY_S = 5.0
 """An attempt that is ended has so long for a clean end; then its processes are killed."""
 _MANY = 10_000
 
