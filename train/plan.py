@@ -196,7 +196,8 @@ def _rollouts(config: TrainConfig, inputs: PlanInputs, fit: Fit) -> list[str]:
     schedule = f", schedule {spec.chosen_schedule(in_step=config.in_step)}" if spec.kind == "transformers" else ""
     words = f"{spec.kind}, {getattr(spec, 'dtype', None) or config.engine_dtype}{schedule}"
     if isinstance(spec, VLLMSpec):
-        words += f", tensor parallel {spec.tensor_parallel}, {spec.max_num_seqs} sequences at once, updates: {spec.on_update}"
+        words += f", tensor parallel {spec.tensor_parallel}, {spec.max_num_seqs} sequences at once"
+        words += f", updates: {spec.on_update}"
     if inputs.shape is not None:
         memory = engine_memory(config, inputs.shape, fit.engine_gpu_gib)
         longest = row_tokens(config, inputs.shape)
