@@ -26,7 +26,7 @@ Weights = Sequence[tuple[str, Any]]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineHealth:
     """What a health check reads. `silent_s` is how long nothing has been finished, neither a request nor an update of
-    the weights, while some run, else 0."""
+    the weights nor falling asleep or waking, while some run, else 0."""
 
     version: int
     running: int
@@ -53,6 +53,7 @@ class EngineServer:
         self._finished = 0
         self._working = 0
         self._last_finish = time.monotonic()
+        self._changing = asyncio.Lock()
         newest = latest()
         if newest is not None:
             weights, version = newest
@@ -69,22 +70,31 @@ class EngineServer:
                 self._finished += 1
 
     async def update_weights(self, weights: Weights, version: int) -> int:
-        """Replace the weights and tell the version; an older version than the engine's is passed over."""
-        if version > self._engine.version:
-            with self._at_work():
-                await asyncio.to_thread(self._engine.update_weights, weights, version)
+        """Replace the weights and tell the version; an older version than the engine's is passed over. One after the
+        other, in the order in which they came: the same update asked for twice is done once.
+        """
+        async with self._changing:
+            if version > self._engine.version:
+                await self._on_a_thread(self._engine.update_weights, weights, version)
         return self._engine.version
 
     async def sleep(self) -> None:
         """Give the engine's memory to a learner on the same GPU; only engines that can."""
-        await asyncio.to_thread(_sleeper(self._engine).sleep)
-        self._sleeps = True
+        async with self._changing:
+            await self._on_a_thread(_sleeper(self._engine).sleep)
+            self._sleeps = True
 
     async def wake(self) -> None:
         """Take it back, unless this process was started after the engine fell asleep."""
-        if self._sleeps:
-            await asyncio.to_thread(_sleeper(self._engine).wake)
-            self._sleeps = False
+        async with self._changing:
+            if self._sleeps:
+                await self._on_a_thread(_sleeper(self._engine).wake)
+                self._sleeps = False
+
+    async def _on_a_thread(self, change: Callable[..., None], *args: Any) -> None:
+        """Change the engine beside the event loop; booked, so that one that hangs in it is found."""
+        with self._at_work():
+            await asyncio.to_thread(change, *args)
 
     async def health(self) -> EngineHealth:
         """What this engine is at."""
