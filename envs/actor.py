@@ -4,6 +4,7 @@ Both get an `ActionRequest` and return a `Completion`, so an episode never knows
 derived from names, not from order, so that an episode samples the same whatever runs beside it.
 """
 
+import asyncio
 import hashlib
 import random
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from typing import Literal, Protocol
 
 from transformers import PreTrainedTokenizerBase
 
-from agent.engine import Completion, Engine, SamplingParams
+from agent.engine import Completion, Engine, EngineError, SamplingParams
 from agent.trajectory import Turn
 from envs.question import Question
 
@@ -65,13 +66,22 @@ class Actor(Protocol):
 
 
 class EngineActor:
-    """Samples the policy that an engine serves."""
+    """Samples the policy that an engine serves; an action that takes longer than `timeout_s` is an EngineError."""
 
-    def __init__(self, engine: Engine, *, temperature: float = 1.0, top_p: float = 1.0, top_k: int = 0) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        top_k: int = 0,
+        timeout_s: float | None = None,
+    ) -> None:
         self._engine = engine
         self._temperature = temperature
         self._top_p = top_p
         self._top_k = top_k
+        self._timeout_s = timeout_s
 
     @property
     def context_window(self) -> int | None:
@@ -92,7 +102,11 @@ class EngineActor:
             stop=request.stop,
             seed=request.seed,
         )
-        return await self._engine.generate(request.token_ids, params, key=request.key)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await self._engine.generate(request.token_ids, params, key=request.key)
+        except TimeoutError:
+            raise EngineError(f"the engine did not sample {request.key} within {self._timeout_s:g} s") from None
 
 
 class ScriptedPolicy(Protocol):

@@ -15,11 +15,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdmissionState:
-    """What a resume needs: units below `settled` are taken or rejected, and so are those in `beyond`."""
+    """What a resume needs: units below `settled` are taken or rejected, and so are those in `beyond`.
+
+    `rejected` counts units that others replaced, `put_back` the times that a unit was to be sampled again.
+    """
 
     settled: int = 0
     beyond: tuple[int, ...] = ()
     rejected: int = 0
+    put_back: int = 0
 
 
 class Admission:
@@ -48,8 +52,10 @@ class Admission:
         self._per_step = units_per_step
         self._max_staleness = max_staleness
         self._total_steps = total_steps
-        self._settled = set(range(state.settled)) | set(state.beyond)
+        self._first_open = state.settled
+        self._settled_beyond = set(state.beyond)
         self._rejected = state.rejected
+        self._put_back = state.put_back
         self._next = 0
         self._started: dict[int, int] = {}
         self._finished: dict[int, None] = {}
@@ -58,9 +64,11 @@ class Admission:
     @property
     def state(self) -> AdmissionState:
         """What a resume needs."""
-        first = next(n for n in range(len(self._settled) + 1) if n not in self._settled)
         return AdmissionState(
-            settled=first, beyond=tuple(sorted(n for n in self._settled if n > first)), rejected=self._rejected
+            settled=self._first_open,
+            beyond=tuple(sorted(self._settled_beyond)),
+            rejected=self._rejected,
+            put_back=self._put_back,
         )
 
     @property
@@ -75,7 +83,8 @@ class Admission:
             steps = min(steps, self._total_steps)
         limit = steps * self._per_step + self._rejected
         again, self._again = sorted(self._again), []
-        admitted = again + [number for number in range(self._next, limit) if number not in self._settled]
+        fresh = range(max(self._next, self._first_open), limit)
+        admitted = again + [number for number in fresh if number not in self._settled_beyond]
         self._next = max(self._next, limit)
         self._started.update(dict.fromkeys(admitted, version))
         return admitted
@@ -95,6 +104,7 @@ class Admission:
         """A complete unit says nothing (an outage): it is to start again, with the policy of then."""
         self._forget(number)
         self._again.append(number)
+        self._put_back += 1
 
     def due(self, step: int) -> list[int]:
         """Units that the step must take, because they would be too old for the next, complete or not."""
@@ -125,7 +135,10 @@ class Admission:
         """Complete units are done with."""
         for number in numbers:
             self._forget(number)
-            self._settled.add(number)
+            self._settled_beyond.add(number)
+        while self._first_open in self._settled_beyond:
+            self._settled_beyond.remove(self._first_open)
+            self._first_open += 1
 
     def _leaves_room(self, step: int, chosen: list[int]) -> bool:
         """True if what is not chosen fits into the rest of this step and the steps until each is due."""

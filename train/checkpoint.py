@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from train.admission import AdmissionState
 from train.learner import Learner
 
 CHECKPOINTS = "checkpoints"
@@ -28,6 +29,13 @@ class CheckpointState:
     trajectories: int
     rewards: dict[str, Any] = field(default_factory=dict)
     admission: dict[str, Any] = field(default_factory=dict)
+
+
+def admission_of(state: CheckpointState, units_per_step: int) -> AdmissionState:
+    """Which units were taken; where a checkpoint does not say (it is an older one), those of its steps."""
+    if state.admission:
+        return AdmissionState(**state.admission)
+    return AdmissionState(settled=state.step * units_per_step)
 
 
 class CheckpointError(ValueError):

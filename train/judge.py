@@ -5,6 +5,7 @@ is no gradient. DAPO (arXiv:2503.14476, section 3.2) samples others in their pla
 complete unit, and the loop finds the same judgement when the unit arrives.
 """
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from threading import Lock
@@ -18,10 +19,11 @@ from train.credit.row import CreditEstimator, Row
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """Scores by reward name, and the rows that credit made of them."""
+    """Scores by reward name, and the rows that credit made of them, with the time that took."""
 
     scores: Mapping[str, Scores]
     rows: list[Row]
+    credit_seconds: float = 0.0
 
     @property
     def teaches(self) -> bool:
@@ -49,6 +51,7 @@ class UnitJudge:
         self._questions = questions
         self._lock = Lock()
         self._kept: dict[str, Judged] = {}
+        self._credit_seconds = 0.0
 
     def teaches(self, unit: Unit) -> bool:
         """Judge a unit that `judge` will be asked for, unless it teaches nothing."""
@@ -59,9 +62,20 @@ class UnitJudge:
 
     def judge(self, unit: Unit) -> Judged:
         """Scores and rows of a unit."""
-        return self._kept.pop(unit.id, None) or self._judged(unit)
+        if kept := self._kept.pop(unit.id, None):
+            return kept
+        judged = self._judged(unit)
+        self._credit_seconds += judged.credit_seconds
+        return judged
 
     def _judged(self, unit: Unit) -> Judged:
         with self._lock:
             scores = self._rewards.score(unit, self._questions)
-            return Judged(scores=scores, rows=self._estimator(unit, scores, self._rewards.weights))
+            start = time.perf_counter()
+            rows = self._estimator(unit, scores, self._rewards.weights)
+            return Judged(scores=scores, rows=rows, credit_seconds=time.perf_counter() - start)
+
+    def take_credit_seconds(self) -> float:
+        """Seconds of `judge` that were credit's and not the rewards', since the last call."""
+        seconds, self._credit_seconds = self._credit_seconds, 0.0
+        return seconds

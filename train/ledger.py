@@ -4,19 +4,23 @@ It is the evidence that faults cost nothing: `audit` reads it and says which tra
 taken with the wrong group. Events, as JSON objects in the order in which they happened:
 
 - `started`: a unit and its trajectories' ids, with the policy version;
-- `accepted`: a trajectory's result; `dropped`: a result that came late, after another attempt was accepted, or `again`:
-  its worker was lost, and another attempt begins;
+- `accepted`: a trajectory's result; `again`: its worker was lost, and another attempt begins (what the first one may
+  still send is awaited by nobody);
 - `taken`: a unit, by a step; `rejected`: a complete unit that is not learnt from, and why;
 - `resumed`: the run goes on from the checkpoint of a step; what later steps had taken before is void.
 """
 
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-Event = Literal["started", "accepted", "dropped", "again", "taken", "rejected", "resumed"]
+Event = Literal["started", "accepted", "again", "taken", "rejected", "resumed"]
+
+
+_BLOCK = 1 << 16
 
 
 class Ledger:
@@ -24,26 +28,39 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._end_with_a_whole_line(path)
+        self._has_events = self._end_with_a_whole_line(path)
         self._file = path.open("a", encoding="utf-8", buffering=1)
 
     def write(self, event: Event, **fields: Any) -> None:
         """Append one event."""
         self._file.write(json.dumps({"event": event, **fields}, separators=(",", ":")) + "\n")
 
+    def resume(self, step: int) -> None:
+        """The run begins, or goes on, at a step: what was taken at later ones by a run before this one is void."""
+        if self._has_events:
+            self.write("resumed", step=step)
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()
 
     @staticmethod
-    def _end_with_a_whole_line(path: Path) -> None:
-        """Cut a line that a killed process left half-written."""
+    def _end_with_a_whole_line(path: Path) -> bool:
+        """Cut a line that a killed process left half-written; True if there are lines."""
         if not path.exists():
-            return
+            return False
         with path.open("rb+") as file:
-            content = file.read()
-            if content and not content.endswith(b"\n"):
-                file.truncate(content.rfind(b"\n") + 1)
+            end = size = file.seek(0, os.SEEK_END)
+            while end:
+                start = max(0, end - _BLOCK)
+                file.seek(start)
+                newline = file.read(end - start).rfind(b"\n")
+                end = start + newline + 1
+                if newline >= 0:
+                    break
+            if end < size:
+                file.truncate(end)
+            return end > 0
 
 
 def read_ledger(path: Path) -> Iterator[dict[str, Any]]:

@@ -14,7 +14,7 @@ steps are the same steps.
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,8 @@ from anyio.from_thread import start_blocking_portal
 
 from agent.trajectory import NOT_THE_POLICYS_FAULT, Unit
 from evaluation.turn_scores import turn_scores
-from train.admission import AdmissionState
 from train.assembly import Parts, assemble
-from train.checkpoint import CheckpointState, read_state, save_checkpoint
+from train.checkpoint import CheckpointState, admission_of, read_state, save_checkpoint
 from train.config import TrainConfig
 from train.judge import Judged, UnitJudge
 from train.learner import Learner
@@ -123,8 +122,7 @@ def local_door(
         portal = opened.enter_context(start_blocking_portal(name="waymark-rollouts"))
         ledger = Ledger(run.path / "ledger.jsonl")
         opened.callback(ledger.close)
-        if state.step:
-            ledger.write("resumed", step=state.step)
+        ledger.resume(state.step)
         runtime: Runtime
         if isinstance(config.runtime, RaySettings):
             from train.ray_runtime import OnRay
@@ -137,7 +135,7 @@ def local_door(
         else:
             runtime = InProcess(config, parts, model)
         opened.callback(portal.call, runtime.close)
-        admission = AdmissionState(**state.admission)
+        admission = admission_of(state, config.rollout.questions_per_step)
         sampler = Sampler(
             config, parts, runtime, judge=judge, ledger=ledger, version=state.step, state=admission, tell=progress.stage
         )
@@ -178,10 +176,11 @@ def learn(
             clock.lap("rollout")
             judged = judge_own(units, door, judge, step, parts, ranks)
             clock.lap("score")
+            clock.split("score", "credit", judge.take_credit_seconds())
             everything = ranks.gather(list(zip(units, judged, strict=True)))
             refuse_nothing_to_learn(everything, ranks)
             rows = [row for one in chosen(judged, config, ranks) for row in one.rows]
-            clock.lap("credit")
+            clock.lap("gather")
             trajectories = {t.id: t for unit in units for t in unit.trajectories}
             with sampling_paused(config, door, learner, ranks):
                 learned = learner.update(rows, trajectories, config.rollout.temperature, version=step)
@@ -198,10 +197,11 @@ def learn(
                 units, judged = [unit for unit, _ in everything], [one for _, one in everything]
                 scores = [one.scores for one in judged]
                 records.trajectories += sum(len(unit.trajectories) for unit in units)
-                values: dict[str, Any] = {"trajectories": records.trajectories}
+                readings = door.readings()
+                values: dict[str, Any] = {"trajectories": sampled_so_far(records, readings, config)}
                 values.update(rollout_metrics(units, scores, questions, version=step), **learned)
                 values["groups/zero_variance"] = sum(not one.teaches for one in judged)
-                values.update(door.readings())
+                values.update(readings)
                 values.update((f"rewards/{name}/missing", count) for name, count in missing.items() if count)
                 if records.store:
                     all_rows = [row for one in judged for row in one.rows]
@@ -310,6 +310,12 @@ def refuse_nothing_to_learn(everything: Sequence[tuple[Unit, Judged]], ranks: Ra
     else:
         advice = "no reward of non-zero weight applies to any of the others; check what `rewards` need and score"
     raise RolloutFailure(f"no trajectory of this step can be learned from ({told}): {advice}")
+
+
+def sampled_so_far(records: Records, readings: Mapping[str, float], config: TrainConfig) -> int:
+    """Trajectories that the run has cost: those that steps took, and groups that were refused or spoiled."""
+    for_nothing = readings["groups/rejected"] + readings["groups/sampled_again"]
+    return records.trajectories + int(for_nothing) * config.rollout.samples_per_question
 
 
 def _prefixed(prefix: str, values: dict[str, Any]) -> dict[str, Any]:

@@ -59,6 +59,11 @@ class Stopwatch:
         self._laps[name] = now - self._last
         self._last = now
 
+    def split(self, name: str, part: str, seconds: float) -> None:
+        """Name a part of a phase that has ended."""
+        self._laps[name] -= seconds
+        self._laps[part] = self._laps.get(part, 0.0) + seconds
+
     def seconds(self) -> dict[str, float]:
         """Phases and their total under the wall-clock prefix."""
         laps = {**self._laps, "step": self._now() - self._start}

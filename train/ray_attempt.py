@@ -19,9 +19,8 @@ import ray
 from agent.trajectory import Unit
 from envs.packed_weights import SharedWeights
 from evaluation.metrics import Evaluation
-from train.admission import AdmissionState
 from train.assembly import Parts, assemble
-from train.checkpoint import CheckpointState, read_state
+from train.checkpoint import CheckpointState, admission_of, read_state
 from train.config import TrainConfig
 from train.judge import UnitJudge
 from train.ledger import Ledger
@@ -113,8 +112,7 @@ class RunActor:
             parts.rewards.load_state_dict(state.rewards)
         ledger = Ledger(run.path / "ledger.jsonl")
         opened.callback(ledger.close)
-        if state.step or attempt.number:
-            ledger.write("resumed", step=state.step)
+        ledger.resume(state.step)
         tell = asyncio.get_running_loop().call_soon_threadsafe
 
         def say(line: str) -> None:
@@ -129,7 +127,7 @@ class RunActor:
             judge=UnitJudge(parts.rewards, parts.estimator, parts.questions_by_id, keeps=False),
             ledger=ledger,
             version=state.step,
-            state=AdmissionState(**state.admission),
+            state=admission_of(state, config.rollout.questions_per_step),
             tell=say,
         )
         opened.push_async_callback(sampler.close)

@@ -10,7 +10,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -108,9 +108,10 @@ class Rollouts:
         self._is_paused = False
         self._batches: dict[int, list[Unit]] = {}
         self._lock = asyncio.Lock()
+        self._asking: set[asyncio.Task[Any]] = set()
         self.rejected = state.rejected if state else 0
         """Complete units that `keep` refused, so far."""
-        self.sampled_again = 0
+        self.sampled_again = state.put_back if state else 0
         """Units that an outage spoiled, so far: each was sampled again."""
 
     @property
@@ -156,18 +157,25 @@ class Rollouts:
             RolloutFailure: `max_rejected` units were refused, or an outage lasted longer than the guard's patience.
             Exception: whatever an episode raised that is no ending of an episode; the others are given up.
         """
-        async with self._lock:
-            if step not in self._batches:
-                batch = await self._gather(step)
-                self._batches = {earlier: units for earlier, units in self._batches.items() if earlier >= step - 1}
-                self._batches[step] = batch
-        return self._batches[step][rank::world_size]
+        asking = asyncio.current_task()
+        assert asking is not None
+        self._asking.add(asking)
+        try:
+            async with self._lock:
+                if step not in self._batches:
+                    batch = await self._gather(step)
+                    self._batches = {earlier: units for earlier, units in self._batches.items() if earlier >= step - 1}
+                    self._batches[step] = batch
+            return self._batches[step][rank::world_size]
+        finally:
+            self._asking.discard(asking)
 
     async def close(self) -> None:
-        """Give up what still runs."""
-        for task in self._running.values():
+        """Give up what still runs, and who still waits for units: a thread that was interrupted has left its call."""
+        given_up = [*self._asking, *self._running.values()]
+        for task in given_up:
             task.cancel()
-        await asyncio.gather(*self._running.values(), return_exceptions=True)
+        await asyncio.gather(*given_up, return_exceptions=True)
         self._running.clear()
 
     def _start(self) -> None:

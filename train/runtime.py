@@ -74,7 +74,9 @@ class InProcess:
         self._top_k = config.limits.top_k
         self._batcher = MicroBatcher(parts.index, **config.retrieval.model_dump())
         self._episodes = EpisodePool(
-            actor=EngineActor(self._engine, temperature=config.rollout.temperature),
+            actor=EngineActor(
+                self._engine, temperature=config.rollout.temperature, timeout_s=config.runtime.action_timeout_s
+            ),
             search=self._batcher.search,
             documents=DocumentReader(parts.index).open if parts.protocol.offers_open else None,
             protocol=parts.protocol,

@@ -19,6 +19,9 @@ class LocalSettings(Section):
     """Everything in this process."""
 
     kind: Literal["local"] = Field("local", description="The runtime.")
+    action_timeout_s: float = Field(
+        900.0, gt=0, description="Longest wait for one sampled turn; then the episode ends as engine_failure."
+    )
 
 
 class RaySettings(Section):
@@ -83,4 +86,4 @@ def _by_name(given: Any) -> Any:
 
 
 RuntimeSettings = Annotated[Annotated[LocalSettings | RaySettings, Discriminator("kind")], BeforeValidator(_by_name)]
-"""A field of a config: a runtime's name, or a mapping with settings; those of ray, for local has none."""
+"""A field of a config: a runtime's name, or a mapping with settings (of ray, where it has no `kind`)."""

@@ -56,7 +56,7 @@ def test_a_unit_that_an_outage_spoiled_starts_again_and_no_other_in_its_place():
     admission.finish(1)
     admission.finish(2)
     admission.put_back(1)
-    assert admission.waiting == (0, 2, 3) and admission.state == AdmissionState()
+    assert admission.waiting == (0, 2, 3) and admission.state == AdmissionState(put_back=1)
     assert admission.admit(0) == [1] and admission.admit(0) == []
     admission.finish(1)
     assert admission.choose(0) == [1, 2] == admission.take(0), "choosing books nothing"

@@ -49,7 +49,10 @@ def test_batches_depend_on_ids_alone_only_where_everything_waits_in_one_process(
         ({"engine": {"kind": "vllm", "max_seqs": 3}}, ["engine.vllm.max_seqs", "'max_num_seqs'"]),
         ({"runtime": {"kind": "ray", "worker": 3}}, ["runtime.ray.worker", "'workers'"]),
         ({"runtime": {"workers": 0}}, ["runtime.ray.workers"]),
-        ({"engine": {"kind": "openai", "url": "http://127.0.0.1:1"}}, ["weights cannot be updated", "waymark evaluate"]),
+        (
+            {"engine": {"kind": "openai", "url": "http://127.0.0.1:1"}},
+            ["weights cannot be updated", "waymark evaluate"],
+        ),
         ({"engine": {"schedule": "deterministic"}, "runtime": "ray"}, ["runtime is ray", "engine.schedule: auto"]),
         ({"engine": {"schedule": "deterministic"}, **AHEAD}, ["rollout.max_staleness is 1", "max_staleness: 0"]),
         ({"rollout": {"max_staleness": 1}}, ["set learner.importance_weight_cap"]),
