@@ -136,7 +136,9 @@ class VLLMEngine(SampleGroups):
             scores: list[float] = request.future.result()
             return scores
 
-        def alone(engine: Any) -> list[float]:
+        def alone(engine: Any) -> list[float] | None:
+            if self._thread.is_held:
+                return None
             engine.collective_rpc("waymark_scale_logits", args=(1 / temperature,))
             engine.add_request("score", engine_prompt(ids, self.version, self._settings), params)
             finished: list[Any] = []
@@ -145,7 +147,9 @@ class VLLMEngine(SampleGroups):
             engine.collective_rpc("waymark_scale_logits", args=(temperature,))
             return read(finished[0])
 
-        scored: list[float] = self._thread.call(alone, alone=True)
+        scored: list[float] | None = self._thread.call(alone, alone=True)
+        if scored is None:
+            raise EngineError("the engine sleeps; it scores once it has been given weights")
         return scored
 
     def sleep(self) -> None:

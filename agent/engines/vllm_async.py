@@ -89,12 +89,9 @@ class AsyncVLLMEngine(SampleGroups):
             EngineError: the engine failed or was closed.
         """
         wanted = checked_sampling(self._model, prompt_ids, params)
-        output = await asyncio.wrap_future(self._loop.submit(self._vllm.sample(key, list(prompt_ids), wanted)))
-        try:
-            return completion_of(output, key)
-        except NotFinite:
-            self._vllm.cache_spoiled = True
-            raise
+        sampling = self._loop.submit(_completion(self._vllm, key, list(prompt_ids), wanted))
+        completion: Completion = await asyncio.wrap_future(sampling)
+        return completion
 
     def update_weights(self, named_tensors: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
         """Replace every weight in place and set the version; returns when the new weights sample.
@@ -150,6 +147,16 @@ class AsyncVLLMEngine(SampleGroups):
     async def close(self) -> None:
         """Fail what still waits and end vLLM's processes. A second call does nothing."""
         await asyncio.to_thread(self._closer)
+
+
+async def _completion(vllm: VLLMProcesses, key: str, prompt: list[int], params: Any) -> Completion:
+    """A request's completion, read on the driver's loop: an update that waits for it must know of a spoiled cache."""
+    output = await vllm.sample(key, prompt, params)
+    try:
+        return completion_of(output, key)
+    except NotFinite:
+        vllm.cache_spoiled = True
+        raise
 
 
 class _Remote:

@@ -13,7 +13,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from agent.engine import EngineError
-from agent.engines.vllm_requests import engine_error, engine_prompt, needs_reset, request_id
+from agent.engines.vllm_requests import PROCESS_ENDED, engine_error, engine_prompt, needs_reset, request_id
 from agent.engines.vllm_settings import VLLMSettings
 from agent.engines.vllm_thread import untouched_process
 
@@ -95,8 +95,14 @@ class VLLMProcesses:
             self._callers.discard(caller)
 
     async def sample_scaled(self, prompt: list[int], params: Any, factor: float) -> Any:
-        """As `sample`, alone in the engine and with its logits multiplied."""
+        """As `sample`, alone in the engine and with its logits multiplied.
+
+        Raises:
+            EngineError: vLLM failed, or sleeps: the gate must then stay closed, for its weights are lost.
+        """
         self._check_alive()
+        if not self._open.is_set():
+            raise EngineError("the engine sleeps; it scores once it has been given weights")
         self._open.clear()
         try:
             await self._idle.wait()
@@ -212,7 +218,7 @@ class VLLMProcesses:
         try:
             while not (await asyncio.wait({task}, timeout=_LOOK_AGAIN_S))[0]:
                 if self._llm is None or self._llm.errored:
-                    raise EngineError("vLLM's process has ended")
+                    raise EngineError(PROCESS_ENDED)
             return task.result()
         finally:
             task.cancel()
@@ -249,7 +255,7 @@ class VLLMProcesses:
         if self._failure is not None:
             raise engine_error(self._failure)
         if self._llm.errored:
-            raise EngineError("vLLM's process has ended")
+            raise EngineError(PROCESS_ENDED)
 
 
 def _end_all(workers: list[int]) -> None:

@@ -14,6 +14,12 @@ from agent.out_of_memory import VLLM_SETTINGS, OutOfMemory, is_out_of_memory, ou
 _LEAST_TEMPERATURE = 0.01
 _counter = itertools.count()
 
+PROCESS_ENDED = (
+    "vLLM's process has ended; why stands in its own words in the log. If they are of memory: "
+    + "; or ".join(VLLM_SETTINGS)
+)
+"""Of a process that died vLLM tells its caller no more than that."""
+
 
 class NotFinite(EngineError):
     """A logprob is not finite; keys and values that are not finite either then lie in the cache."""
@@ -25,6 +31,8 @@ def engine_error(error: BaseException) -> EngineError | OutOfMemory:
         return out_of_memory(error, "vLLM", VLLM_SETTINGS)
     if isinstance(error, EngineError):
         return EngineError(*error.args)
+    if type(error).__name__ == "EngineDeadError":
+        return EngineError(PROCESS_ENDED)
     failure = EngineError(f"the engine failed: {type(error).__name__}: {error}")
     failure.__cause__ = error
     return failure
