@@ -1,5 +1,6 @@
 """How large a crew is, and when one of its actors counts as dead."""
 
+import time
 from dataclasses import dataclass
 from typing import Literal
 
@@ -61,3 +62,26 @@ class CrewHealth:
     engines: tuple[EngineHealth | RayActorError | None, ...]
     retrievers: tuple[ReplicaHealth | RayActorError | None, ...]
     workers: tuple[WorkerHealth | RayActorError | None, ...]
+
+
+class Growing:
+    """How long actors have been away, told first after `first_s` and then each time it has doubled: whoever starts
+    slowly is let start, and a person reads few lines.
+    """
+
+    def __init__(self, first_s: float) -> None:
+        self._first_s = first_s
+        self._since: dict[str, tuple[float, float]] = {}
+
+    def told(self, name: str) -> float | None:
+        """Seconds that one has been away, if it is time to tell so, else None."""
+        since, due_s = self._since.setdefault(name, (time.monotonic(), self._first_s))
+        away_s = time.monotonic() - since
+        if away_s < due_s:
+            return None
+        self._since[name] = (since, 2 * away_s)
+        return away_s
+
+    def over(self, name: str) -> None:
+        """It is back."""
+        self._since.pop(name, None)

@@ -195,11 +195,28 @@ class _WatchedActor:
             return await self._actor.act(request)
 
 
-def stall_report(health: Sequence[tuple[str, WorkerHealth]], *, longer_than_s: float) -> list[str]:
-    """One line for each wait that has lasted too long: who waits, where, for whom, since when."""
-    return [
-        f"{wait.episode} on {name} has waited {wait.seconds:.0f} s for the {wait.whom}"
-        for name, state in health
-        for wait in state.waits
-        if wait.seconds > longer_than_s
-    ]
+class Stalls:
+    """Tells waits that have lasted too long: who waits, where, for whom, since when. Each is told once it has lasted
+    `longer_than_s`, and again whenever it has lasted twice as long as when it was told last.
+    """
+
+    def __init__(self, longer_than_s: float) -> None:
+        self._longer_than_s = longer_than_s
+        self._told: dict[tuple[str, str, str], float] = {}
+
+    def lines(self, health: Sequence[tuple[str, WorkerHealth]]) -> list[str]:
+        """One line for each wait that is to be told now; a wait that is not among these has ended."""
+        lines, told = [], {}
+        for name, state in health:
+            for wait in state.waits:
+                key = (name, wait.episode, wait.whom)
+                before = self._told.get(key, 0.0)
+                if wait.seconds < before:  # the same again, which began anew
+                    before = 0.0
+                if wait.seconds > self._longer_than_s and wait.seconds >= 2 * before:
+                    lines.append(f"{wait.episode} on {name} has waited {wait.seconds:.0f} s for the {wait.whom}")
+                    before = wait.seconds
+                if before:
+                    told[key] = before
+        self._told = told
+        return lines

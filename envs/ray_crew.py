@@ -15,9 +15,9 @@ from ray.exceptions import ActorDiedError, RayActorError, RayError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
-from envs.crew_settings import CrewHealth, CrewSettings
+from envs.crew_settings import CrewHealth, CrewSettings, Growing
 from envs.engine_server import EngineHealth
-from envs.episode_worker import WorkerHealth, stall_report
+from envs.episode_worker import Stalls, WorkerHealth
 from envs.packed_weights import SharedWeights, pack
 from envs.ray_actors import MakeWorker, RayEngine, RayReplica, RayRetriever, RayWorker, WeightBoard
 from envs.retrieval_replicas import ReplicaClient, ReplicaHealth, ReplicaSettings
@@ -76,6 +76,11 @@ class RayCrew:
         self._board: Any = None
         self._watch: asyncio.Task[None] | None = None
         self._newest: tuple[Any, int] | None = None
+        self._late: dict[str, asyncio.Task[None]] = {}
+        """Engines that are being given the newest weights, because they could not be reached before."""
+        self._is_updating = False
+        self._away = Growing(settings.start_timeout_s)
+        self._stalls = Stalls(settings.engine_silence_s / 2)
         self._told: set[str] = set()
         self.engines: list[Any] = []
         self.retrievers: list[Any] = []
@@ -137,8 +142,11 @@ class RayCrew:
 
     def _named(self) -> list[tuple[str, Any]]:
         """Every actor but the board, with its name."""
-        kinds = (("engine", self.engines), ("retriever", self.retrievers), ("worker", self.workers))
-        return [(f"{kind} {i}", actor) for kind, actors in kinds for i, actor in enumerate(actors)]
+        kinds = (("retriever", self.retrievers), ("worker", self.workers))
+        return self._named_engines() + [(f"{kind} {i}", actor) for kind, all_ in kinds for i, actor in enumerate(all_)]
+
+    def _named_engines(self) -> list[tuple[str, Any]]:
+        return [(f"engine {i}", engine) for i, engine in enumerate(self.engines)]
 
     def _options(self, bundle: int, name: str, cpus: float, gpus: float, env: dict[str, str]) -> dict[str, Any]:
         assert self._group is not None
@@ -166,14 +174,13 @@ class RayCrew:
         else:
             reference = await asyncio.to_thread(lambda: ray.put(pack(named)))
         self._newest, before = (reference, version), self._newest
-        await self._tell_board()
-        answers = await asyncio.gather(
-            *(engine.take_weights.remote(reference, version) for engine in self.engines), return_exceptions=True
-        )
+        self._is_updating = True
+        try:
+            await self._tell_board()
+            await self._tell_engines("take_weights", reference, version)
+        finally:
+            self._is_updating = False
         del before  # may be freed now
-        for answer in answers:
-            if isinstance(answer, BaseException) and not isinstance(answer, RayActorError):
-                raise answer
 
     async def _tell_board(self) -> None:
         """Until it has heard: it is started again where its process dies."""
@@ -201,12 +208,38 @@ class RayCrew:
         """Have every engine take it back; they sample again once they have new weights."""
         await self._tell_engines("wake")
 
-    async def _tell_engines(self, what: str) -> None:
-        """One that is being started again has nothing to give, and need not hear of it."""
-        answers = [getattr(engine, what).remote() for engine in self.engines]
-        for answer in await asyncio.gather(*answers, return_exceptions=True):
-            if isinstance(answer, BaseException) and not isinstance(answer, RayActorError):
+    async def _tell_engines(self, what: str, *args: Any) -> None:
+        asked = (self._tell_engine(name, engine, what, *args) for name, engine in self._named_engines())
+        for answer in await asyncio.gather(*asked, return_exceptions=True):
+            if isinstance(answer, BaseException):
                 raise answer
+
+    async def _tell_engine(self, name: str, engine: Any, what: str, *args: Any) -> None:
+        """One that is being started again has nothing to give, and reads the newest weights itself. One that does not
+        come to an end with it, perhaps because what it was sent does not arrive, is started again.
+        """
+        limit_s = self._settings.start_timeout_s
+        try:
+            async with asyncio.timeout(limit_s):
+                await getattr(engine, what).remote(*args)
+        except RayActorError:
+            pass
+        except TimeoutError:
+            self._replace(engine, f"{name} did not end `{what}` within {limit_s:g} s")
+
+    def _bring_up_to_date(self, name: str, engine: Any) -> None:
+        if not self._is_updating and name not in self._late:
+            self._late[name] = asyncio.create_task(self._catch_up(name, engine))
+
+    async def _catch_up(self, name: str, engine: Any) -> None:
+        """Give an engine the newest weights, which could not be reached when they were given out."""
+        assert self._newest is not None
+        try:
+            await self._tell_engine(name, engine, "take_weights", *self._newest)
+        except Exception as error:  # it is asked again at the next beat
+            self._tell_once(f"{name} could not take version {self._newest[1]} of the weights: {error!r}")
+        finally:
+            self._late.pop(name, None)
 
     async def health(self) -> CrewHealth:
         """What every actor is at."""
@@ -241,18 +274,24 @@ class RayCrew:
         health, board = await asyncio.gather(self.health(), self._ask(self._board))
         states = (*health.engines, *health.retrievers, *health.workers, board)
         for (name, actor), state in zip([*self._named(), ("board", self._board)], states, strict=True):
+            if not isinstance(state, RayActorError):
+                self._away.over(name)
             if state is None:
                 self._replace(actor, f"{name} did not answer for {settings.heartbeat_timeout_s:g} s")
             elif isinstance(state, EngineHealth | ReplicaHealth) and state.silent_s > self._most_silent(state):
                 self._replace(actor, f"{name} finished nothing for {state.silent_s:.0f} s")
             elif isinstance(state, ActorDiedError):
                 self._tell_once(f"{name} is lost and cannot be started again: {state}")
+            elif isinstance(state, RayActorError) and (away_s := self._away.told(name)) is not None:
+                self._replace(
+                    actor, f"{name} has not come back for {away_s:.0f} s, see its log and whether there is room"
+                )
             elif isinstance(state, EngineHealth) and self._newest and state.version < self._newest[1]:
-                actor.take_weights.remote(*self._newest)  # it could not be reached when they were given out
+                self._bring_up_to_date(name, actor)
         if board is False:
             await self._tell_board()
         named = [(f"worker {i}", state) for i, state in enumerate(health.workers) if isinstance(state, WorkerHealth)]
-        for line in stall_report(named, longer_than_s=settings.engine_silence_s / 2):
+        for line in self._stalls.lines(named):
             self._tell(line)
 
     def _most_silent(self, state: EngineHealth | ReplicaHealth) -> float:
@@ -272,8 +311,10 @@ class RayCrew:
     async def close(self) -> None:
         """End every actor, within `close_timeout_s`: politely, then at once."""
         if self._watch is not None:
-            self._watch.cancel()
-            await asyncio.gather(self._watch, return_exceptions=True)
+            watching = [self._watch, *self._late.values()]
+            for task in watching:
+                task.cancel()
+            await asyncio.gather(*watching, return_exceptions=True)
             self._watch = None
         actors = [actor for _, actor in self._named()]
         try:

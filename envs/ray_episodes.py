@@ -1,13 +1,13 @@
 """Episodes on the workers of a crew: each is played to its end exactly once, whatever dies meanwhile.
 
-An episode's id and seed say everything about it, so one whose worker was lost is played again by another, and what the
-first attempt may still send is dropped. Work goes to the worker that has least of it.
+An episode's id and seed say everything about it, so one whose worker was lost, or whose trajectory was lost with the
+node that held it, is played again by another, and what the first attempt may still send is dropped. Work goes to the
+worker that has least of it.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any
 
 import ray
@@ -15,6 +15,7 @@ from ray.exceptions import RayActorError
 
 from agent.trajectory import Trajectory
 from envs.episode import EpisodeSpec
+from envs.ray_actors import LOST, until_it_answers
 
 _PAUSE_S = 0.2
 """Before an episode whose worker was lost is given to the next."""
@@ -109,7 +110,7 @@ class RayEpisodes:
             except asyncio.CancelledError:
                 ray.cancel(attempted)
                 raise
-            except (RayActorError, TimeoutError) as error:
+            except (*LOST, TimeoutError) as error:
                 ray.cancel(attempted)
                 if isinstance(error, RayActorError):
                     self._wait_for_successor(i)
@@ -144,13 +145,5 @@ class RayEpisodes:
     def _wait_for_successor(self, i: int) -> None:
         """Give a worker that has died nothing, until it answers again: an attempt that cannot begin is none."""
         if i not in self._lost:
-            self._lost[i] = asyncio.create_task(self._until_it_answers(self._workers[i]))
+            self._lost[i] = asyncio.create_task(until_it_answers(self._workers[i]))
             self._lost[i].add_done_callback(lambda _: self._lost.pop(i))
-
-    @staticmethod
-    async def _until_it_answers(worker: Any) -> None:
-        while True:
-            with suppress(RayActorError):
-                await worker.health.remote()
-                return
-            await asyncio.sleep(_PAUSE_S)

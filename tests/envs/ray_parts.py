@@ -72,6 +72,28 @@ class HangingEngine(SleepingEngine):
         return await super().generate(prompt_ids, params, key=key)
 
 
+class FailsToReopen(SleepingEngine):
+    """Can be opened the first time, not the second, and from then on again: each opening is a line of the file."""
+
+    def __init__(self, file: str) -> None:
+        super().__init__()
+        with Path(file).open("a") as openings:
+            openings.write("opened\n")
+        if Path(file).read_text().count("opened") == 2:
+            raise MemoryError("the GPU's memory is not free yet")
+
+
+class HangsToReopen(SleepingEngine):
+    """Hangs where it is opened the second time."""
+
+    def __init__(self, file: str) -> None:
+        super().__init__()
+        with Path(file).open("a") as openings:
+            openings.write("opened\n")
+        if Path(file).read_text().count("opened") == 2:
+            time.sleep(3600)
+
+
 def slow_engine() -> SleepingEngine:
     """An engine that takes eighteen seconds to open."""
     time.sleep(18)

@@ -6,7 +6,7 @@ import pytest
 
 from agent.protocols.registry import load_protocol
 from envs.actor import EngineActor
-from envs.episode_worker import EpisodeWorker, stall_report
+from envs.episode_worker import EpisodeWorker, Stalls, Wait, WorkerHealth
 from tests.envs.fake_engine import ANSWER, LIMITS, TOKENIZER, FakeEngine, document, found, spec
 
 OPENS = load_protocol("waymark_open")
@@ -36,7 +36,7 @@ async def test_a_worker_opens_documents_and_says_who_waits_for_one():
     async with asyncio.timeout(10):
         while not (await made.health()).waits:
             await asyncio.sleep(0.01)
-        (line,) = stall_report([("worker 0", await made.health())], longer_than_s=-1)
+        (line,) = Stalls(-1).lines([("worker 0", await made.health())])
         assert line.startswith("Velmora on worker 0 has waited") and line.endswith("for the documents")
         release.set()
         trajectory = await playing
@@ -76,3 +76,19 @@ async def test_a_play_that_is_given_up_ends_and_the_episode_may_be_played_again(
                 await asyncio.sleep(0.01)
     assert playing.cancelled() and trajectory.finish_reason == "answered" and asked == 2
     await made.close()
+
+
+def test_a_wait_is_told_once_it_is_too_long_and_whenever_it_has_doubled():
+    stalls = Stalls(10)
+
+    def told(*seconds: float) -> list[str]:
+        waits = tuple(Wait(episode=f"e{i}", whom="engine", seconds=s) for i, s in enumerate(seconds))
+        return stalls.lines([("worker 0", WorkerHealth(live=2, finished=0, loop_lag_s=0, waits=waits))])
+
+    assert told(9, 9) == []
+    assert told(12, 9) == ["e0 on worker 0 has waited 12 s for the engine"]
+    assert told(14, 12) == ["e1 on worker 0 has waited 12 s for the engine"]
+    assert told(23, 23.9) == []
+    assert told(24, 24) == [f"e{i} on worker 0 has waited 24 s for the engine" for i in range(2)]
+    assert told(11) == ["e0 on worker 0 has waited 11 s for the engine"], "one that began anew"
+    assert told() == [] and told(13) == ["e0 on worker 0 has waited 13 s for the engine"]

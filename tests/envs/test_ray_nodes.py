@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import ray
@@ -12,6 +13,7 @@ from ray.cluster_utils import Cluster
 from ray.exceptions import RayActorError
 
 from envs.engine_server import EngineHealth
+from envs.episode import EpisodeSpec
 from envs.ray_episodes import RayEpisodes
 from tests.envs.test_ray_crew import PATIENCE_S, SETTINGS, crew, in_this_process, specs, told_of
 
@@ -76,3 +78,40 @@ async def _node_or_none(actor) -> str | None:
         return await node_of(actor)
     except RayActorError:
         return None
+
+
+@ray.remote(num_cpus=1, max_restarts=-1)
+class Wordy:
+    """A worker whose trajectories are too large to travel with the answer: its node holds them until they are read."""
+
+    async def play(self, spec: EpisodeSpec) -> bytes:
+        return bytes(200_000) + spec.id.encode()
+
+    async def health(self) -> None:
+        return None
+
+
+async def test_an_episode_whose_trajectory_is_lost_with_its_node_before_it_is_read_is_played_again(
+    three_nodes: Cluster,
+):
+    worker = Wordy.remote()
+    lost = await node_of(worker)
+    [node] = [node for node in three_nodes.worker_nodes if node.node_id == lost]
+    played: list[str] = []
+
+    def play(spec: EpisodeSpec) -> ray.ObjectRef:
+        reference = worker.play.remote(spec)
+        played.append(spec.id)
+        if len(played) == 1:
+            ray.wait([reference], fetch_local=False)
+            three_nodes.remove_node(node, allow_graceful=False)
+        return reference
+
+    again: list[str] = []
+    handle = SimpleNamespace(play=SimpleNamespace(remote=play), health=worker.health)
+    episodes = RayEpisodes([handle], on_again=lambda spec, why: again.append(spec.id))
+    [wanted] = specs(1)
+    [future] = episodes.submit([wanted])
+    assert await asyncio.wait_for(future, PATIENCE_S) == bytes(200_000) + wanted.id.encode()
+    assert again and set(again) == {wanted.id}
+    await episodes.close()
