@@ -127,8 +127,9 @@ def test_a_finishing_update_waits_and_closing_is_quick_and_leaves_nothing(tmp_pa
             expected = logprobs_after((old, new)[version], [4], list(completion.token_ids), 1.0)
             assert completion.logprobs == pytest.approx(expected, abs=2e-4)
         assert {c.versions[0] for c in completions} == {0, 1}
+        endless = next(i for i, c in enumerate(completions) if c.versions[0] == 1 and c.finish == "length")
         waiting = [
-            asyncio.create_task(engine.generate([4], SamplingParams(max_new_tokens=250, seed=i), key=str(i)))
+            asyncio.create_task(engine.generate([4], SamplingParams(max_new_tokens=250, seed=endless), key=str(i)))
             for i in range(8)
         ]
         await asyncio.sleep(0.1)
