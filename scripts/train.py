@@ -35,6 +35,7 @@ def train(
     from train.loop import train as run_training
     from train.plan_cluster import cluster_overrides, connected
     from train.plan_rehearsal import rehearse
+    from train.progress import RunStopped
 
     checked = load_config(config, [*(overrides or []), *cluster_overrides(ray_address)])
     if dry_run:
@@ -47,6 +48,9 @@ def train(
             result = run_training(checked, out, resume=resume, progress=progress)
     except TimeoutError as error:  # the cluster gave no room, or its actors did not start
         raise ConfigError(str(error) or "an actor of the run did not answer in time") from error
+    except RunStopped as error:
+        typer.echo(f"waymark: {error}", err=True)
+        raise typer.Exit(1) from error
     typer.echo(f"trained {result.steps} steps on {result.trajectories} trajectories; policy: {result.model}")
 
 

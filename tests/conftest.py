@@ -7,6 +7,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
+from hypothesis import settings
 
 from tests.data_gate import (  # noqa: F401  (hooks, by their names)
     DATA,
@@ -16,6 +17,10 @@ from tests.data_gate import (  # noqa: F401  (hooks, by their names)
     pytest_sessionfinish,
     pytest_terminal_summary,
 )
+
+# No deadline per hypothesis example: on a shared machine the clock says nothing about the code.
+settings.register_profile("no_deadline", deadline=None)
+settings.load_profile("no_deadline")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

@@ -15,12 +15,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from agent.trajectory import NOT_THE_POLICYS_FAULT, Unit
 from envs.episode import Search
 from retrieval.retriever import RetrievalError
+from train.progress import RunStopped
 
 Probe = Callable[[], Awaitable[str | None]]
 """`await probe()`: None where what episodes ask answers, else the error in words."""
 
 
-class RolloutFailure(RuntimeError):
+class RolloutFailure(RunStopped):
     """A step has nothing to learn from."""
 
 

@@ -23,6 +23,10 @@ class TrainResult:
     dev: dict[str, Any] | None
 
 
+class RunStopped(RuntimeError):
+    """A run that cannot go on as it is; the message says what to do, and its folder is as the last checkpoint left it."""
+
+
 class Progress:
     """Where the loop tells how far it is; the default says nothing. A context manager, for displays that end.
 

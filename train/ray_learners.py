@@ -19,7 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from train.assembly import Parts
 from train.checkpoint import remove_unfinished
 from train.config import TrainConfig
-from train.progress import Progress, TrainResult
+from train.progress import Progress, RunStopped, TrainResult
 from train.ray_attempt import Attempt, OpenRuntime, RunActor, actor_environment, open_crew
 from train.ray_door import show
 from train.ray_rank import Outcome
@@ -32,7 +32,7 @@ _POLITELY_S = 5.0
 _MANY = 10_000
 
 
-class LearnersLost(RuntimeError):
+class LearnersLost(RunStopped):
     """Learner processes were lost more often than `runtime.learner_failures` allows."""
 
 
