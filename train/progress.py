@@ -24,7 +24,7 @@ class TrainResult:
 
 
 class RunStopped(RuntimeError):
-    """A run that cannot go on as it is; the message says what to do, and its folder is as the last checkpoint left it."""
+    """A run that cannot go on as it is; the message says what to do. Its folder is as the last checkpoint left it."""
 
 
 class Progress:

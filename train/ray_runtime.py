@@ -87,9 +87,7 @@ def engine_window(config: TrainConfig, model: str) -> int:
 class OnRay:
     """Engines, retrieval replicas and episode workers as actors. Made by `open`, on the event loop that uses it."""
 
-    def __init__(
-        self, crew: RayCrew, episodes: RayEpisodes, asking: MicroBatcher | ReplicaClient, top_k: int
-    ) -> None:
+    def __init__(self, crew: RayCrew, episodes: RayEpisodes, asking: MicroBatcher | ReplicaClient, top_k: int) -> None:
         self._crew = crew
         self._episodes = episodes
         self._asking = asking
