@@ -18,7 +18,9 @@ from retrieval.retriever import RetrievalError
 from train.progress import RunStopped
 
 Probe = Callable[[], Awaitable[str | None]]
-"""`await probe()`: None where what episodes ask answers, else the error in words."""
+"""`await probe()`: None where the retriever answers and an engine can be reached, else the error in words. No token is
+sampled: an engine that fails each request is found by its episodes, which come again after longer and longer waits.
+"""
 
 
 class RolloutFailure(RunStopped):
@@ -30,7 +32,7 @@ class OutageGuard:
 
     Args:
         max_share: largest share of a step's trajectories that may end without an answer, from 0 to below 1.
-        probe: asks what the episodes ask.
+        probe: asks the retriever and the engines once.
         tell: is told in one line that the run pauses, and that it goes on.
         poll_s: seconds between two probes.
         patience_s: seconds without a step that can be learnt from, since the first that could not, before the run ends.
@@ -94,8 +96,7 @@ class OutageGuard:
             if time.monotonic() + self._poll_s > until:
                 raise RolloutFailure(
                     f"step {step}: {lack}, and for {time.monotonic() - self._since:.0f} s there has been no answer; "
-                    f"the last error: {words}. Start the retriever (`waymark serve-index INDEX` serves one) or the "
-                    "engine, then go on with --resume"
+                    f"the last error: {words}. {_advice(units)}, then go on with --resume"
                 )
             await asyncio.sleep(self._poll_s)
         self._tell(f"goes on after {time.monotonic() - started:.0f} s: step {step} samples again what had no answer")
@@ -108,7 +109,7 @@ class OutageGuard:
         except TimeoutError:
             words = "it did not answer"
         if words is None and time.monotonic() > until:
-            return "single questions are answered, and those of the episodes are not: see their deadlines and the load"
+            return "the probe is answered, and what the episodes ask is not: see their deadlines and the load"
         return words
 
 
@@ -136,6 +137,16 @@ def search_probe(search: Search, *, question: str, timeout_s: float = 10.0) -> P
         return None
 
     return probe
+
+
+def _advice(units: Sequence[Unit]) -> str:
+    """What a person can do about it."""
+    reasons = {trajectory.finish_reason for unit in units for trajectory in unit.trajectories}
+    engine = "See in the engine's log why it failed (memory, a lost GPU), or give `runtime.action_timeout_s` more time"
+    retriever = "Start the retriever (`waymark serve-index INDEX` serves one)"
+    if "engine_failure" not in reasons:
+        return retriever
+    return f"{retriever}. {engine}" if "retrieval_outage" in reasons else engine
 
 
 def _lost(unit: Unit) -> list[bool]:

@@ -12,7 +12,8 @@ import ray
 from agent.engines.loading import load_model_config, model_window
 from agent.engines.opening import VLLMSpec
 from agent.trajectory import Trajectory
-from envs.crew_settings import CrewSettings
+from envs.crew_settings import CrewHealth, CrewSettings
+from envs.engine_server import EngineHealth
 from envs.episode import EpisodeSpec
 from envs.episode_worker import WorkerHealth
 from envs.ray_crew import RayCrew
@@ -75,6 +76,14 @@ def crew_settings(settings: RaySettings) -> CrewSettings:
         engine_silence_s=settings.engine_silence_s,
         start_timeout_s=settings.start_timeout_s,
     )
+
+
+def no_engine(health: CrewHealth) -> str | None:
+    """What is wrong in words, where no engine of a crew answers; else None."""
+    if any(isinstance(state, EngineHealth) for state in health.engines):
+        return None
+    said = next((f": {str(state).splitlines()[0]}" for state in health.engines if state is not None), "")
+    return f"none of {len(health.engines)} engines answers{said}"
 
 
 def engine_window(config: TrainConfig, model: str) -> int:
@@ -178,12 +187,12 @@ class OnRay:
         await self._crew.wake()
 
     async def answers(self, query: str) -> str | None:
-        """Ask once what the episodes ask, with their deadlines and retries."""
+        """Search once, with the deadlines and retries of episodes, and see that an engine can be reached."""
         try:
             await self._asking.search(query, self._top_k)
         except RetrievalError as error:
             return str(error)
-        return None
+        return no_engine(await self._crew.health())
 
     async def readings(self) -> dict[str, float]:
         """How late the workers' event loops are, live episodes, and what was replaced or played again so far."""

@@ -48,7 +48,9 @@ class Runtime(Protocol):
         ...
 
     async def answers(self, query: str) -> str | None:
-        """Search once: None where the retriever answers, else what it says."""
+        """Search once: None where the retriever answers and, where engines are processes, one of them does; else what
+        is said.
+        """
         ...
 
     async def readings(self) -> dict[str, float]:

@@ -3,11 +3,15 @@
 from typing import Any
 
 import pytest
+from ray.exceptions import ActorUnavailableError
 
 from agent.engines.opening import TransformersSpec, VLLMSpec
+from envs.crew_settings import CrewHealth
+from envs.engine_server import EngineHealth
 from tests.train.test_config import MINIMAL
 from train.config import check_config
 from train.config_file import ConfigError, apply_override
+from train.ray_runtime import no_engine
 from train.runtime_config import LocalSettings, RaySettings
 
 AHEAD = {"rollout": {"max_staleness": 1}, "learner": {"importance_weight_cap": 2.0}}
@@ -69,3 +73,12 @@ def test_what_does_not_go_together_is_refused_with_the_way_out(change: dict[str,
         config(**change)
     for word in words:
         assert word in str(caught.value)
+
+
+def test_no_engine_that_answers_is_an_outage_in_words() -> None:
+    alive = EngineHealth(version=1, running=0, finished=3, silent_s=0.0)
+    gone = ActorUnavailableError("The actor is being started again.\nmore", None)
+    assert no_engine(CrewHealth(engines=(gone, alive, None), retrievers=(), workers=())) is None
+    said = no_engine(CrewHealth(engines=(None, gone), retrievers=(), workers=()))
+    assert said is not None and said.startswith("none of 2 engines answers: ") and "\n" not in said
+    assert no_engine(CrewHealth(engines=(None,), retrievers=(), workers=())) == "none of 1 engines answers"

@@ -191,9 +191,28 @@ async def test_an_outage_without_end_ends_the_run_and_says_what_to_do(tmp_path: 
 async def test_a_probe_that_is_answered_while_episodes_are_not_does_not_sample_for_ever(tmp_path: Path) -> None:
     retriever, told = Retriever(), []
     retriever.is_down = True
-    with pytest.raises(RolloutFailure, match="single questions are answered, and those of the episodes are not"):
+    with pytest.raises(RolloutFailure, match="the probe is answered, and what the episodes ask is not"):
         await steps_of(retriever.search, tmp_path, 1, guard=guarded(fine, told, patience_s=0.5, poll_s=0.1))
     assert 2 <= len([line for line in told if line.startswith("paused")]) <= 6, told
+
+
+@pytest.mark.parametrize(
+    ("reasons", "engine", "retriever"),
+    [
+        (("answered", "retrieval_outage"), False, True),
+        (("answered", "engine_failure"), True, False),
+        (("retrieval_outage", "engine_failure"), True, True),
+    ],
+)
+async def test_what_to_do_fits_what_had_no_answer(reasons: tuple[str, ...], engine: bool, retriever: bool) -> None:
+    async def down() -> str:
+        return "down"
+
+    guard = guarded(down, [], patience_s=0.05)
+    with pytest.raises(RolloutFailure, match="go on with --resume") as failure:
+        await guard.wait(3, [ended(*reasons)])
+    said = str(failure.value)
+    assert ("engine's log" in said, "Start the retriever" in said) == (engine, retriever), said
 
 
 async def test_a_probe_that_hangs_is_no_answer(tmp_path: Path) -> None:
