@@ -166,8 +166,10 @@ class RayCrew:
         }
 
     async def update_weights(self, named: "Iterable[tuple[str, torch.Tensor]] | SharedWeights", version: int) -> None:
-        """Give every engine new weights; when it returns, all that live sample with them. One that is being started
-        again reads them from the board. Packing runs on a thread, and what is shared already is passed on.
+        """Give every engine new weights; when it returns, all that could be reached sample with them. One that is being
+        started again reads them from the board; one that is only cut off is given them at the next heartbeat after it
+        answers, and until then samples with those it has, as its trajectories' versions say. Packing runs on a thread,
+        and what is shared already is passed on.
         """
         if isinstance(named, SharedWeights):
             [reference] = named.reference

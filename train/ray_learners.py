@@ -82,10 +82,11 @@ def learn_on_ray(
         since = checkpoint.name if checkpoint else "the beginning"
         if number < settings.learner_failures:
             progress.stage(f"{outcome.lost} is lost: the run goes on from {since}")
+    said = f"; last was said by {outcome.said}" if outcome.said else ""
     raise LearnersLost(
         f"{outcome.lost} is lost, the {settings.learner_failures + 1}th time in this run, which "
         f"runtime.learner_failures: {settings.learner_failures} does not allow; the run stands at {since}: see why "
-        "processes end (their machines' memory first), then go on with --resume"
+        f"processes end (their machines' memory first, then the network between them){said}. Go on with --resume"
     )
 
 

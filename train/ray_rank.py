@@ -29,11 +29,14 @@ _PEER_IS_GONE = ("gloo", "nccl", "closed by peer", "reset by peer", "broken pipe
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How an attempt ended: with a result, with an error for the person, or with a process that is lost."""
+    """How an attempt ended: with a result, with an error for the person, or with a process that is lost, and what was
+    `said` of that last, which may be the reason (an interface that NCCL cannot use looks like a peer that is gone).
+    """
 
     result: TrainResult | None = None
     error: BaseException | None = None
     lost: str | None = None
+    said: str | None = None
 
 
 def learner_environment(settings: RaySettings) -> dict[str, str]:
@@ -97,7 +100,8 @@ def outcome_of(error: Exception, failures: Sequence[tuple[int, BaseException]]) 
         return Outcome(error=RuntimeError(f"the learners could not be started: {_last_line(error)}"))
     gone = [rank for rank, why in error.worker_failures.items() if not isinstance(why, UserExceptionWithTraceback)]
     lost = ", ".join(str(rank) for rank in sorted(gone)) or "that another one waited for"
-    return Outcome(lost=f"learner {lost}")
+    words = [f"learner {rank}: {_last_line(said)}" for rank, said in failures if isinstance(said, Exception)]
+    return Outcome(lost=f"learner {lost}", said=words[-1] if words else None)
 
 
 def is_peers_end(error: BaseException) -> bool:

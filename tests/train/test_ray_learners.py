@@ -218,7 +218,13 @@ def test_what_a_rank_says_of_its_lost_peer_is_no_error_of_its_own() -> None:
     assert is_peers_end(gone)
     assert not is_peers_end(ValueError("learner.trl: gloo"))
     group = WorkerGroupError("", {0: UserExceptionWithTraceback(gone, ""), 1: RuntimeError("the actor died")})
-    assert outcome_of(group, [(0, gone)]).lost == "learner 1"
+    outcome = outcome_of(group, [(0, gone)])
+    assert outcome.lost == "learner 1"
+    assert (
+        outcome.said is not None
+        and outcome.said.startswith("learner 0: ")
+        and "Connection closed by peer" in outcome.said
+    )
     real = ValueError("a row that does not fit")
     assert outcome_of(group, [(0, gone), (1, real)]).error is real
 
