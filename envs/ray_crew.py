@@ -79,6 +79,7 @@ class RayCrew:
         self._late: dict[str, asyncio.Task[None]] = {}
         """Engines that are being given the newest weights, because they could not be reached before."""
         self._is_updating = False
+        self._loop_lag_s = 0.0
         self._away = Growing(settings.start_timeout_s)
         self._stalls = Stalls(settings.engine_silence_s / 2)
         self._told: set[str] = set()
@@ -251,7 +252,14 @@ class RayCrew:
                 for actors in (self.engines, self.retrievers, self.workers)
             )
         )
+        lags = (state.loop_lag_s for state in workers if isinstance(state, WorkerHealth))
+        self._loop_lag_s = max(self._loop_lag_s, *lags, 0.0)
         return CrewHealth(engines=tuple(engines), retrievers=tuple(retrievers), workers=tuple(workers))
+
+    def take_loop_lag_s(self) -> float:
+        """How late a worker's event loop was at most since the last call, whoever has asked for its health since."""
+        largest, self._loop_lag_s = self._loop_lag_s, 0.0
+        return largest
 
     async def _ask(self, actor: Any) -> Any:
         try:

@@ -203,7 +203,7 @@ class OnRay:
         except TimeoutError:
             return counts  # an actor is being started again
         workers = [state for state in health.workers if isinstance(state, WorkerHealth)]
-        lag = max((state.loop_lag_s for state in workers), default=0.0)
+        lag = self._crew.take_loop_lag_s()
         return {**counts, "ray/loop_lag_s": lag, "ray/live_episodes": float(sum(state.live for state in workers))}
 
     async def close(self) -> None:

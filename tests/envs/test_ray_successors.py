@@ -6,10 +6,12 @@ import signal
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import ray
 
+from envs.episode_worker import WorkerHealth
 from envs.ray_actors import engine_of
 from envs.ray_episodes import RayEpisodes
 from tests.envs.ray_parts import FailsToReopen, HangsToReopen
@@ -38,6 +40,21 @@ def test_units_spread_evenly_over_engines_and_leave_a_lost_one_for_a_living_one(
     asked = {engine_of(f"eval-q{question}-0/{turn}", 6) for question in range(60) for turn in range(1)}
     assert asked == set(range(6))
     assert len({engine_of(f"eval-q7-0/{turn}", 6) for turn in range(5)}) == 1, "an episode stays with its engine"
+
+
+async def test_the_largest_lag_of_a_step_is_kept_over_the_heartbeats():
+    lags = iter([0.1, 0.7, 0.2, 0.3])
+
+    async def health() -> WorkerHealth:
+        return WorkerHealth(live=0, finished=0, loop_lag_s=next(lags), waits=())
+
+    hands = crew("lag")
+    hands.workers = [SimpleNamespace(health=SimpleNamespace(remote=health))]
+    for _ in range(3):
+        await hands.health()
+    assert hands.take_loop_lag_s() == 0.7
+    await hands.health()
+    assert (hands.take_loop_lag_s(), hands.take_loop_lag_s()) == (0.3, 0.0)
 
 
 @pytest.mark.slow
