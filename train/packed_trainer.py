@@ -18,6 +18,7 @@ from train.learner_metrics import StepMetrics, StepTotals
 from train.on_this_rank import OnThisRank
 from train.packing import MicroBatch
 from train.sampled_logprobs import sampled_logprobs, tiled_logprobs
+from train.shards import compute_in_bf16
 from train.trl_trainer import GRPOTrainer
 from train.weights import base_model
 
@@ -31,6 +32,12 @@ class PackedTrainer(GRPOTrainer):
     _tiled: bool
     _scored: tuple[torch.Tensor, torch.Tensor, torch.Tensor | None] | None = None
     """Logprobs, entropies and auxiliary loss of the micro-batch whose loss TRL is computing at this moment."""
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """Accelerate's part, before any model is sharded: the policy and its reference get the same precision."""
+        super().create_accelerator_and_postprocess()
+        if self.is_fsdp_enabled and self.args.bf16:
+            compute_in_bf16(self.accelerator.state.fsdp_plugin)
 
     def _unwrapped(self) -> nn.Module:
         return self.accelerator.unwrap_model(self.model)

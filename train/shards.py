@@ -4,9 +4,23 @@ Making whole is a collective: every rank must ask for the same tensors in the sa
 for them. Tensors that are whole already cost nothing here.
 """
 
+from typing import Any
+
 import torch
 from torch import nn
+from torch.distributed.fsdp import MixedPrecisionPolicy
 from torch.distributed.tensor import DTensor, distribute_tensor
+
+
+def compute_in_bf16(plugin: Any) -> None:
+    """Let accelerate's FSDP plugin gather weights in bf16, and keep everything that is added up or read in float32.
+
+    Accelerate's own policy for bf16 also sums gradients over ranks in bf16, and casts what a model returns: logprobs
+    that were computed in float32 would come back with three digits.
+    """
+    plugin.mixed_precision_policy = MixedPrecisionPolicy(
+        param_dtype=torch.bfloat16, reduce_dtype=torch.float32, output_dtype=None
+    )
 
 
 def is_sharded(model: nn.Module) -> bool:

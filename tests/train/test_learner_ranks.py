@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -84,6 +85,38 @@ def test_ranks_that_hold_shards_do_what_one_process_does(tmp_path: Path, tiled: 
     gone_on = Learner.create(tmp_path / "policy", None, LearnerConfig(device="cpu", **settings), tmp_path / "two")
     gone_on.load_state(ranks / "state")
     assert gone_on.update(rows, known)["loss"] == pytest.approx(second["loss"], rel=1e-3), "on another number of ranks"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tiled", [False, True])
+def test_shards_in_bf16_score_in_float32_what_one_process_does_under_autocast(tmp_path: Path, tiled: bool) -> None:
+    """Weights are gathered in bf16; logprobs are not rounded to it, and gradients are not summed in it."""
+    save_policy(tmp_path / "policy")
+    settings = {"precision": "bf16", "beta": 0.05, "max_tokens_per_micro_batch": 48, "tiled_lm_head": tiled}
+    ranks = on_two_ranks("tests.train.fsdp_step", tmp_path, settings)
+    of_both = [["torch.bfloat16", "torch.float32", "None"]]
+    assert json.loads((ranks / "precisions.json").read_text()) == [of_both, of_both], "the policy and its reference"
+
+    rows, known = rows_of(random_trajectories(11))
+    alone = {}
+    for precision in ("float32", "bf16"):
+        config = LearnerConfig(device="cpu", **{**settings, "precision": precision})
+        learner = Learner.create(tmp_path / "policy", None, config, tmp_path / precision)
+        alone[precision] = np.concatenate(learner.score(rows, known))
+    shards = np.load(ranks / "scores.npy")
+    trained = alone["float32"] != 0
+    scored = torch.from_numpy(shards[trained])
+    assert (scored.float().double() == scored).all()
+    assert (scored.bfloat16().double() == scored).float().mean() < 0.1, "logprobs were rounded to bf16"
+    errors = {name: np.abs(scores - alone["float32"])[trained] for name, scores in (*alone.items(), ("shards", shards))}
+    assert errors["shards"].mean() < 2 * errors["bf16"].mean()
+    assert errors["shards"].max() < 2 * errors["bf16"].max()
+
+    first = json.loads((ranks / "steps.json").read_text())[0]
+    together = learner.update(rows, known)
+    for name in ("loss", "grad_norm", "entropy", "sampler_ratio_mean"):
+        assert first[name] == pytest.approx(together[name], rel=0.03), name
+    assert first["kl"] == pytest.approx(0.0, abs=2e-3), "no step was taken: the policy is its reference"
 
 
 def test_sharding_is_refused_where_nothing_is_sharded(tmp_path: Path) -> None:
