@@ -20,11 +20,12 @@ from retrieval.access import DocumentReader
 from retrieval.ready import ready_retriever
 from retrieval.retriever import CorpusElsewhere, OpenRetriever, RetrievalError, corpus_of
 from rewards.compose import Composition, build_rewards
-from rewards.reward import PassageRows, RewardContext
+from rewards.reward import PassageRows, RewardContext, StatefulReward
 from train.config import TrainConfig
 from train.config_file import ConfigError
 from train.credit import load_estimator
 from train.credit.row import CreditEstimator
+from train.runtime_config import RaySettings
 from train.tracking import check_tracker
 
 ENCODED_AT_MOST = 20_000
@@ -94,6 +95,7 @@ def assemble(config: TrainConfig) -> Parts:
             DocumentReader(index).check()
         rewards = build_rewards(config.rewards, RewardContext(passage=index.get, corpus=lambda: _corpus(config, index)))
         rewards.check(train_questions)
+        _refuse_state_that_runs_ahead(config, rewards)
         tokenizer = _checked_tokenizer(config, protocol, [*train_questions, *dev_questions])
         warnings = _missing_supports({"train": train_questions, "dev": dev_questions}, index)
         opened.pop_all()
@@ -139,6 +141,23 @@ def _missing_supports(questions_of: Mapping[str, Sequence[Question]], index: Ope
     except RetrievalError as error:
         raise ConfigError(f"data.index: the corpus cannot be asked for the questions' supports: {error}") from error
     return tuple(f"{split} questions: {check.message()}" for split, check in checks.items() if not check.ok)
+
+
+def _refuse_state_that_runs_ahead(config: TrainConfig, rewards: Composition) -> None:
+    """Units that are scored to see whether they teach anything, and then not learnt from where they were scored, would
+    leave their mark on a reward's state there alone.
+    """
+    learners = config.runtime.learners if isinstance(config.runtime, RaySettings) else 1
+    stale = config.rollout.max_staleness
+    if config.rollout.zero_variance != "resample" or not rewards.is_stateful or (learners == 1 and not stale):
+        return
+    names = ", ".join(sorted(name for name, reward in rewards.rewards.items() if isinstance(reward, StatefulReward)))
+    raise ConfigError(
+        f"rollout.zero_variance is resample and the reward {names} keeps a state, with runtime.learners {learners} and "
+        f"rollout.max_staleness {stale}: groups are scored apart from the step that takes them, so that state would "
+        "differ between processes and after --resume; set zero_variance: drop or keep, or one learner and "
+        "max_staleness: 0"
+    )
 
 
 def _refuse_overlap(train_questions: Sequence[Question], dev_questions: Sequence[Question]) -> None:

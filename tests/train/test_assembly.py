@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.train.conftest import run_settings
+from tests.train.fakes import EvenTokens
 from train import tracking
 from train.assembly import assemble
 from train.config import check_config
@@ -81,3 +83,28 @@ def test_a_missing_tracker_and_settings_that_trl_refuses_are_told_first(
     monkeypatch.setattr(tracking, "get_available_trackers", lambda: [])
     refused(testbed, "tracker 'wandb' is not installed", tracker="wandb")
     refused(testbed, "TRL refuses these settings: .*adamv", learner={"trl": {"optim": "adamv"}})
+
+
+class Remembers(EvenTokens):
+    """A reward with a state."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        return None
+
+
+@pytest.mark.parametrize(
+    "ahead",
+    [
+        {"rollout": {"zero_variance": "resample", "max_staleness": 1}, "learner": {"importance_weight_cap": 2.0}},
+        {"rollout": {"zero_variance": "resample"}, "runtime": {"kind": "ray", "learners": 2}},
+    ],
+)
+def test_a_rewards_state_may_not_run_ahead_of_the_steps(testbed: Testbed, ahead: dict[str, Any]) -> None:
+    remembers = {"remembers": {"use": f"{__name__}:Remembers"}}
+    refused(testbed, "the reward remembers keeps a state.*zero_variance: drop or keep", rewards=remembers, **ahead)
+    assert assemble(check_config(run_settings(testbed, **ahead))).rewards.rewards
+    kept = {**ahead, "rollout": {**ahead["rollout"], "zero_variance": "drop"}}
+    assert assemble(check_config(run_settings(testbed, rewards=remembers, **kept))).rewards.is_stateful
