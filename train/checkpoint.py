@@ -74,6 +74,11 @@ def remove_unfinished(run_dir: Path) -> None:
         shutil.rmtree(leftover)
 
 
+def beginning(checkpoint: Path | None) -> CheckpointState:
+    """The loop's part of a checkpoint that a run goes on from, or of none. Raises CheckpointError as `read_state`."""
+    return read_state(checkpoint) if checkpoint else CheckpointState(step=0, trajectories=0)
+
+
 def read_state(checkpoint: Path) -> CheckpointState:
     """The loop's part of a checkpoint. Raises CheckpointError where it cannot be read."""
     try:

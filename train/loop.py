@@ -24,7 +24,7 @@ from anyio.from_thread import start_blocking_portal
 from agent.trajectory import NOT_THE_POLICYS_FAULT, Unit
 from evaluation.turn_scores import turn_scores
 from train.assembly import Parts, assemble
-from train.checkpoint import CheckpointState, admission_of, read_state, save_checkpoint
+from train.checkpoint import CheckpointState, admission_of, beginning, save_checkpoint
 from train.config import TrainConfig
 from train.judge import Judged, UnitJudge
 from train.learner import Learner
@@ -68,7 +68,7 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False, progress: Pro
                 from train.ray_learners import learn_on_ray
 
                 return learn_on_ray(config, parts, run, model, progress)
-        state, learner = starting_learner(config, parts, run, model)
+        state, learner = starting_learner(config, parts, run, model, run.latest_checkpoint())
         judge = UnitJudge(parts.rewards, parts.estimator, parts.questions_by_id)
         door = opened.enter_context(local_door(config, parts, run, model, state, judge, progress))
         return learn(config, parts, run, learner, state, judge, door, progress)
@@ -85,12 +85,16 @@ def refuse_several_processes() -> None:
 
 
 def starting_learner(
-    config: TrainConfig, parts: Parts, run: RunFolder, model: str, ranks: Ranks | None = None
+    config: TrainConfig,
+    parts: Parts,
+    run: RunFolder,
+    model: str,
+    checkpoint: Path | None,
+    ranks: Ranks | None = None,
 ) -> tuple[CheckpointState, Learner]:
-    """The learner where the run begins or goes on, and the step that it is at."""
+    """The learner where the run begins (`checkpoint` None) or goes on, and the step that it is at."""
     ranks = ranks or Ranks()
-    checkpoint = run.latest_checkpoint()
-    state = read_state(checkpoint) if checkpoint else CheckpointState(step=0, trajectories=0)
+    state = beginning(checkpoint)
     learner = Learner.create(
         model,
         parts.tokenizer,

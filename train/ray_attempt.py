@@ -20,7 +20,7 @@ from agent.trajectory import Unit
 from envs.packed_weights import SharedWeights
 from evaluation.metrics import Evaluation
 from train.assembly import Parts, assemble
-from train.checkpoint import CheckpointState, admission_of, read_state
+from train.checkpoint import admission_of, beginning
 from train.config import TrainConfig
 from train.judge import UnitJudge
 from train.ledger import Ledger
@@ -62,11 +62,16 @@ async def open_crew(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """What an attempt is made with. `number` counts from 0; `name` begins the actors' names."""
+    """What an attempt is made with. `number` counts from 0; `name` begins the actors' names.
+
+    `checkpoint` is where sampler and learners go on, None at the beginning: chosen once, because a process of the
+    attempt before, out of reach, may still write one.
+    """
 
     config: TrainConfig
     run: Path
     model: str
+    checkpoint: Path | None
     name: str
     number: int
     open_runtime: OpenRuntime = open_crew
@@ -106,9 +111,8 @@ class RunActor:
         parts = await asyncio.to_thread(assemble, config)
         opened.callback(parts.close)
         run = RunFolder.attach(attempt.run)
-        checkpoint = run.latest_checkpoint()
-        state = read_state(checkpoint) if checkpoint else CheckpointState(step=0, trajectories=0)
-        if checkpoint:
+        state = beginning(attempt.checkpoint)
+        if attempt.checkpoint:
             parts.rewards.load_state_dict(state.rewards)
         ledger = Ledger(run.path / "ledger.jsonl")
         opened.callback(ledger.close)
@@ -223,7 +227,9 @@ class RunActor:
                 return [one for one in made if type(one).__name__ != "PlacementGroupCleanerCallback"]
 
         trainer: Any = Trainer(
-            cast(Callable[[], None], rank_function(attempt.config, attempt.run, attempt.model, this)),
+            cast(
+                Callable[[], None], rank_function(attempt.config, attempt.run, attempt.model, attempt.checkpoint, this)
+            ),
             torch_config=TorchConfig(
                 backend="nccl" if settings.learner_gpus else "gloo", timeout_s=int(_COLLECTIVES_S + patience)
             ),

@@ -65,10 +65,12 @@ def learn_on_ray(
     name = f"waymark-{os.getpid()}-{secrets.token_hex(3)}"
     for number in range(settings.learner_failures + 1):
         remove_unfinished(run.path)
+        checkpoint = run.latest_checkpoint()
         attempt = Attempt(
             config=config,
             run=run.path.resolve(),
             model=model,
+            checkpoint=checkpoint.resolve() if checkpoint else None,
             name=f"{name}-{number}",
             number=number,
             open_runtime=open_runtime,
@@ -81,7 +83,8 @@ def learn_on_ray(
         checkpoint = run.latest_checkpoint()
         since = checkpoint.name if checkpoint else "the beginning"
         if number < settings.learner_failures:
-            progress.stage(f"{outcome.lost} is lost: the run goes on from {since}")
+            why = f" (last was said by {outcome.said})" if outcome.said else ""
+            progress.stage(f"{outcome.lost} is lost: the run goes on from {since}{why}")
     said = f"; last was said by {outcome.said}" if outcome.said else ""
     raise LearnersLost(
         f"{outcome.lost} is lost, the {settings.learner_failures + 1}th time in this run, which "

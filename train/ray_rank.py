@@ -46,8 +46,10 @@ def learner_environment(settings: RaySettings) -> dict[str, str]:
     return limits if settings.learner_gpus else {**limits, "ACCELERATE_USE_CPU": "true"}
 
 
-def rank_function(config: TrainConfig, run_path: Path, model: str, actor: Any) -> Callable[[], TrainResult]:
-    """What Ray Train runs in each learner process."""
+def rank_function(
+    config: TrainConfig, run_path: Path, model: str, checkpoint: Path | None, actor: Any
+) -> Callable[[], TrainResult]:
+    """What Ray Train runs in each learner process: all of them go on from `checkpoint`, or begin."""
 
     def learn_on_rank() -> TrainResult:
         from ray import train
@@ -57,7 +59,7 @@ def rank_function(config: TrainConfig, run_path: Path, model: str, actor: Any) -
         door = RayDoor(actor)
         try:
             ray.get(actor.joined.remote(ranks.rank, ray.get_runtime_context().current_actor))
-            return _learn(config, run_path, model, door, ranks)
+            return _learn(config, run_path, model, checkpoint, door, ranks)
         except Exception as error:
             error.add_note(f"on learner {ranks.rank}:\n{''.join(traceback.format_tb(error.__traceback__)).rstrip()}")
             door.failed(ranks.rank, portable(error))
@@ -66,7 +68,9 @@ def rank_function(config: TrainConfig, run_path: Path, model: str, actor: Any) -
     return learn_on_rank
 
 
-def _learn(config: TrainConfig, run_path: Path, model: str, door: RayDoor, ranks: Ranks) -> TrainResult:
+def _learn(
+    config: TrainConfig, run_path: Path, model: str, checkpoint: Path | None, door: RayDoor, ranks: Ranks
+) -> TrainResult:
     from train.loop import learn, starting_learner
 
     settings = config.runtime
@@ -80,7 +84,7 @@ def _learn(config: TrainConfig, run_path: Path, model: str, door: RayDoor, ranks
         config = config.model_copy(update={"learner": config.learner.model_copy(update={"device": "cpu"})})
     with assemble(config) as parts:
         run = RunFolder.attach(run_path)
-        state, learner = starting_learner(config, parts, run, model, ranks)
+        state, learner = starting_learner(config, parts, run, model, checkpoint, ranks)
         judge = UnitJudge(parts.rewards, parts.estimator, parts.questions_by_id)
         return learn(config, parts, run, learner, state, judge, door, DistantProgress(door), ranks)
 
@@ -88,16 +92,17 @@ def _learn(config: TrainConfig, run_path: Path, model: str, door: RayDoor, ranks
 def outcome_of(error: Exception, failures: Sequence[tuple[int, BaseException]]) -> Outcome:
     """What Ray Train's error means, given what the ranks themselves said before they ended.
 
-    A rank that lost its peer says so; that is no error of its own. What else a rank said, a person must see.
+    A rank that lost its peer says so; that is no error of its own. What else a rank or the sampler said, a person must
+    see. Whatever Ray Train says itself is a loss: of a learner that was starting, of a machine, of its controller.
     """
     from ray.train import WorkerGroupError
     from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
 
-    for _, said in failures:
-        if not is_peers_end(said):
+    for rank, said in failures:
+        if rank < 0 or not is_peers_end(said):
             return Outcome(error=said)
     if not isinstance(error, WorkerGroupError):
-        return Outcome(error=RuntimeError(f"the learners could not be started: {_last_line(error)}"))
+        return Outcome(lost="the group of learners", said=f"Ray Train: {_last_line(error)}")
     gone = [rank for rank, why in error.worker_failures.items() if not isinstance(why, UserExceptionWithTraceback)]
     lost = ", ".join(str(rank) for rank in sorted(gone)) or "that another one waited for"
     words = [f"learner {rank}: {_last_line(said)}" for rank, said in failures if isinstance(said, Exception)]
@@ -105,7 +110,7 @@ def outcome_of(error: Exception, failures: Sequence[tuple[int, BaseException]]) 
 
 
 def is_peers_end(error: BaseException) -> bool:
-    """True if a rank says that it cannot reach another one, or that the run is being ended."""
+    """True if a rank says that it cannot reach another one."""
     if isinstance(error, torch.distributed.DistError):
         return True
     said = str(error).lower()

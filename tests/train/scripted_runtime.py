@@ -86,6 +86,38 @@ async def open_scripted(
     return ScriptedRuntime(len(parts.tokenizer))
 
 
+class HeldRuntime(ScriptedRuntime):
+    """Plays no episode of the steps from `step` on until there is a file `until`: what a test does to a run that stands
+    there meets a run that has not ended.
+    """
+
+    def __init__(self, vocabulary: int, *, step: int, until: Path) -> None:
+        super().__init__(vocabulary)
+        self._step = step
+        self._until = until
+
+    async def _play(self, spec: EpisodeSpec) -> Trajectory:
+        while step_of(spec.unit_id) >= self._step and not self._until.exists():
+            await asyncio.sleep(0.02)
+        return await super()._play(spec)
+
+
+def step_of(unit: str) -> int:
+    """The step, from 0, that a unit's id such as `step000001-unit001` names."""
+    return int(unit.removeprefix("step").split("-")[0])
+
+
+def open_held(step: int, until: Path) -> OpenRuntime:
+    """Opens a scripted runtime that holds a step."""
+
+    async def open_it(
+        config: TrainConfig, parts: Parts, model: str, *, name: str, tell: Callable[[str], None], ledger: Ledger
+    ) -> Runtime:
+        return HeldRuntime(len(parts.tokenizer), step=step, until=until)
+
+    return open_it
+
+
 async def open_outage(
     config: TrainConfig, parts: Parts, model: str, *, name: str, tell: Callable[[str], None], ledger: Ledger
 ) -> Runtime:
@@ -110,7 +142,7 @@ def learn_alone(
     from train.sampler import LocalDoor, Sampler
 
     run = RunFolder.open(out, config, resume=False)
-    state, learner = starting_learner(config, parts, run, config.policy.model)
+    state, learner = starting_learner(config, parts, run, config.policy.model, None)
     judge = UnitJudge(parts.rewards, parts.estimator, parts.questions_by_id)
     ledger = Ledger(run.path / "ledger.jsonl")
 

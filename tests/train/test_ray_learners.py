@@ -4,6 +4,7 @@ import json
 import os
 import random
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from safetensors.numpy import load_file
 
 from evaluation.trajectory_store import read_trajectories
 from tests.train.conftest import run_settings
-from tests.train.scripted_runtime import learn_alone, open_nothing, open_outage, open_scripted
+from tests.train.scripted_runtime import learn_alone, open_held, open_nothing, open_outage, open_scripted
 from tests.train.test_resume import reproducible
 from train.assembly import assemble
 from train.config import TrainConfig, check_config
@@ -134,8 +135,10 @@ def test_two_learners_do_what_one_does(testbed: Testbed, tmp_path: Path, on_ray:
 def test_a_lost_process_costs_the_steps_since_the_checkpoint(
     testbed: Testbed, tmp_path: Path, on_ray: None, victim: str
 ) -> None:
+    """Between its fifth step and the end of its eighth, where the run is held until the process is dead."""
     rng = random.Random(victim)
     killed: list[int] = []
+    is_dead = tmp_path / "is dead"
 
     def kill(step: int) -> None:
         if step == 5 and not killed:
@@ -144,10 +147,11 @@ def test_a_lost_process_costs_the_steps_since_the_checkpoint(
             time.sleep(rng.uniform(0, 0.3))
             killed.append(victims[0 if victim == "one learner" else -1].pid)
             os.kill(killed[0], signal.SIGKILL)
+            is_dead.touch()
 
     told = Kept(kill)
     config = settings(testbed, steps=12, checkpoint_every=4, evaluate_every=0)
-    result = on_two(config, tmp_path / "run", told)
+    result = on_two(config, tmp_path / "run", told, open_held(8, is_dead))
     assert killed
     assert result.steps == 12
     assert [line["step"] for line in reproducible(tmp_path / "run")] == list(range(1, 13))
@@ -195,7 +199,29 @@ def test_learners_that_are_lost_too_often_end_the_run(testbed: Testbed, tmp_path
 
     config = settings(testbed, runtime={**TWO, "learner_failures": 0}, evaluate_every=0)
     with pytest.raises(LearnersLost, match=r"runtime\.learner_failures: 0 does not allow.*--resume"):
-        on_two(config, tmp_path / "run", Kept(kill))
+        on_two(config, tmp_path / "run", Kept(kill), open_held(2, tmp_path / "never"))
+    wait_until_gone(10)
+
+
+@pytest.mark.slow
+def test_a_learner_that_is_killed_while_it_starts_is_a_loss_and_no_error(
+    testbed: Testbed, tmp_path: Path, on_ray: None
+) -> None:
+    killed = threading.Event()
+
+    def kill() -> None:
+        while not (starting := processes("RayTrainWorker")):
+            time.sleep(0.01)
+        starting[0].kill()
+        killed.set()
+
+    threading.Thread(target=kill, daemon=True).start()
+    told = Kept()
+    config = settings(testbed, evaluate_every=0)
+    result = on_two(config, tmp_path / "run", told)
+    assert killed.is_set()
+    assert result.steps == config.steps
+    assert any("is lost: the run goes on from the beginning" in line for line in told.stages), told.stages
     wait_until_gone(10)
 
 
@@ -227,6 +253,17 @@ def test_what_a_rank_says_of_its_lost_peer_is_no_error_of_its_own() -> None:
     )
     real = ValueError("a row that does not fit")
     assert outcome_of(group, [(0, gone), (1, real)]).error is real
+
+
+def test_only_what_a_learner_or_the_sampler_raised_is_an_error() -> None:
+    from ray.exceptions import RayActorError
+    from ray.train import ControllerError
+
+    at_start = outcome_of(ControllerError(RuntimeError("worker group startup failed:\nthe node died")), [])
+    assert (at_start.error, at_start.lost, at_start.said) == (None, "the group of learners", "Ray Train: the node died")
+    assert outcome_of(RayActorError(), []).lost == "the group of learners"
+    of_sampler = RuntimeError("no room for the engines; nccl cannot be loaded")
+    assert outcome_of(RayActorError(), [(-1, of_sampler)]).error is of_sampler
 
 
 def test_a_folder_can_be_attached_to_while_another_process_holds_its_lock(tmp_path: Path, testbed: Testbed) -> None:
