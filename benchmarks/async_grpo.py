@@ -1,6 +1,6 @@
 """What a bound on staleness costs in TRL's asynchronous GRPO, which discards, beside admission, which waits.
 
-    python -m benchmarks.async_grpo                      # 400 steps at several bounds, seconds of work
+    python -m benchmarks.async_grpo                      # 400 steps at several bounds, minutes of work
     python -m benchmarks.async_grpo --smoke
 
 Both are given the same episodes on one simulated clock: an engine whose throughput is shared by the episodes that run
