@@ -241,9 +241,10 @@ def _memory(config: TrainConfig, inputs: PlanInputs, fit: Fit) -> list[str]:
     parts = {
         "weights": learner.weights,
         "gradients": learner.gradients,
+        "DDP's copies of them": learner.buckets,
         "optimiser": learner.optimiser,
         "reference": learner.reference,
-        "layers put together": learner.gathered,
+        "put together by FSDP": learner.gathered,
         f"activations of {micro_batch_tokens(config, shape):,} tokens about": learner.activations,
         "logits about": learner.logits,
     }

@@ -107,17 +107,18 @@ def _held(
 
 
 def _taking_turns(config: TrainConfig, shape: ModelShape, held: dict[int, dict[str, int]]) -> dict[int, dict[str, int]]:
-    """While the engine runs the learner keeps its state; while it sleeps the learner has the GPU alone."""
+    """While the engine runs the learner keeps its state; while it sleeps the learner has what its framework leaves."""
     memory = learner_memory(config, shape)
-    kept = memory.weights + memory.optimiser + memory.reference + FRAMEWORK_BYTES
+    kept = memory.weights + memory.buckets + memory.optimiser + memory.reference + FRAMEWORK_BYTES
     stepping = memory.total + FRAMEWORK_BYTES
     fullest = {}
     for device, holds in held.items():
         engines = {name: size for name, size in holds.items() if name.startswith("engine")}
         learners = [name for name in holds if name.startswith("learner")]
         sampling = engines | {f"state of {name}": kept for name in learners}
-        alone = dict.fromkeys(learners, stepping)
-        fullest[device] = max((sampling, alone), key=lambda each: sum(each.values()))
+        asleep = {f"sleeping {name}": FRAMEWORK_BYTES for name in engines if learners}
+        stepping_now = dict.fromkeys(learners, stepping) | asleep
+        fullest[device] = max((sampling, stepping_now), key=lambda each: sum(each.values()))
     return fullest
 
 

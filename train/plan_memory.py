@@ -24,10 +24,15 @@ _CPU_CACHE_GB = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearnerMemory:
-    """Bytes of one learner process."""
+    """Bytes of one learner process.
+
+    `buckets` are DDP's copies of the gradients, which it keeps between steps too; `gathered` is what FSDP puts together
+    for a while.
+    """
 
     weights: int
     gradients: int
+    buckets: int
     optimiser: int
     reference: int
     activations: int
@@ -93,18 +98,29 @@ def learner_memory(config: TrainConfig, shape: ModelShape) -> LearnerMemory:
     checkpointed = learner.gradient_checkpointing
     per_token = (shape.layers * 4 * shape.hidden + saved) if checkpointed else shape.layers * saved
     tiled = shape.vocabulary > _TILED_ABOVE if learner.tiled_lm_head is None else learner.tiled_lm_head
-    layer = (shape.parameters - shape.vocabulary * shape.hidden) // shape.layers
+    gradients = (4 if learner.peft is not None else each) * trained
+    referred = bool(learner.beta) and learner.peft is None
     held_by_adapters = 4 * trained if learner.peft is not None else 0
     return LearnerMemory(
         weights=(each * shape.parameters + held_by_adapters) // parts,
-        gradients=(4 if learner.peft is not None else each) * trained // parts,
+        gradients=gradients // parts,
+        buckets=gradients if num_learners(config) > 1 and parts == 1 else 0,
         optimiser=_optimiser_bytes(str(learner.trl.get("optim", "adamw")), each) * trained // parts,
-        reference=each * shape.parameters // parts if learner.beta and learner.peft is None else 0,
+        reference=each * shape.parameters // parts if referred else 0,
         activations=tokens * per_token,
         logits=0 if tiled else 3 * 4 * tokens * shape.vocabulary,
-        # FSDP puts two layers, and the embedding, together while it computes with them.
-        gathered=each * (2 * layer + shape.vocabulary * shape.hidden) if parts > 1 else 0,
+        gathered=_gathered(shape, 2 if learner.precision == "bf16" else each, referred) if parts > 1 else 0,
     )
+
+
+def _gathered(shape: ModelShape, each: int, referred: bool) -> int:
+    """What FSDP puts together at once: two layers and the embedding of the policy, or a reference as a whole, because
+    TRL shards it as one unit.
+
+    A unit is there twice, as it was received and by parameter; what was received is kept until the next unit comes.
+    """
+    policy = 4 * shape.layer_parameters + shape.vocabulary * shape.hidden
+    return each * max(policy, 2 * shape.parameters if referred else 0)
 
 
 def _optimiser_bytes(name: str, each: int) -> int:

@@ -24,6 +24,7 @@ class ModelShape:
         heads, kv_heads, head_dim: of attention.
         vocabulary: rows of the output head.
         window: most tokens of an episode.
+        embeddings: matrices of vocabulary x hidden: 1 where the output head is the input's, else 2.
     """
 
     parameters: int
@@ -35,6 +36,12 @@ class ModelShape:
     head_dim: int
     vocabulary: int
     window: int
+    embeddings: int = 1
+
+    @property
+    def layer_parameters(self) -> int:
+        """Weights of one block, the final norm's shared among them."""
+        return (self.parameters - self.embeddings * self.vocabulary * self.hidden) // self.layers
 
     def kv_bytes_per_token(self, bytes_per_value: int) -> int:
         """Keys and values of one token in all layers."""
@@ -83,6 +90,8 @@ def read_shape(path_or_id: str | Path, *, trust_remote_code: bool = False) -> Mo
         )
     assert isinstance(model, torch.nn.Module)
     heads = text.num_attention_heads
+    head = model.get_output_embeddings()  # type: ignore[operator]
+    own_head = head is not None and head.weight is not model.get_input_embeddings().weight  # type: ignore[operator]
     return ModelShape(
         parameters=sum(weight.numel() for weight in model.parameters()),
         layers=text.num_hidden_layers,
@@ -93,4 +102,5 @@ def read_shape(path_or_id: str | Path, *, trust_remote_code: bool = False) -> Mo
         head_dim=getattr(text, "head_dim", None) or text.hidden_size // heads,
         vocabulary=text.vocab_size,
         window=model_window(config),
+        embeddings=2 if own_head else 1,
     )

@@ -3,7 +3,7 @@ torch.distributed.run.
 
 Accelerate shards on GPUs alone, though torch does on a CPU too: here it is told that these processes are such as it
 shards on, and given its precision as it is there. Rank 0 writes what it logged and scored, the precisions that the
-policy's and the reference's shards have, the policy's folder, and the learner's state.
+policy's and the reference's shards have and how many units they are, the policy's folder, and the learner's state.
 """
 
 import json
@@ -35,9 +35,14 @@ def _begin_sharded(self: Any, *args: Any, fsdp_plugin: Any = None, **kwargs: Any
         self.distributed_type = PartialState._shared_state["distributed_type"] = DistributedType.FSDP
 
 
+def units(model: torch.nn.Module) -> list[FSDPModule]:
+    """The parts that are put together each at once."""
+    return [module for module in model.modules() if isinstance(module, FSDPModule)]
+
+
 def precisions(model: torch.nn.Module) -> list[list[str]]:
     """What the shards are gathered in, their gradients summed in, and outputs cast to: each kind once."""
-    policies = [module._get_fsdp_state()._mp_policy for module in model.modules() if isinstance(module, FSDPModule)]
+    policies = [module._get_fsdp_state()._mp_policy for module in units(model)]
     return sorted({(str(p.param_dtype), str(p.reduce_dtype), str(p.output_dtype)) for p in policies})  # type: ignore[arg-type]
 
 
@@ -56,6 +61,7 @@ def main(policy: Path, out: Path, settings: dict[str, Any]) -> None:
         np.save(out / "scores.npy", np.concatenate(scores))
         sharded = [model for model in (learner.model, learner.ref_model) if model is not None]
         (out / "precisions.json").write_text(json.dumps([precisions(model) for model in sharded]))
+        (out / "units.json").write_text(json.dumps([len(units(model)) for model in sharded]))
         learner.save_model_folder(out / "model")
         learner.save_state(out / "state", beside=out / "model")
     else:

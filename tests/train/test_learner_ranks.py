@@ -96,6 +96,8 @@ def test_shards_in_bf16_score_in_float32_what_one_process_does_under_autocast(tm
     ranks = on_two_ranks("tests.train.fsdp_step", tmp_path, settings)
     of_both = [["torch.bfloat16", "torch.float32", "None"]]
     assert json.loads((ranks / "precisions.json").read_text()) == [of_both, of_both], "the policy and its reference"
+    policy_units, reference_units = json.loads((ranks / "units.json").read_text())
+    assert policy_units > 2 and reference_units == 1, "what the plan counts as put together rests on it"
 
     rows, known = rows_of(random_trajectories(11))
     alone = {}

@@ -1,5 +1,6 @@
 """The plan's arithmetic is what decides how many GPUs are hired: it must be right, and refuse what cannot work."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +69,26 @@ def test_a_learners_state_is_sixteen_bytes_a_weight_and_a_reference_four(shapes:
     sharded = {"beta": 0.001, "trl": {"fsdp": True}}
     four = learner_memory(configured(learner=sharded, runtime={**RAY, "learners": 4}), shape)
     assert four.weights + four.gradients + four.optimiser + four.reference == pytest.approx(5 * shape.parameters)
-    assert four.gathered > 0
+    assert four.buckets == alone.buckets == 0
     replicated = learner_memory(configured(learner={"beta": 0.001}, runtime={**RAY, "learners": 4}), shape)
-    assert replicated == alone, "without FSDP every learner holds everything"
+    assert replicated.buckets == 4 * shape.parameters, "DDP's buckets are as large as all gradients"
+    assert replace(replicated, buckets=0) == alone, "without FSDP every learner holds everything"
+
+
+@pytest.mark.parametrize(("precision", "each"), [("bf16", 2), ("float32", 4)])
+def test_what_fsdp_puts_together_is_a_few_layers_or_a_whole_reference(
+    shapes: dict[str, ModelShape], precision: str, each: int
+) -> None:
+    shape = shapes[B7]
+    assert shape.layer_parameters == pytest.approx(233.06e6, rel=1e-3), "the head of its own is no part of a layer"
+
+    def gathered(**changes: Any) -> int:
+        learner = {"precision": precision, "trl": {"fsdp": True}, **changes}
+        return learner_memory(configured(learner=learner, runtime={**RAY, "learners": 4}), shape).gathered
+
+    assert gathered() == each * (4 * shape.layer_parameters + 152_064 * 3584)
+    assert gathered(beta=0.001) == 2 * each * shape.parameters, "TRL shards a reference as one unit"
+    assert gathered(beta=0.001, peft={"rank": 8}) == gathered(), "with adapters there is no other model"
 
 
 def test_adapters_need_neither_gradients_of_all_weights_nor_a_reference(shapes: dict[str, ModelShape]) -> None:
@@ -171,6 +189,22 @@ def test_a_colocated_engine_must_leave_room_for_the_learners_state(shapes: dict[
     assert "state of learner 0" in full.problems[0] and "lower engine.gpu_memory_fraction" in full.problems[0]
     engine = {"kind": "vllm", "max_model_len": 4096, "gpu_memory_fraction": 0.55}
     make_plan(configured(runtime=shared, learner=learner, engine=engine), inputs(shapes[B7])).check()
+
+
+def test_a_colocated_engine_that_sleeps_leaves_its_context_on_the_gpu(shapes: dict[str, ModelShape]) -> None:
+    """The learner's step is the fullest moment: it fits beside the 3 GiB that a sleeping engine keeps, or does not."""
+    step = {"precision": "bf16", "gradient_checkpointing": True, "max_tokens_per_micro_batch": 65_536}
+    learner = {**step, "trl": {"fsdp": True}}
+    engine = {"kind": "vllm", "max_model_len": 4096, "gpu_memory_fraction": 0.3}
+    shared = {**RAY, "layout": "colocated", "engines": 4, "learners": 4}
+    stepping = learner_memory(configured(runtime=shared, learner=learner, engine=engine), shapes[B7]).total / GIB + 3
+
+    def problems(gib: float) -> tuple[str, ...]:
+        config = configured(runtime={**shared, "gpu_memory_gb": gib}, learner=learner, engine=engine)
+        return make_plan(config, inputs(shapes[B7])).problems
+
+    assert "sleeping engine 0 3.0" in problems(stepping + 2.5)[0]
+    assert problems(stepping + 3.5) == ()
 
 
 def test_a_gpu_whose_size_nobody_states_is_assumed_and_said(
