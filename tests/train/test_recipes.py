@@ -168,6 +168,13 @@ def test_the_search_r1_recipes_are_its_published_setup(planned: dict[str, tuple[
         )
 
 
+def test_the_recipes_say_how_large_a_checkpoint_is() -> None:
+    """Weights once, and Adam's two moments, in float32."""
+    for name, weights in (("3b", 3_085_938_688), ("7b", 7_615_616_512)):
+        text = RECIPES[f"search_r1_qwen2.5_{name}.yaml"].read_text(encoding="utf-8")
+        assert f"about {12 * weights / 1e9:.0f} GB each" in text
+
+
 def test_the_7b_recipes_memory_is_what_arithmetic_says(planned: dict[str, tuple[TrainConfig, Plan]]) -> None:
     config, plan = planned["search_r1_qwen2.5_7b.yaml"]
     weights = 7_615_616_512
