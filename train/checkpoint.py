@@ -3,8 +3,9 @@
 A checkpoint is a folder `checkpoints/step-000010/`: `model/` (an ordinary Hugging Face folder that vLLM and
 `from_pretrained` load), `learner/` (optimiser, scheduler and random states as safetensors and JSON, adapters too; all
 other weights are those in `model/`) and `state.json` (step, reward states, what was sampled ahead). It is written under
-another name, flushed to disk and renamed, so a folder with a checkpoint's name is always whole. Data order and sampling
-seeds follow from (seed, step) and are not saved.
+another name, flushed to disk and renamed, so a folder with a checkpoint's name is always whole; an
+older checkpoint of the same step is kept aside until then. Data order and sampling seeds follow from (seed, step) and
+are not saved.
 """
 
 import json
@@ -19,6 +20,7 @@ from train.learner import Learner
 
 CHECKPOINTS = "checkpoints"
 _UNFINISHED = ".unfinished-"
+_REPLACED = ".replaced"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,22 +56,32 @@ def save_checkpoint(run_dir: Path, state: CheckpointState, learner: Learner, *, 
     learner.save_state(temporary / "learner", beside=temporary / "model")
     (temporary / "state.json").write_text(json.dumps(asdict(state), indent=1), encoding="utf-8")
     _flush_to_disk(temporary)
+    replaced = folder / f"{final.name}{_REPLACED}"
     if final.exists():
-        shutil.rmtree(final)
+        shutil.rmtree(replaced, ignore_errors=True)
+        final.rename(replaced)  # still listed, until its successor has the name
     temporary.rename(final)
     _flush_folder(folder)
+    shutil.rmtree(replaced, ignore_errors=True)
     for old in list_checkpoints(run_dir)[:-keep]:
         shutil.rmtree(old)
     return final
 
 
 def list_checkpoints(run_dir: Path) -> list[Path]:
-    """Whole checkpoints, oldest first."""
-    return sorted((run_dir / CHECKPOINTS).glob("step-*"))
+    """Whole checkpoints, oldest first; one that was being replaced counts where its successor is missing."""
+    found = {path.name: path for path in (run_dir / CHECKPOINTS).glob("step-*")}
+    names = sorted(name for name in found if _successor(name) == name or _successor(name) not in found)
+    return [found[name] for name in names]
 
 
 def remove_unfinished(run_dir: Path) -> None:
-    """Delete what a killed save left behind."""
+    """Delete what a killed save left behind, and give a checkpoint that it was replacing its name again."""
+    for replaced in (run_dir / CHECKPOINTS).glob(f"step-*{_REPLACED}"):
+        if (successor := replaced.with_name(_successor(replaced.name))).exists():
+            shutil.rmtree(replaced)
+        else:
+            replaced.rename(successor)
     for leftover in (run_dir / CHECKPOINTS).glob(f"{_UNFINISHED}*"):
         shutil.rmtree(leftover)
 
@@ -85,6 +97,10 @@ def read_state(checkpoint: Path) -> CheckpointState:
         return CheckpointState(**json.loads((checkpoint / "state.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise CheckpointError(f"{checkpoint} is not a checkpoint of this version: {error}") from error
+
+
+def _successor(name: str) -> str:
+    return name.removesuffix(_REPLACED)
 
 
 def _flush_to_disk(folder: Path) -> None:
