@@ -200,6 +200,18 @@ class DrivenRun:
         wait_until(lambda: steps_logged(self.folder) >= step or self.driver.poll() is not None, f"step {step}")
         assert self.driver.poll() is None, f"the run ended before it could be disturbed:\n{self.said()[-3000:]}"
 
+    def playing(self) -> int:
+        """Episodes that have started since the learner last did, and have not ended."""
+        running: set[str] = set()
+        for event in read_ledger(self.folder / "ledger.jsonl"):
+            if event["event"] == "resumed":
+                running.clear()
+            elif event["event"] == "started":
+                running.update(event["trajectories"])
+            elif event["event"] == "accepted":
+                running.discard(event["trajectory"])
+        return len(running)
+
     def came_back(self, kind: Kind, before: list[psutil.Process]) -> bool:
         """True if as many of a kind run as before, and not all are the same."""
         now = self.actors(kind)
@@ -230,6 +242,6 @@ def is_running(process: psutil.Process) -> bool:
 
 def _title(process: psutil.Process) -> str:
     try:
-        return " ".join(process.cmdline())
+        return " ".join(process.cmdline()).strip()  # where a process has set it, empty arguments follow
     except psutil.Error:
         return ""
