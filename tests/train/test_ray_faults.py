@@ -26,6 +26,7 @@ from tests.train.ray_runs import (
     counted,
     is_running,
     ray_settings,
+    steps_logged,
     wait_until,
     whole,
 )
@@ -81,13 +82,18 @@ def kill_learner(run: DrivenRun) -> None:
 
 
 def kill_actor(run: DrivenRun, kind: Kind, rng: random.Random) -> None:
-    """Kill one of two actors that is at work, and see that it has a successor."""
+    """Kill one of two actors, at work if that is seen within two steps, and see that it has a successor."""
     wait_until(lambda: len(run.actors(kind)) == 2, f"two processes {kind}")
     before = run.actors(kind)
-    victims = wait_until(lambda: run.actors(kind, at_work=True), f"a {kind} at work")
     if kind == "RayWorker":  # a heartbeat shows as work too; where more than half of the episodes run, both have some
         victims = before
         wait_until(lambda: 2 * run.playing() > TRAJECTORIES, "episodes at both workers")
+    else:  # a search is over in milliseconds, and may not be seen
+        logged = steps_logged(run.folder)
+        enough = f"a {kind} at work, or two steps more"
+        victims = wait_until(
+            lambda: run.actors(kind, at_work=True) or (steps_logged(run.folder) > logged + 1 and before), enough
+        )
     victim = rng.choice(victims)
     victim.kill()
     wait_until(lambda: run.came_back(kind, before), f"another {kind} in the place of {victim.pid}")
