@@ -46,7 +46,8 @@ def retrieve_operation(settings: ServerSettings, num_passages: int) -> Schema:
         "return_scores": {"type": ["boolean", "null"]},
     }
     queries = {"type": "array", "items": words, "maxItems": settings.max_queries}
-    one_depth = [{"required": [key]} for key in DEPTH_KEYS]
+    # null is as good as absent
+    one_depth = [{"required": [key], "properties": {key: {"type": "integer"}}} for key in DEPTH_KEYS]
     many: Schema = {
         "type": "object",
         "properties": {
@@ -122,7 +123,7 @@ def metrics_operation() -> Schema:
 
 
 def _words(settings: ServerSettings) -> Schema:
-    return {"type": "string", "minLength": 1, "maxLength": settings.max_query_chars, "pattern": r"\S"}
+    return {"type": "string", "minLength": 1, "maxLength": settings.max_query_chars, "pattern": r"[^\s\x1c-\x1f\x85]"}
 
 
 def _pairs(choices: list[Schema]) -> list[Schema]:

@@ -35,7 +35,7 @@ def test_every_request_that_schemathesis_makes_is_answered_as_described() -> Non
 
 
 def ask_as_described(operation: Any, mode: schemathesis.GenerationMode, seen: list[int]) -> None:
-    @settings(max_examples=80, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=80, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
     @given(case=operation.as_strategy(generation_mode=mode))
     def ask(case: Any) -> None:
         response = case.call()
