@@ -99,8 +99,8 @@ def test_what_an_actor_raises_reaches_the_user_and_ends_everything(
     with pytest.raises(Exception, match="the sampler's table is broken"):
         train(check_config(ray_settings(testbed, searching, steps=50)), tmp_path / "run", progress=progress)
     assert progress.processes and not ray.is_initialized()
-    left_s = at_this_load(ENDS_WITHIN_S) - (time.monotonic() - progress.done_at)
-    wait_until(lambda: not any(map(is_running, progress.processes)), "the end of every process", within_s=left_s)
+    # The test above holds an end to its ten seconds; here a successor may be starting, which ends when it has started.
+    wait_until(lambda: not any(map(is_running, progress.processes)), "the end of every process", within_s=120)
 
 
 @pytest.mark.slow
