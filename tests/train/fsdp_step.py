@@ -72,6 +72,7 @@ def main(policy: Path, out: Path, settings: dict[str, Any]) -> None:
     steps.append(learner.update(mine, known))
     if rank == 0:
         (out / "steps.json").write_text(json.dumps(steps))
+    learner.accelerator.end_training()  # a rank that goes without it may abort on its way out
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ def main(policy: Path, out: Path, settings: dict[str, Any]) -> None:
     mine = rows[:8] if rank == 0 else rows[8 : 8 + 3 * (world_size - 1)]
     metrics = learner.update(mine, known)
     (out / f"metrics-{rank}.json").write_text(json.dumps(metrics))
+    learner.accelerator.end_training()  # a rank that goes without it may abort on its way out
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -69,6 +69,14 @@ def wait_until(holds: Callable[[], Any], what: str, *, within_s: float = LONG_EN
         assert time.monotonic() < until, f"{what} did not come true within {within_s:g} s"
         time.sleep(0.02)
     return found
+
+
+def all_end(processes: Iterable[psutil.Process], *, within_s: float) -> None:
+    """Wait for the end of processes; one that goes on is named."""
+    until = time.monotonic() + within_s
+    while running := [process for process in processes if is_running(process)]:
+        assert time.monotonic() < until, f"still running after {within_s:g} s: {[_title(p) or p for p in running]}"
+        time.sleep(0.02)
 
 
 def steps_logged(folder: Path) -> int:

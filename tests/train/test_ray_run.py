@@ -11,7 +11,16 @@ import pytest
 import ray
 
 from evaluation.trajectory_store import read_trajectories
-from tests.train.ray_runs import Does, DrivenRun, actor, at_this_load, is_running, ray_settings, wait_until, whole
+from tests.train.ray_runs import (
+    Does,
+    DrivenRun,
+    actor,
+    all_end,
+    at_this_load,
+    ray_settings,
+    wait_until,
+    whole,
+)
 from train.config import check_config
 from train.loop import train
 from train.testbed import Testbed
@@ -95,12 +104,14 @@ def break_engine() -> None:
 def test_what_an_actor_raises_reaches_the_user_and_ends_everything(
     testbed: Testbed, searching: Path, tmp_path: Path
 ) -> None:
+    others = set(psutil.Process().children(recursive=True))  # helpers of this process live as long as it does
     progress = Does({2: break_engine})
     with pytest.raises(Exception, match="the sampler's table is broken"):
         train(check_config(ray_settings(testbed, searching, steps=50)), tmp_path / "run", progress=progress)
-    assert progress.processes and not ray.is_initialized()
+    started = progress.processes - others
+    assert started and not ray.is_initialized()
     # The test above holds an end to its ten seconds; here a successor may be starting, which ends when it has started.
-    wait_until(lambda: not any(map(is_running, progress.processes)), "the end of every process", within_s=120)
+    all_end(started, within_s=120)
 
 
 @pytest.mark.slow
@@ -112,8 +123,4 @@ def test_what_an_actor_cannot_be_started_with_reaches_the_user(
     with pytest.raises(Exception, match=r"(?i)cuda"):
         train(check_config(settings), tmp_path / "run")
     assert not ray.is_initialized()
-    wait_until(
-        lambda: not [p for p in set(psutil.Process().children(recursive=True)) - before if is_running(p)],
-        "the end of every process",
-        within_s=at_this_load(ENDS_WITHIN_S),
-    )
+    all_end(set(psutil.Process().children(recursive=True)) - before, within_s=at_this_load(ENDS_WITHIN_S))
