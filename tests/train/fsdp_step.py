@@ -72,8 +72,9 @@ def main(policy: Path, out: Path, settings: dict[str, Any]) -> None:
     steps.append(learner.update(mine, known))
     if rank == 0:
         (out / "steps.json").write_text(json.dumps(steps))
-    learner.accelerator.end_training()  # a rank that goes without it may abort on its way out
+    learner.accelerator.end_training()
 
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3]))
+    os._exit(0)  # a thread of gloo that asks for the GIL while Python is being taken down aborts the process

@@ -32,8 +32,9 @@ def main(policy: Path, out: Path, settings: dict[str, Any]) -> None:
     mine = rows[:8] if rank == 0 else rows[8 : 8 + 3 * (world_size - 1)]
     metrics = learner.update(mine, known)
     (out / f"metrics-{rank}.json").write_text(json.dumps(metrics))
-    learner.accelerator.end_training()  # a rank that goes without it may abort on its way out
+    learner.accelerator.end_training()
 
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3]))
+    os._exit(0)  # a thread of gloo that asks for the GIL while Python is being taken down aborts the process

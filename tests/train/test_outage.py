@@ -114,7 +114,7 @@ async def test_in_any_weather_every_step_takes_whole_groups_and_the_ledger_is_cl
 ) -> None:
     rng, told = random.Random(seed), []
     retriever = Retriever()
-    asked, changes_at = 0, 10
+    asked, changes_at = 0, 50
 
     def weather() -> None:
         """It changes with what is asked, not with the time, which says nothing about how much is asked in it."""
@@ -122,7 +122,7 @@ async def test_in_any_weather_every_step_takes_whole_groups_and_the_ledger_is_cl
         asked += 1
         if asked == changes_at:
             retriever.is_down = not retriever.is_down
-            changes_at += rng.randint(1, 30)
+            changes_at += rng.randint(1, 15) if retriever.is_down else rng.randint(20, 200)
 
     async def flaky(query: str, k: int) -> list[Hit]:
         weather()
