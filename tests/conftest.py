@@ -1,5 +1,6 @@
 """Shared test settings: few threads, no network, and the folder of real data where there is one."""
 
+import importlib.util
 import os
 from pathlib import Path
 
@@ -23,6 +24,14 @@ settings.register_profile("no_deadline", deadline=None)
 settings.load_profile("no_deadline")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip tests of vLLM where it is not installed; where it is, none of them is."""
+    if importlib.util.find_spec("vllm") is None:
+        for item in items:
+            if item.get_closest_marker("vllm"):
+                item.add_marker(pytest.mark.skip(reason="vLLM is not installed (docs/install.md)"))
 
 
 @pytest.fixture(scope="session")

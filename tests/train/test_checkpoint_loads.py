@@ -1,7 +1,6 @@
 """What a run leaves is an ordinary model: transformers and vLLM load it and sample as the learner scores."""
 
 import asyncio
-import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -95,7 +94,6 @@ def test_transformers_loads_it(finished: Finished, which: str) -> None:
 
 
 @pytest.mark.vllm
-@pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed (docs/install.md)")
 @pytest.mark.parametrize("which", ["model", "checkpoint"])
 def test_vllm_loads_it(finished: Finished, which: str) -> None:
     from agent.engines.vllm import VLLMEngine
