@@ -45,8 +45,8 @@ from agent.engines.opening import TransformersSpec, VLLMSpec, open_engine
 from agent.hugging_face import load_tokenizer
 from benchmarks.vllm_rollouts import make_model
 from train.config import check_config
-from train.loop import train
 from train.quickstart import default_study_path
+from train.run import train
 from train.study import Study, load_study
 from train.testbed import prepare_testbed
 from train.tracking import METRICS_FILE, read_metrics

@@ -32,10 +32,10 @@ def train(
     from train.config import load_config
     from train.config_file import ConfigError
     from train.console import ConsoleProgress
-    from train.loop import train as run_training
     from train.plan_cluster import cluster_overrides, connected
     from train.plan_rehearsal import rehearse
     from train.progress import RunStopped
+    from train.run import train as run_training
 
     checked = load_config(config, [*(overrides or []), *cluster_overrides(ray_address)])
     if dry_run:

@@ -147,7 +147,7 @@ def test_every_folder_with_sources_is_a_package() -> None:
 @pytest.mark.parametrize(
     ("statement", "wrong"),
     [
-        ("from train.loop import train", True),
+        ("from train.run import train", True),
         ("import rewards", True),
         ("def later():\n    from evaluation import metrics", True),
         ("from ..train import loop", True),

@@ -23,15 +23,12 @@ from anyio.from_thread import start_blocking_portal
 
 from agent.trajectory import NOT_THE_POLICYS_FAULT, Unit
 from evaluation.turn_scores import turn_scores
-from train.assembly import Parts, assemble
+from train.assembly import Parts
 from train.checkpoint import CheckpointState, admission_of, beginning, save_checkpoint
 from train.config import TrainConfig
 from train.judge import Judged, UnitJudge
 from train.learner import Learner
 from train.ledger import Ledger
-from train.plan import make_plan
-from train.plan_inputs import inputs_of
-from train.policy_start import starting_model
 from train.progress import Progress, Stopwatch, TrainResult
 from train.ranks import Ranks
 from train.records import Records
@@ -41,47 +38,6 @@ from train.runtime import InProcess, Runtime
 from train.runtime_config import RaySettings
 from train.sampler import Door, LocalDoor, Sampler
 from train.step_metrics import rollout_metrics
-
-
-def train(config: TrainConfig, out: Path, *, resume: bool = False, progress: Progress | None = None) -> TrainResult:
-    """Run, or go on with, one training run in the folder `out`.
-
-    Raises:
-        ValueError: (or a subclass) config, data or folder cannot be used; nothing has been spent.
-        RolloutFailure: every trajectory of a step ended in an outage, or no reward applies to any.
-    """
-    progress = progress or Progress()
-    refuse_several_processes()
-    with assemble(config) as parts, ExitStack() as opened:
-        plan = make_plan(config, inputs_of(config, parts))
-        plan.check()
-        run = RunFolder.open(out, config, resume=resume, searched=parts.index.identity)
-        opened.callback(run.close)
-        progress.plan(plan)
-        # Also when a run goes on: the reference of the KL term, and what adapters are added to, is where it started.
-        model = starting_model(config, parts, run, progress.stage)
-        if isinstance(config.runtime, RaySettings):
-            from train.ray_runtime import ray_session
-
-            opened.enter_context(ray_session(config.runtime))
-            if config.runtime.learners > 1:
-                from train.ray_learners import learn_on_ray
-
-                return learn_on_ray(config, parts, run, model, progress)
-        state, learner = starting_learner(config, parts, run, model, run.latest_checkpoint())
-        judge = UnitJudge(parts.rewards, parts.estimator, parts.questions_by_id)
-        door = opened.enter_context(local_door(config, parts, run, model, state, judge, progress))
-        return learn(config, parts, run, learner, state, judge, door, progress)
-
-
-def refuse_several_processes() -> None:
-    """Raises ValueError under a launcher of several processes: Waymark starts its own."""
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    if processes > 1:
-        raise ValueError(
-            f"started as one of {processes} processes: start `waymark train` once, without a launcher, and set "
-            f"runtime: {{kind: ray, learners: {processes}}}"
-        )
 
 
 def starting_learner(

@@ -17,6 +17,7 @@ import torch
 from train.assembly import assemble
 from train.config import TrainConfig
 from train.judge import UnitJudge
+from train.loop import learn, starting_learner
 from train.progress import TrainResult
 from train.ranks import Ranks
 from train.ray_door import DistantProgress, RayDoor
@@ -71,8 +72,6 @@ def rank_function(
 def _learn(
     config: TrainConfig, run_path: Path, model: str, checkpoint: Path | None, door: RayDoor, ranks: Ranks
 ) -> TrainResult:
-    from train.loop import learn, starting_learner
-
     settings = config.runtime
     assert isinstance(settings, RaySettings)
     if not (run_path / "config.yaml").is_file():

@@ -18,9 +18,9 @@ from retrieval.spec import short_form
 from train.assembly import assemble
 from train.config import TrainConfig, check_config, load_config
 from train.config_file import ConfigError, Section, apply_override, check_fields, read_mapping
-from train.loop import train
 from train.policy_start import make_cold_start
 from train.progress import Progress
+from train.run import train
 from train.testbed import Testbed, TestbedConfig, prepare_testbed
 from train.tracking import METRICS_FILE, flatten, read_metrics
 

@@ -20,7 +20,7 @@ from train.checkpoint import list_checkpoints
 from train.config import TrainConfig, check_config
 from train.learner import Learner
 from train.learner_state import TENSORS_FILE
-from train.loop import train
+from train.run import train
 from train.testbed import TestbedConfig, prepare_testbed
 
 pytestmark = pytest.mark.slow

@@ -19,8 +19,8 @@ from tests.train.fakes import random_trajectories
 from tests.train.test_learner import rows_of
 from train.config import check_config
 from train.learner import Learner
-from train.loop import train
 from train.ratio_metrics import LOG_RATIO_EDGES, log_ratio_histogram, ratio_metrics
+from train.run import train
 from train.testbed import Testbed
 from train.tracking import METRICS_FILE, read_metrics
 

@@ -33,7 +33,7 @@ from tests.train.ray_runs import (
 from tests.train.test_retriever_by_config import free_port
 from train.config import check_config
 from train.ledger import read_ledger
-from train.loop import train
+from train.run import train
 from train.testbed import Testbed
 
 SEED = 20260

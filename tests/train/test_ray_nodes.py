@@ -16,8 +16,8 @@ from ray.cluster_utils import Cluster
 from tests.train.ray_runs import ray_settings, whole
 from train.config import check_config
 from train.ledger import read_ledger
-from train.loop import train
 from train.progress import Progress
+from train.run import train
 from train.testbed import Testbed
 
 SEED, STEPS = 7, 30

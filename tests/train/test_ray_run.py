@@ -22,7 +22,7 @@ from tests.train.ray_runs import (
     whole,
 )
 from train.config import check_config
-from train.loop import train
+from train.run import train
 from train.testbed import Testbed
 from train.tracking import METRICS_FILE, read_metrics
 

@@ -12,7 +12,7 @@ from retrieval.corpus import read_corpus
 from retrieval.index import build_index
 from tests.evaluation.random_policy import build_random_qwen2
 from train.config import check_config
-from train.loop import train
+from train.run import train
 from train.tracking import METRICS_FILE, read_metrics
 
 pytestmark = [pytest.mark.data, pytest.mark.slow]

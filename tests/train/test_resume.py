@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 from evaluation.trajectory_store import read_trajectories
 from tests.train.conftest import run_settings
 from train.config import check_config
-from train.loop import train
+from train.run import train
 from train.testbed import Testbed
 from train.tracking import METRICS_FILE, WALL_CLOCK_PREFIX, read_metrics
 

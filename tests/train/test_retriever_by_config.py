@@ -18,8 +18,8 @@ from tests.train.test_resume import REWARDS, reproducible
 from train.assembly import assemble
 from train.config import check_config, load_config
 from train.config_file import ConfigError
-from train.loop import train
 from train.plan import plan_of
+from train.run import train
 from train.study import Study, StudyConfig, _settings_of
 from train.testbed import Testbed
 

@@ -25,8 +25,8 @@ from tests.train.ray_runs import ray_settings, whole
 from train.assembly import assemble
 from train.config import TrainConfig, check_config
 from train.learner import Learner
-from train.loop import train
 from train.rollouts import QuestionOrder
+from train.run import train
 from train.step_metrics import rollout_metrics
 from train.testbed import Testbed
 from train.tracking import METRICS_FILE, WALL_CLOCK_PREFIX, read_metrics
