@@ -12,7 +12,6 @@ A killed run goes on from its last checkpoint: data order and sampling seeds fol
 steps are the same steps.
 """
 
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -85,12 +84,10 @@ def local_door(
         ledger.resume(state.step)
         runtime: Runtime
         if isinstance(config.runtime, RaySettings):
-            from train.ray_runtime import OnRay
+            from train.ray_runtime import OnRay, crew_name
 
             runtime = portal.call(
-                lambda: OnRay.open(
-                    config, parts.index, model, name=f"waymark-{os.getpid()}", tell=progress.stage, ledger=ledger
-                )
+                lambda: OnRay.open(config, parts.index, model, name=crew_name(), tell=progress.stage, ledger=ledger)
             )
         else:
             runtime = InProcess(config, parts, model)

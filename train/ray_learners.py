@@ -5,7 +5,6 @@ ends its attempt; the next one goes on from the newest checkpoint, so a loss cos
 else. What the attempts tell is shown here, in the process that the person started, which also holds the folder's lock.
 """
 
-import os
 import secrets
 import time
 from contextlib import suppress
@@ -23,6 +22,7 @@ from train.progress import Progress, RunStopped, TrainResult
 from train.ray_attempt import Attempt, OpenRuntime, RunActor, actor_environment, open_crew
 from train.ray_door import show
 from train.ray_rank import Outcome
+from train.ray_runtime import crew_name
 from train.run_folder import RunFolder
 from train.runtime_config import RaySettings
 
@@ -62,7 +62,7 @@ def learn_on_ray(
     del parts
     settings = config.runtime
     assert isinstance(settings, RaySettings)
-    name = f"waymark-{os.getpid()}-{secrets.token_hex(3)}"
+    name = f"{crew_name()}-{secrets.token_hex(3)}"
     for number in range(settings.learner_failures + 1):
         remove_unfinished(run.path)
         checkpoint = run.latest_checkpoint()

@@ -60,6 +60,11 @@ def ray_session(settings: RaySettings) -> Iterator[None]:
         ray.shutdown()
 
 
+def crew_name() -> str:
+    """Begins the names of this process's actors: drivers in containers may have the same process id, never one job."""
+    return f"waymark-{ray.get_runtime_context().get_job_id()}"
+
+
 def crew_settings(settings: RaySettings) -> CrewSettings:
     """The crew that the config asks for."""
     return CrewSettings(

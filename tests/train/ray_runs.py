@@ -22,6 +22,7 @@ from tests.ctrl_c import heed_ctrl_c
 from tests.train.conftest import run_settings
 from train.ledger import audit, read_ledger
 from train.progress import Progress
+from train.ray_runtime import crew_name
 from train.testbed import Testbed
 from train.tracking import METRICS_FILE, read_metrics
 
@@ -144,7 +145,7 @@ class Does(Progress):
 
 def actor(name: str) -> Any:
     """An actor of the run that goes on in this process."""
-    return ray.get_actor(f"waymark-{os.getpid()}-{name}", namespace="waymark")
+    return ray.get_actor(f"{crew_name()}-{name}", namespace="waymark")
 
 
 def counted(folder: Path, name: str) -> float:

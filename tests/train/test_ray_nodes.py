@@ -2,7 +2,6 @@
 been: every step done, nothing lost, doubled or in the wrong group.
 """
 
-import os
 import random
 import threading
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from tests.train.ray_runs import ray_settings, whole
 from train.config import check_config
 from train.ledger import read_ledger
 from train.progress import Progress
+from train.ray_runtime import crew_name
 from train.run import train
 from train.testbed import Testbed
 
@@ -76,7 +76,7 @@ class LosesNodes(Progress):
 
 
 def nodes_of(actors: tuple[str, ...]) -> dict[str, str]:
-    handles = [ray.get_actor(f"waymark-{os.getpid()}-{actor}", namespace="waymark") for actor in actors]
+    handles = [ray.get_actor(f"{crew_name()}-{actor}", namespace="waymark") for actor in actors]
     told = ray.get([h.__ray_call__.remote(lambda self: ray.get_runtime_context().get_node_id()) for h in handles])
     return dict(zip(actors, told, strict=True))
 
