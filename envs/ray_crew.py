@@ -8,6 +8,7 @@ samples. What an actor was doing when it died is done again by whoever asked for
 
 import asyncio
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -328,10 +329,9 @@ class RayCrew:
             self._watch = None
         actors = [actor for _, actor in self._named()]
         try:
-            async with asyncio.timeout(self._settings.close_timeout_s / 2):
-                await asyncio.gather(*(actor.close.remote() for actor in actors), return_exceptions=True)
-        except TimeoutError:
-            pass  # those that hang have nothing to lose
+            with suppress(TimeoutError):  # those that hang have nothing to lose
+                async with asyncio.timeout(self._settings.close_timeout_s / 2):
+                    await asyncio.gather(*(actor.close.remote() for actor in actors), return_exceptions=True)
         finally:
             for actor in [*actors, *([self._board] if self._board is not None else [])]:
                 ray.kill(actor, no_restart=True)

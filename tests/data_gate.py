@@ -11,6 +11,9 @@ import pytest
 
 DATA = Path(os.environ.get("WAYMARK_DATA") or Path(__file__).resolve().parent.parent.parent / "shared" / "data")
 
+FAILED_AND_SKIPPED = 10
+"""Exit status where tests failed beside such a skip: running those once more does not mend it."""
+
 _skipped_with_data = pytest.StashKey[list[str]]()
 
 
@@ -43,11 +46,12 @@ def _note(node: pytest.Item | pytest.Collector) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    if session.config.stash[_skipped_with_data] and exitstatus in (
-        pytest.ExitCode.OK,
-        pytest.ExitCode.NO_TESTS_COLLECTED,
-    ):
+    if not session.config.stash[_skipped_with_data]:
+        return
+    if exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    elif exitstatus == pytest.ExitCode.TESTS_FAILED:
+        session.exitstatus = FAILED_AND_SKIPPED
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

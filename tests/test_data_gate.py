@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.data_gate import FAILED_AND_SKIPPED
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 SKIPPED_TEST = "import pytest\n@pytest.mark.data\ndef test_real(): pytest.skip('no reason')\n"
@@ -27,6 +29,12 @@ def test_a_skip_fails_the_run_where_the_data_is_there(tmp_path: Path, source: st
     result = run_pytest(tmp_path, source, data=tmp_path)
     assert result.returncode == 1, result.stdout
     assert "skipped although its data is there" in result.stdout
+
+
+def test_a_skip_beside_a_failure_has_a_status_of_its_own(tmp_path: Path) -> None:
+    """What failed may pass when it is run again; the skip must not go with it."""
+    result = run_pytest(tmp_path, SKIPPED_TEST + "def test_fails(): assert False\n", data=tmp_path)
+    assert result.returncode == FAILED_AND_SKIPPED, result.stdout
 
 
 @pytest.mark.parametrize("source", [SKIPPED_TEST, SKIPPED_MODULE], ids=["test", "module"])
