@@ -24,6 +24,10 @@ class Action:
     kind `call` has `requests`; `answer` has `answer` (stripped, citation marks removed) and `citations` (the numbers in
     the order in which they stand, duplicates kept); `invalid` has `error`, which says in words what is wrong.
     `thought` is the text of the thinking block, or "".
+
+    Where the protocol has tags for it, an action also says: `judgement`, whether what was shown so far is enough to
+    answer; `goal`, what its search is to find; `reflection`, whether the last observation met the last goal. None
+    where nothing is said.
     """
 
     kind: ActionKind
@@ -32,3 +36,6 @@ class Action:
     answer: str | None = None
     citations: tuple[int, ...] = ()
     error: str | None = None
+    judgement: bool | None = None
+    goal: str | None = None
+    reflection: bool | None = None

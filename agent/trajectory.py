@@ -14,7 +14,7 @@ from agent.action import Action
 from retrieval.passage import Hit
 
 FinishReason = Literal[
-    "answered", "no_answer", "turn_limit", "token_limit", "malformed", "retrieval_outage", "engine_failure"
+    "answered", "no_answer", "turn_limit", "token_limit", "malformed", "retrieval_outage", "engine_failure", "cut"
 ]
 FINISH_REASONS: tuple[FinishReason, ...] = (
     "answered",
@@ -24,7 +24,9 @@ FINISH_REASONS: tuple[FinishReason, ...] = (
     "malformed",
     "retrieval_outage",
     "engine_failure",
+    "cut",
 )
+"""How an episode can end. `cut`: the sampler ended it on purpose, as a branch's candidate that was not continued."""
 NOT_THE_POLICYS_FAULT: frozenset[FinishReason] = frozenset({"retrieval_outage", "engine_failure"})
 
 UnitKind = Literal["group", "paraphrase_set", "branch_tree"]

@@ -44,7 +44,7 @@ class Evaluation:
     Attributes:
         question_ids: the questions asked, in the order in which they first appear: `[num_questions]`.
         per_question: for each name of `METRICS`, and `em_without_outages`, one number per question: `[num_questions]`.
-        finish_reasons: episodes by finish reason, all seven named.
+        finish_reasons: episodes by finish reason, all named.
         summary: the keys of `evaluate --json`, intervals included; None where nothing applies.
     """
 

@@ -1,7 +1,7 @@
 """Two bases for rewards that look at one trajectory at a time, which is nearly all of them.
 
 They do what every reward has to do and is easily forgotten: NaN for an episode that ended in an outage, NaN where the
-question lacks an annotation. A subclass states `name` and `needs` and writes one pure method.
+question lacks an annotation, no outcome for a candidate that was cut. A subclass states `name` and `needs` and writes one pure method.
 """
 
 from abc import ABC, abstractmethod
@@ -31,7 +31,8 @@ class OutcomeReward(ABC):
         values = np.full(len(unit.trajectories), np.nan)
         for i, trajectory in enumerate(unit.trajectories):
             question = question_of(trajectory, questions)
-            if is_scorable(trajectory) and not missing_fields(question, self.needs):
+            has_outcome = is_scorable(trajectory) and trajectory.finish_reason != "cut"
+            if has_outcome and not missing_fields(question, self.needs):
                 values[i] = self.outcome(trajectory, question)
         return Scores.of_outcome(unit, values)
 

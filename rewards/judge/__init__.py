@@ -1,0 +1,1 @@
+"""Judges: an endpoint that answers by a schema, and rules that need no model. For training only."""
