@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from agent.action import Action, ToolRequest
 from agent.trajectory import FinishReason, Shown, ToolCall, Trajectory, Turn, Unit
-from envs.question import Question
+from envs.question import Hop, Question
 from retrieval.passage import Hit, Passage
 from rewards.reward import RewardContext
 
@@ -31,6 +31,25 @@ QUESTION = Question(
     text="In which town did the founder of Lomira grow up?",
     golden_answers=("Oskel",),
     supporting_ids=("a", "b"),
+    hops=(
+        Hop(
+            question="Who founded Lomira?",
+            answers=("Tavo Rinsel",),
+            supporting_id="a",
+            triple=("Lomira", "founder", "Tavo Rinsel"),
+        ),
+        Hop(
+            question="In which town did #1 grow up?",
+            answers=("Oskel",),
+            supporting_id="b",
+            depends_on=(0,),
+            triple=("Tavo Rinsel", "grew up in", "Oskel"),
+        ),
+    ),
+    paraphrases=(
+        "Where did the person who founded Lomira spend their youth?",
+        "Which town is the childhood home of Lomira's founder?",
+    ),
 )
 
 
@@ -41,7 +60,15 @@ def context(passages: dict[str, Passage] | None = None) -> RewardContext:
 
 
 def search(
-    shown: Sequence[str], query: str = "query", *, hits: Sequence[str] | None = None, num_queries: int = 1
+    shown: Sequence[str],
+    query: str = "query",
+    *,
+    hits: Sequence[str] | None = None,
+    num_queries: int = 1,
+    thought: str = "",
+    goal: str | None = None,
+    judgement: bool | None = None,
+    reflection: bool | None = None,
 ) -> Turn:
     """A search turn that showed these passage ids; `hits` is what the retriever returned, if that was more."""
     found = tuple(
@@ -61,16 +88,33 @@ def search(
     requests = tuple(ToolRequest(tool="search", argument=query) for _ in range(num_queries))
     return Turn(
         **_tokens(),
-        action=Action(kind="call", requests=requests),
+        action=Action(
+            kind="call", requests=requests, thought=thought, goal=goal, judgement=judgement, reflection=reflection
+        ),
         calls=calls,
         shown=tuple(Shown(number=0, passage_id=i) for i in shown),
         observation_ids=(5,),
     )
 
 
-def answer(text: str, cites: Sequence[int] = ()) -> Turn:
+def answer(
+    text: str,
+    cites: Sequence[int] = (),
+    *,
+    thought: str = "",
+    judgement: bool | None = None,
+    reflection: bool | None = None,
+) -> Turn:
     """The turn that answers."""
-    return Turn(**_tokens(), action=Action(kind="answer", answer=text, citations=tuple(cites)))
+    action = Action(
+        kind="answer",
+        answer=text,
+        citations=tuple(cites),
+        thought=thought,
+        judgement=judgement,
+        reflection=reflection,
+    )
+    return Turn(**_tokens(), action=action)
 
 
 def invalid(error: str = "a policy may not write <information>") -> Turn:
@@ -106,6 +150,18 @@ def trajectory(
 def group(*trajectories: Trajectory) -> Unit:
     """A unit of these trajectories."""
     return Unit(kind="group", trajectories=trajectories)
+
+
+def paraphrase_set(*wordings: Sequence[Trajectory]) -> Unit:
+    """A unit of rollouts of several wordings of one question: the i-th sequence becomes view i, a group of its own."""
+    return Unit(
+        kind="paraphrase_set",
+        trajectories=tuple(
+            replace(t, view=view, group_id=f"{t.unit_id}-view{view}", id=f"{t.id}-view{view}-{sample}", sample=sample)
+            for view, rollouts in enumerate(wordings)
+            for sample, t in enumerate(rollouts)
+        ),
+    )
 
 
 def _tokens() -> dict[str, tuple[int, ...]]:

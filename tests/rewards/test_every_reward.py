@@ -1,14 +1,17 @@
 """What holds for all built-in rewards alike, and the sum of them against a whole catalogue of cheats."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.trajectory import FINISH_REASONS, NOT_THE_POLICYS_FAULT
+from agent.trajectory import FINISH_REASONS, NOT_THE_POLICYS_FAULT, Unit
+from rewards.answer import has_answer
 from rewards.compose import RewardTerm, build_rewards
 from rewards.registry import REWARDS
-from tests.rewards.builders import QUESTION, answer, context, group, invalid, search, trajectory
+from tests.rewards.builders import QUESTION, answer, context, group, invalid, paraphrase_set, search, trajectory
 
 QUESTIONS = {QUESTION.id: QUESTION}
 RANGES = {
@@ -21,6 +24,10 @@ RANGES = {
     "citation_precision": (0.0, 1.0),
     "citation_recall": (0.0, 1.0),
 }
+# Rewards that compare the wordings of a question: they score units of kind `paraphrase_set`, and nothing else.
+ACROSS_WORDINGS: frozenset[str] = frozenset()
+# Rewards that speak only of something that these trajectories lack, and what it is; their own tests provide it.
+SAYS_NOTHING_WITHOUT: dict[str, str] = {}
 
 turns = st.lists(
     st.lists(st.sampled_from("abcxyz"), max_size=4).map(search) | st.just(invalid()),
@@ -45,8 +52,26 @@ def units(draw: st.DrawFn):
     return group(*(draw(trajectories(sample=i)) for i in range(draw(st.integers(1, 4)))))
 
 
+def unit_for(name: str, *members) -> Unit:
+    """A plain group, or the same trajectories under two wordings in turn where the reward compares wordings."""
+    if name not in ACROSS_WORDINGS:
+        return group(*members)
+    return Unit(
+        kind="paraphrase_set",
+        trajectories=tuple(replace(t, view=t.sample % 2, group_id=f"u-view{t.sample % 2}") for t in members),
+    )
+
+
+def may_say_nothing(name: str, unit: Unit, t) -> bool:
+    """True where a reward may find that it does not apply to a trajectory that was no outage."""
+    if name in ACROSS_WORDINGS:
+        return not any(other.view != t.view and has_answer(other) for other in unit.trajectories)
+    return name in SAYS_NOTHING_WITHOUT
+
+
 def test_the_registry_is_complete() -> None:
     assert set(RANGES) == set(REWARDS)
+    assert set(REWARDS) >= ACROSS_WORDINGS | set(SAYS_NOTHING_WITHOUT)
 
 
 @pytest.mark.parametrize("name", sorted(REWARDS))
@@ -63,6 +88,7 @@ def test_names_needs_and_docstrings(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(REWARDS))
 @given(unit=units())
 def test_shape_range_and_outages(name: str, unit) -> None:
+    unit = unit_for(name, *unit.trajectories)
     scores = REWARDS[name](context())(unit, QUESTIONS)
     low, high = RANGES[name]
     assert scores.outcome.shape == (len(unit.trajectories),)
@@ -73,7 +99,9 @@ def test_shape_range_and_outages(name: str, unit) -> None:
             assert np.isnan(everything).all()
         else:
             applying = everything[~np.isnan(everything)]
-            assert len(applying) in (1, t.num_turns)
+            # An outcome does not apply to a branch's candidate that was cut; the scores of its turns do.
+            allowed = {0 if t.finish_reason == "cut" else 1, t.num_turns}
+            assert len(applying) in (allowed | {0} if may_say_nothing(name, unit, t) else allowed)
             assert (applying >= low).all() and (applying <= high).all()
 
 
@@ -82,8 +110,8 @@ def test_shape_range_and_outages(name: str, unit) -> None:
 def test_permuted_trajectories_permute_the_scores(name: str, unit, data) -> None:
     order = data.draw(st.permutations(range(len(unit.trajectories))))
     reward = REWARDS[name](context())
-    plain = reward(unit, QUESTIONS)
-    permuted = reward(group(*(unit.trajectories[i] for i in order)), QUESTIONS)
+    plain = reward(unit_for(name, *unit.trajectories), QUESTIONS)
+    permuted = reward(unit_for(name, *(unit.trajectories[i] for i in order)), QUESTIONS)
     np.testing.assert_array_equal(permuted.outcome, plain.outcome[list(order)])
     for i, values in zip(order, permuted.turn, strict=True):
         np.testing.assert_array_equal(values, plain.turn[i])
@@ -100,9 +128,11 @@ def test_permuted_trajectories_permute_the_scores(name: str, unit, data) -> None
     ],
 )
 def test_groups_of_one_and_empty_trajectories(name: str, single) -> None:
-    scores = REWARDS[name](context())(group(single), QUESTIONS)
+    scores = REWARDS[name](context())(unit_for(name, single), QUESTIONS)
     assert len(scores.turn) == 1 and len(scores.turn[0]) == single.num_turns
-    if single.num_turns:
+    if name in ACROSS_WORDINGS:
+        assert np.isnan(np.array([*scores.turn[0], *scores.outcome])).all()
+    elif single.num_turns and name not in SAYS_NOTHING_WITHOUT:
         assert not np.isnan(np.array([*scores.turn[0], *scores.outcome])).all()
 
 
@@ -137,7 +167,8 @@ def test_under_all_rewards_together_the_honest_episode_is_worth_most(cheat: str)
 @pytest.mark.parametrize("name", sorted(REWARDS))
 def test_no_cheat_is_ahead_of_the_honest_episode_in_any_single_reward(name: str, cheat: str) -> None:
     def total(t) -> float:
-        scores = REWARDS[name](context())(group(t), QUESTIONS)
-        return float(np.nansum([*scores.turn[0], *scores.outcome]))
+        unit = paraphrase_set([t], [HONEST, HONEST]) if name in ACROSS_WORDINGS else group(t)
+        scores = REWARDS[name](context())(unit, QUESTIONS)
+        return float(np.nansum([*scores.turn[0], scores.outcome[0]]))
 
     assert total(CHEATS[cheat]) <= total(HONEST) + 1e-9
