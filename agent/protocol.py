@@ -16,6 +16,7 @@ from agent.chat import chat_template
 from agent.neutraliser import neutraliser
 from agent.protocol_table import AgentProtocol as AgentProtocol
 from agent.protocol_table import Tag as Tag
+from agent.statements import with_statements
 from agent.tool_calls import parse_tool_calls, split_thought
 from agent.tools import SEARCH
 
@@ -89,6 +90,11 @@ def parse_action(protocol: AgentProtocol, text: str, *, ended: bool = False) -> 
         return Action(kind="invalid", thought=thought, error=error)
     assert match.lastindex is not None
     tool, content = list(tags)[match.lastindex - 1], match.group(match.lastindex)
+    action = _tagged_action(protocol, tool, content, thought)
+    return with_statements(protocol, action, text[: match.start()])
+
+
+def _tagged_action(protocol: AgentProtocol, tool: str, content: str, thought: str) -> Action:
     if tool == "answer":
         return answer_action(content, thought=thought, citations=protocol.citations, empty_answer=protocol.empty_answer)
     lines = content.split("\n") if protocol.parallel else [content]

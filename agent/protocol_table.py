@@ -29,6 +29,8 @@ class AgentProtocol:
         `search` and `open` tags are not used. A turn without a call is the last: its `answer` tag, or the whole
         message with `bare_answer`. `repeated` stands for a passage that an earlier result of the turn has shown.
     template_options: further variables of the chat template, such as `{"enable_thinking": False}`, as pairs.
+    judge, goal, reflect: tags in which an action may say what it makes of what it read, before its call or answer: see
+        `agent.statements`. None: the protocol has no such tag. Not for JSON calls.
     citations: marks such as `[2]` in an answer are citations. `empty_answer` tells whether an empty answer is valid.
     on_invalid: "correct" answers an invalid action with `correction`, "end" finishes the episode as `malformed`.
     reserved: further strings that documents may not contain; the tags themselves are always reserved.
@@ -44,6 +46,9 @@ class AgentProtocol:
     open: Tag = ("<open>", "</open>")
     answer: Tag = ("<answer>", "</answer>")
     information: Tag = ("<information>", "</information>")
+    judge: Tag | None = None
+    goal: Tag | None = None
+    reflect: Tag | None = None
     passage: str
     observation: str
     nothing_found: str = ""
@@ -82,12 +87,18 @@ class AgentProtocol:
                     f"protocol {self.name!r}: {field} must contain {_braced(needed) or 'nothing'} and may contain "
                     f"{_braced(allowed)}; it has {_braced(names) or 'none'} (write a literal brace as {{{{ or }}}})"
                 )
-        for field in ("think", "search", "open", "answer", "information", "tool_call"):
+        optional = ("tool_call", "judge", "goal", "reflect")
+        for field in ("think", "search", "open", "answer", "information", *optional):
             tag = getattr(self, field)
-            if tag is None and field == "tool_call":
+            if tag is None and field in optional:
                 continue
             if len(tag) != 2 or not all(isinstance(part, str) and part for part in tag) or tag[0] == tag[1]:
                 raise ValueError(f"protocol {self.name!r}: {field} must be an (open, close) pair of tags, got {tag!r}")
+        if self.statements and self.tool_call is not None:
+            raise ValueError(
+                f"protocol {self.name!r}: judge, goal and reflect are said in tags before the action, which JSON calls "
+                "have no place for: set tool_call to null, or leave them out"
+            )
         before, after = self.wrapper
         if self.information[0] not in before or self.information[1] not in after:
             raise ValueError(
@@ -126,7 +137,13 @@ class AgentProtocol:
     def tags(self) -> tuple[str, ...]:
         """Every tag of the protocol, open and close: what a tokenizer may want as single tokens."""
         calls = tuple(part for _, tag in self.calls for part in tag)
-        return (*self.think, *calls, *self.answer, *self.information)
+        said = tuple(part for tag in self.statements for part in tag)
+        return (*self.think, *said, *calls, *self.answer, *self.information)
+
+    @property
+    def statements(self) -> tuple[Tag, ...]:
+        """The tags in which an action says what it makes of what it read."""
+        return tuple(tag for tag in (self.judge, self.goal, self.reflect) if tag is not None)
 
     @property
     def wrapper(self) -> tuple[str, str]:

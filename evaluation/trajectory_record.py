@@ -79,6 +79,10 @@ def plain(value: Any) -> Any:
     raise ValueError(f"a {type(value).__name__} cannot be written as JSON; give numbers, text, lists or dicts")
 
 
+_STATEMENTS = ("judgement", "goal", "reflection")
+"""Fields of an action that are written only where the action says them."""
+
+
 def _turn_record(turn: Turn) -> dict[str, Any]:
     action = turn.action
     return {
@@ -92,6 +96,7 @@ def _turn_record(turn: Turn) -> dict[str, Any]:
             "answer": action.answer,
             "citations": list(action.citations),
             "error": action.error,
+            **{name: said for name in _STATEMENTS if (said := getattr(action, name)) is not None},
         },
         "calls": [_call_record(call) for call in turn.calls],
         "shown": [[shown.number, shown.passage_id, shown.truncated] for shown in turn.shown],
@@ -122,6 +127,7 @@ def _turn(record: Mapping[str, Any]) -> Turn:
             answer=action["answer"],
             citations=tuple(action["citations"]),
             error=action["error"],
+            **{name: action.get(name) for name in _STATEMENTS},
         ),
         calls=tuple(_call(call) for call in record["calls"]),
         shown=tuple(Shown(number=n, passage_id=i, truncated=truncated) for n, i, truncated in record["shown"]),

@@ -6,7 +6,7 @@ from pathlib import Path
 from agent.trajectory import Trajectory
 from envs.policies.demonstrations import make_demonstrations
 from envs.policies.expert import ExpertPolicy
-from envs.policies.noisy import NoisyPolicy
+from envs.policies.registry import demonstrator
 from train.assembly import Parts
 from train.cold_start import cold_start
 from train.config import ColdStartPhase, TrainConfig
@@ -32,7 +32,7 @@ def make_cold_start(config: TrainConfig, parts: Parts, out: Path, say: Callable[
     def demonstrate(phase: ColdStartPhase) -> list[Trajectory]:
         return make_demonstrations(
             parts.train_questions,
-            NoisyPolicy(expert, phase.rates),
+            demonstrator(expert, phase.rates),
             parts.index,
             protocol=parts.protocol,
             tokenizer=parts.tokenizer,

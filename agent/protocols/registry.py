@@ -8,10 +8,11 @@ from agent.extension import load_object
 from agent.protocol import AgentProtocol
 from agent.protocols.hermes import HERMES, HERMES_OPEN
 from agent.protocols.search_r1 import SEARCH_R1, SEARCH_R1_OPEN
-from agent.protocols.waymark import WAYMARK, WAYMARK_OPEN
+from agent.protocols.waymark import WAYMARK, WAYMARK_OPEN, WAYMARK_STATING
 
 PROTOCOLS: dict[str, AgentProtocol] = {
-    protocol.name: protocol for protocol in (SEARCH_R1, SEARCH_R1_OPEN, WAYMARK, WAYMARK_OPEN, HERMES, HERMES_OPEN)
+    protocol.name: protocol
+    for protocol in (SEARCH_R1, SEARCH_R1_OPEN, WAYMARK, WAYMARK_OPEN, WAYMARK_STATING, HERMES, HERMES_OPEN)
 }
 
 

@@ -34,3 +34,17 @@ WAYMARK_OPEN = replace(
     correction=WAYMARK.correction.replace(" or <answer>", " or <open>title | 2</open> or <answer>"),
 )
 """With `open`: `<open>Velmora</open>` reads the first window of a document, `<open>Velmora | 2</open>` the second."""
+
+WAYMARK_STATING = replace(
+    WAYMARK,
+    name="waymark_stating",
+    judge=("<judge>", "</judge>"),
+    goal=("<goal>", "</goal>"),
+    reflect=("<reflect>", "</reflect>"),
+    prompt="<judge>yes or no</judge><reflect>true or false</reflect><goal>what for</goal>" + WAYMARK.prompt,
+)
+"""With statements before each action: is what was shown enough to answer, did it meet the last goal, what is the goal
+of this search. They are said after the first observation, the goal with every search.
+
+    <judge>no</judge><reflect>true</reflect><goal>birthplace</goal><think>next</think><search>Tarnek Osmi born</search>
+"""

@@ -90,6 +90,10 @@ class ExpertPolicy:
         )
         citations = range(1, len(question.supporting_ids) + 1)
         actions.append(self.script.answer(closing, question.golden_answers[0], citations))
+        if self.script.protocol.statements:
+            goals = dict.fromkeys(relation_words(hop) for hop in question.hops)
+            actions += [self.script.stated("", judgement=True, reflection=False, goal=goal) for goal in goals]
+            actions.append(self.script.stated("", judgement=False, reflection=True))
         return actions
 
     def plan(self, question: Question, turns: Sequence[Turn]) -> Plan:

@@ -37,6 +37,7 @@ class NoiseRates(BaseModel):
     wrong_citation: float = _rate("Of answers with citations: cites another passage.")
     malformed_tag: float = _rate("Of all actions: opening and closing tag do not match, or the opening tag is missing.")
     empty_thought: float = _rate("Of all actions: thinks nothing.")
+    wrong_statement: float = _rate("Of judgements and reflections, where the protocol has them: the opposite is said.")
 
     @model_validator(mode="after")
     def _check_across_fields(self) -> "NoiseRates":

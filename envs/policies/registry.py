@@ -11,22 +11,32 @@ from envs.policies.cheats import CitationStuffer, QuerySpammer, QuestionCopier
 from envs.policies.closed_book import ClosedBookPolicy
 from envs.policies.expert import ExpertPolicy, ExpertSettings
 from envs.policies.noisy import NoiseRates, NoisyPolicy
+from envs.policies.stating import StatingPolicy
 
 PolicyFactory = Callable[..., ScriptedPolicy]
 """`factory(protocol, **params) -> ScriptedPolicy`."""
 
 
-def expert(protocol: AgentProtocol, **settings: Any) -> ExpertPolicy:
+def expert(protocol: AgentProtocol, **settings: Any) -> ScriptedPolicy:
     """The expert; `settings` are ExpertSettings' fields."""
-    return ExpertPolicy(protocol, ExpertSettings(**settings))
+    found = ExpertPolicy(protocol, ExpertSettings(**settings))
+    return StatingPolicy(found, found) if protocol.statements else found
 
 
 def noisy(
     protocol: AgentProtocol, *, rates: NoiseRates | Mapping[str, float] | None = None, **settings: Any
-) -> NoisyPolicy:
+) -> ScriptedPolicy:
     """The expert with faults at `rates`; `settings` are ExpertSettings' fields."""
     checked = rates if isinstance(rates, NoiseRates) else NoiseRates(**(rates or {}))
-    return NoisyPolicy(expert(protocol, **settings), checked)
+    return demonstrator(ExpertPolicy(protocol, ExpertSettings(**settings)), checked)
+
+
+def demonstrator(expert: ExpertPolicy, rates: NoiseRates) -> ScriptedPolicy:
+    """The expert with faults at `rates`, which states what its protocol asks for."""
+    noisy_one = NoisyPolicy(expert, rates)
+    if not expert.script.protocol.statements:
+        return noisy_one
+    return StatingPolicy(noisy_one, expert, wrong_rate=rates.wrong_statement)
 
 
 def closed_book(protocol: AgentProtocol, *, answers: Sequence[str]) -> ClosedBookPolicy:

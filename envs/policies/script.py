@@ -30,6 +30,18 @@ class Script:
         marks = "".join(f"[{number}]" for number in citations) if self.protocol.citations else ""
         return self._thought(thought) + (f" {answer} {marks}" if marks else f" {answer}").join(self.protocol.answer)
 
+    def stated(
+        self, action: str, *, judgement: bool | None = None, reflection: bool | None = None, goal: str | None = None
+    ) -> str:
+        """The action after what it says of what was read; None, and a tag that the protocol lacks, says nothing."""
+        tags = self.protocol
+        said = (
+            (tags.judge, None if judgement is None else "yes" if judgement else "no"),
+            (tags.reflect, None if reflection is None else "true" if reflection else "false"),
+            (tags.goal, goal),
+        )
+        return "".join(f" {word}".join(tag) for tag, word in said if tag is not None and word is not None) + action
+
     def malformed(self, text: str, rng: random.Random) -> str:
         """The action with the other tag's ending, or without its opening tag; it still ends on a stop string."""
         search, answer = self.protocol.tool_call or self.protocol.search, self.protocol.answer

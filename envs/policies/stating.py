@@ -1,0 +1,43 @@
+"""Says before each action what a protocol with statements asks for: judgement, reflection, goal.
+
+It leads another scripted policy and reads the truth off the gold hops: what was shown is enough when every hop is
+found, the last observation met its goal when the hop that was looked for is found. `wrong_rate` of the judgements and
+reflections say the opposite, so that a policy which learns from them leaves a reward something to repair.
+"""
+
+import random
+from collections.abc import Sequence
+
+from agent.trajectory import Turn
+from envs.actor import ScriptedPolicy
+from envs.policies.expert import ExpertPolicy, is_found, relation_words
+from envs.question import Question
+
+
+class StatingPolicy:
+    """Another policy's actions, each after its statements. Equal rng and episode give an equal action."""
+
+    def __init__(self, inner: ScriptedPolicy, expert: ExpertPolicy, *, wrong_rate: float = 0.0) -> None:
+        if not 0.0 <= wrong_rate <= 1.0:
+            raise ValueError(f"wrong_rate is {wrong_rate!r}; it is a share and must be in [0, 1]")
+        self._inner = inner
+        self._expert = expert
+        self._wrong_rate = wrong_rate
+
+    def act(self, question: Question, view: int, turns: Sequence[Turn], rng: random.Random) -> str:
+        """The inner policy's next action with statements before it; its own draws are those without them."""
+        action = self._inner.act(question, view, turns, rng)
+        of_judgement, of_reflection = rng.random(), rng.random()
+        plan = self._expert.plan(question, turns)
+        protocol = self._expert.script.protocol
+        searches = any(tag[0] in action for _, tag in protocol.calls)
+        goal = relation_words(question.hops[0 if plan.hop is None else plan.hop]) if searches else None
+        judgement: bool | None = None
+        reflection: bool | None = None
+        if turns:
+            judgement = (plan.query is None) != (of_judgement < self._wrong_rate)
+            looked_for = self._expert.plan(question, turns[:-1]).hop
+            if looked_for is not None:
+                met = is_found(question.hops[looked_for], plan.seen)
+                reflection = met != (of_reflection < self._wrong_rate)
+        return self._expert.script.stated(action, judgement=judgement, reflection=reflection, goal=goal)
