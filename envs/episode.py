@@ -17,6 +17,7 @@ from agent.protocol import AgentProtocol
 from agent.tools import OPEN, split_open_argument
 from agent.trajectory import ToolCall, Trajectory
 from envs.actor import ActionRequest, Actor, stable_seed
+from envs.noise import is_noisy, noisy_search
 from envs.question import Question
 from envs.search_env import Finished, SearchEnv
 from retrieval.passage import Hit, Passage
@@ -34,7 +35,8 @@ RetrievalError where there is no answer in time. `retrieval.access.DocumentReade
 class EpisodeSpec:
     """Which question is asked, in which wording (`view`), and where the trajectory belongs.
 
-    `temperature` None is the actor's own; an evaluation during training asks for 0.
+    `temperature` None is the actor's own; an evaluation during training asks for 0. `noise` is the share of searches
+    that find nothing which helps (`envs.noise`).
     """
 
     id: str
@@ -45,6 +47,7 @@ class EpisodeSpec:
     sample: int = 0
     seed: int = 0
     temperature: float | None = None
+    noise: float = 0.0
 
 
 async def run_episode(
@@ -101,7 +104,8 @@ async def play(
         step = env.act(completion)
         if isinstance(step, Finished):
             break
-        results = await _carry_out(step.calls, search, documents, env.limits.top_k)
+        searches = [_search_of(spec, turn, place, search) for place in range(len(step.calls))]
+        results = await _carry_out(step.calls, searches, documents, env.limits.top_k)
         if any(result.status == "error" for result in results):
             env.abandon("retrieval_outage", results)
         else:
@@ -120,13 +124,19 @@ async def play(
     )
 
 
+def _search_of(spec: EpisodeSpec, turn: int, place: int, search: Search) -> Search:
+    """The search of one query of a turn: with the episode's share of noise, one that finds nothing which helps."""
+    return noisy_search(search, spec.question) if is_noisy(spec.noise, spec.seed, turn, place) else search
+
+
 async def _carry_out(
-    requests: Sequence[ToolRequest], search: Search, documents: Documents | None, k: int
+    requests: Sequence[ToolRequest], searches: Sequence[Search], documents: Documents | None, k: int
 ) -> list[ToolCall]:
-    """All calls of a turn at once; a bug in one is raised after all have ended."""
-    if len(requests) == 1:
-        return [await _call(requests[0], search, documents, k)]
-    outcomes = await asyncio.gather(*(_call(r, search, documents, k) for r in requests), return_exceptions=True)
+    """All calls of a turn at once, each with a search of its own; a bug in one is raised after all have ended."""
+    pairs = list(zip(requests, searches, strict=True))
+    if len(pairs) == 1:
+        return [await _call(*pairs[0], documents, k)]
+    outcomes = await asyncio.gather(*(_call(*pair, documents, k) for pair in pairs), return_exceptions=True)
     results = []
     for outcome in outcomes:
         if isinstance(outcome, BaseException):

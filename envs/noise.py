@@ -1,0 +1,49 @@
+"""Noisy retrieval on purpose: some searches come back without what was looked for.
+
+ZeroSearch (arXiv:2505.04588) trains against a search engine that gets noisier as training goes on. Its engine is a
+language model that writes useful or noisy documents; here a noisy search is the real one with every passage left out
+that supports the question or says one of its answers, its places taken by the hits that rank behind: hard negatives
+for the very query. Whether a search is noisy follows from the episode's seed, the turn and the query's place in it, so
+an episode meets the same noise whatever runs beside it.
+"""
+
+import random
+from collections.abc import Awaitable, Callable
+
+from envs.actor import stable_seed
+from envs.policies.context import occurs_in
+from envs.question import Question
+from retrieval.passage import Hit, Passage
+
+Search = Callable[[str, int], Awaitable[list[Hit]]]
+DEPTH = 4
+"""A noisy search asks for so many times as many hits as it may show."""
+
+
+def gives_it_away(passage: Passage, question: Question) -> bool:
+    """True if a passage supports the question, or says an answer of it or of one of its hops."""
+    if passage.id in question.supporting_ids:
+        return True
+    answers = (*question.golden_answers, *(answer for hop in question.hops for answer in hop.answers))
+    text = Passage(id=passage.id, title=passage.title.casefold(), text=passage.text.casefold())
+    return any(occurs_in(answer.casefold(), [text]) for answer in answers if answer)
+
+
+def without_evidence(hits: list[Hit], question: Question, k: int) -> list[Hit]:
+    """The first `k` hits that give nothing away, ranked from 1 again; their scores stay."""
+    kept = [hit for hit in hits if not gives_it_away(hit.passage, question)][:k]
+    return [Hit(passage=hit.passage, score=hit.score, rank=rank) for rank, hit in enumerate(kept, start=1)]
+
+
+def is_noisy(share: float, seed: int, turn: int, place: int) -> bool:
+    """True for `share` of all searches: the draw is of the episode's seed, the turn, and the query's place in it."""
+    return share > 0 and random.Random(stable_seed(seed, turn, place, "noise")).random() < share
+
+
+def noisy_search(search: Search, question: Question) -> Search:
+    """A search that finds nothing which helps with `question`; the faults of `search` pass through."""
+
+    async def find(query: str, k: int) -> list[Hit]:
+        return without_evidence(await search(query, DEPTH * k), question, k)
+
+    return find
