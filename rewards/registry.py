@@ -1,13 +1,22 @@
 """The built-in rewards by name. A reward of a user's own is named `module:object` in the config instead."""
 
 from agent.extension import load_object
+from rewards.agreement import AgreementReward
 from rewards.answer import ExactMatchReward, F1Reward
+from rewards.answerability import AnswerabilityReward
+from rewards.biased_relevance import BiasedRelevanceReward
 from rewards.citation import CitationPrecisionReward, CitationRecallReward
+from rewards.coverage import CoverageReward
+from rewards.efficiency import EfficiencyReward
+from rewards.encoder_similarity import EncoderSimilarityReward
 from rewards.format import FormatReward
 from rewards.information_gain import InformationGainReward
 from rewards.never_answering import NeverAnsweringReward
+from rewards.query_diversity import QueryDiversityReward
 from rewards.relevance import HopRelevanceReward
 from rewards.reward import RewardFactory
+from rewards.splittability import SplittabilityReward
+from rewards.sufficiency import SufficiencyReward
 
 REWARDS: dict[str, RewardFactory] = {
     "exact_match": ExactMatchReward,
@@ -18,6 +27,15 @@ REWARDS: dict[str, RewardFactory] = {
     "never_answering": NeverAnsweringReward,
     "citation_precision": CitationPrecisionReward,
     "citation_recall": CitationRecallReward,
+    "answerability": AnswerabilityReward,
+    "splittability": SplittabilityReward,
+    "coverage": CoverageReward,
+    "agreement": AgreementReward,
+    "sufficiency": SufficiencyReward,
+    "efficiency": EfficiencyReward,
+    "query_diversity": QueryDiversityReward,
+    "biased_relevance": BiasedRelevanceReward,
+    "encoder_similarity": EncoderSimilarityReward,
 }
 
 

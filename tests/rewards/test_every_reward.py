@@ -23,9 +23,18 @@ RANGES = {
     "never_answering": (-1.0, 0.0),
     "citation_precision": (0.0, 1.0),
     "citation_recall": (0.0, 1.0),
+    "answerability": (0.0, 0.1),
+    "splittability": (0.0, 0.1),
+    "coverage": (0.0, 0.2),
+    "agreement": (0.0, 1.0),
+    "sufficiency": (0.0, 0.5),
+    "efficiency": (0.0, 1.0),
+    "query_diversity": (0.0, 1.0),
+    "biased_relevance": (0.0, 1.0),
+    "encoder_similarity": (0.0, 1.0),
 }
 # Rewards that compare the wordings of a question: they score units of kind `paraphrase_set`, and nothing else.
-ACROSS_WORDINGS: frozenset[str] = frozenset()
+ACROSS_WORDINGS: frozenset[str] = frozenset({"agreement"})
 # Rewards that speak only of something that these trajectories lack, and what it is; their own tests provide it.
 SAYS_NOTHING_WITHOUT: dict[str, str] = {}
 
