@@ -4,19 +4,39 @@ import inspect
 from typing import Any
 
 from agent.extension import load_object
+from agent.trajectory import UnitKind
+from train.credit.branch import Branch
+from train.credit.c_grpo import CGrpo
 from train.credit.outcome import Outcome
 from train.credit.outcome_mean import OutcomeMean
+from train.credit.ps_grpo import PsGrpo
+from train.credit.renorm import ReNorm
+from train.credit.rloo import Rloo
 from train.credit.row import CreditEstimator, Row
+from train.credit.state import State
+from train.credit.step_tokens import StepTokens
+from train.credit.tree import Tree
 from train.credit.turn import Turn
 from train.credit.turn_normalised import TurnNormalised
 
 ESTIMATORS: dict[str, Any] = {
     "outcome": Outcome,
     "outcome_mean": OutcomeMean,
+    "rloo": Rloo,
     "turn": Turn,
     "turn_normalised": TurnNormalised,
+    "c_grpo": CGrpo,
+    "ps_grpo": PsGrpo,
+    "renorm": ReNorm,
+    "step_tokens": StepTokens,
+    "state": State,
+    "branch": Branch,
+    "tree": Tree,
 }
 """Factories by name: `ESTIMATORS[name](**params)` is a `CreditEstimator`."""
+
+UNIT_KINDS: dict[str, UnitKind] = {"ps_grpo": "paraphrase_set", "branch": "branch_tree", "tree": "branch_tree"}
+"""Built-in estimators that accept units of one kind only; the others take the groups of any unit."""
 
 
 def load_estimator(reference: str, **params: Any) -> CreditEstimator:
@@ -46,4 +66,4 @@ def load_estimator(reference: str, **params: Any) -> CreditEstimator:
     return estimator
 
 
-__all__ = ["ESTIMATORS", "CreditEstimator", "Row", "load_estimator"]
+__all__ = ["ESTIMATORS", "UNIT_KINDS", "CreditEstimator", "Row", "load_estimator"]

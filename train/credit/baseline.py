@@ -4,23 +4,13 @@ NaN means "this member does not take part": it enters no mean and no deviation, 
 are those of TRL's GRPOTrainer: deviation with Bessel's correction, and `EPSILON` added to it.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
 EPSILON = 1e-4
 """Added to the standard deviation before dividing, as TRL's GRPOTrainer does."""
-
-
-def share(name: str, value: float) -> float:
-    """A discount, checked to be a number in [0, 1].
-
-    Raises:
-        ValueError: it is not; the message has `name`.
-    """
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not 0.0 <= value <= 1.0:
-        raise ValueError(f"{name} is {value!r}; it is taken per turn and must be a number in [0, 1]")
-    return float(value)
 
 
 def standardise(values: NDArray[np.float64], *, scale: bool = True) -> NDArray[np.float64]:
@@ -36,19 +26,37 @@ def standardise(values: NDArray[np.float64], *, scale: bool = True) -> NDArray[n
     >>> standardise(np.array([1.0, 0.0, np.nan])).round(3)
     array([ 0.707, -0.707,    nan])
     """
+    moments = moments_of(values)
+    centred = values - moments.mean
+    if scale:
+        centred = centred / (moments.deviation + EPSILON)
+    return np.where(np.isnan(values), np.nan, np.where(moments.varies, centred, 0.0))
+
+
+class Moments(NamedTuple):
+    """Of each column: mean and deviation (Bessel's correction; 0 where there are none), and whether members differ."""
+
+    mean: NDArray[np.float64]
+    deviation: NDArray[np.float64]
+    varies: NDArray[np.bool_]
+
+
+def moments_of(values: NDArray[np.float64]) -> Moments:
+    """Mean and deviation down the first axis; NaN takes no part.
+
+    Raises:
+        ValueError: an infinite value.
+    """
     if np.isinf(values).any():
         raise ValueError("a return is infinite; a reward must return a finite number, or NaN where it does not apply")
     present = ~np.isnan(values)
     count = present.sum(axis=0)
-    filled = np.where(present, values, 0.0)
-    mean = filled.sum(axis=0) / np.maximum(count, 1)
+    mean = np.where(present, values, 0.0).sum(axis=0) / np.maximum(count, 1)
     centred = np.where(present, values - mean, 0.0)
     lowest = np.where(present, values, np.inf).min(axis=0, initial=np.inf)
     highest = np.where(present, values, -np.inf).max(axis=0, initial=-np.inf)
-    if scale:
-        deviation = np.sqrt((centred**2).sum(axis=0) / np.maximum(count - 1, 1))
-        centred = centred / (deviation + EPSILON)
-    return np.where(present, np.where(highest > lowest, centred, 0.0), np.nan)
+    deviation = np.sqrt((centred**2).sum(axis=0) / np.maximum(count - 1, 1))
+    return Moments(mean=mean, deviation=deviation, varies=highest > lowest)
 
 
 def returns_to_go(rewards: NDArray[np.float64], *, discount: float = 1.0) -> NDArray[np.float64]:

@@ -39,7 +39,5 @@ class Outcome:
         return to_rows(unit, scores, weights, self._advantages)
 
     def _advantages(self, group: Group) -> NDArray[np.float64]:
-        rewards = group.rewards
-        returns = np.where(group.scored, np.nansum(rewards, axis=1), np.nan)
-        advantages = outcome_advantages(returns, scale=self.scale)
-        return np.repeat(advantages[:, None], rewards.shape[1], axis=1)
+        advantages = outcome_advantages(group.returns, scale=self.scale)
+        return np.repeat(advantages[:, None], group.num_turns.max(), axis=1)

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from agent.trajectory import Unit
 from rewards.score import Scores
-from train.credit.baseline import returns_to_go, share, standardise
+from train.credit.baseline import returns_to_go, standardise
 from train.credit.group import Group, to_rows
+from train.credit.parameters import share, switch
 from train.credit.row import Row
 
 
@@ -34,10 +35,8 @@ class Turn:
     """`turn`: returns to go per turn. `discount` in [0, 1] is taken per turn; `scale` divides by the deviation."""
 
     def __init__(self, *, discount: float = 1.0, scale: bool = True) -> None:
-        if not isinstance(scale, bool):
-            raise ValueError(f"scale is {scale!r}; it must be true or false")
         self.discount = share("discount", discount)
-        self.scale = scale
+        self.scale = switch("scale", scale)
 
     def __call__(self, unit: Unit, scores: Mapping[str, Scores], weights: Mapping[str, float]) -> list[Row]:
         """One row a trajectory, with one advantage per turn on the turn's sampled tokens."""
