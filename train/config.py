@@ -22,7 +22,7 @@ from train.config_file import Section, check_fields, read_mapping
 from train.learner_config import LearnerConfig
 from train.runtime_config import LocalSettings, RaySettings, RuntimeSettings
 
-PER_TURN = frozenset({"turn", "turn_normalised"})
+PER_TURN = frozenset({"turn", "turn_normalised", "renorm", "step_tokens", "state", "tree"})
 """Built-in credit estimators whose advantages differ inside a trajectory."""
 
 
@@ -96,7 +96,7 @@ class RolloutConfig(Section):
 class CreditConfig(Section):
     """How scores become advantages."""
 
-    estimator: str = Field("turn", description="outcome, outcome_mean, turn, turn_normalised, or module:object.")
+    estimator: str = Field("turn", description="A name of train.credit.ESTIMATORS, or module:object.")
     params: dict[str, Any] = Field(default_factory=dict, description="Arguments of the estimator.")
 
 
