@@ -51,7 +51,9 @@ class JudgeRequest:
             raise ValueError(f"judge criterion {self.criterion!r} is unknown; there are {', '.join(CRITERIA)}")
         wanted = CRITERIA[self.criterion]
         if set(self.fields) != wanted:
-            raise ValueError(f"judge criterion {self.criterion!r} has fields {sorted(wanted)}, got {sorted(self.fields)}")
+            raise ValueError(
+                f"judge criterion {self.criterion!r} has fields {sorted(wanted)}, got {sorted(self.fields)}"
+            )
         for name, value in self.fields.items():
             if isinstance(value, str) == (name in MANY):
                 kind = "a sequence of texts" if name in MANY else "one text"
@@ -71,6 +73,26 @@ class Judge(Protocol):
     """Answers requests, many at once. Never raises for a single bad answer: that verdict is NaN."""
 
     name: str
+
+    @property
+    def asked(self) -> int:
+        """Requests that the judge has had so far."""
+        ...
+
+    @property
+    def failed(self) -> int:
+        """Those of them whose verdict was NaN."""
+        ...
+
+    @property
+    def cached(self) -> int:
+        """Those of them that were answered from what had been judged before."""
+        ...
+
+    @property
+    def cost(self) -> float:
+        """What the others have cost, in the money of the prices that the judge was given; 0 without prices."""
+        ...
 
     def ask(self, requests: Sequence[JudgeRequest]) -> list[Verdict]:
         """One verdict for each request, in order."""
