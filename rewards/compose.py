@@ -1,63 +1,103 @@
 """Several rewards side by side: built from a config, checked before a run, scored apart.
 
-The composition never adds components up. It hands the credit estimator one `Scores` per name, and the weights beside
-them, because estimators differ in where they add: before or after normalising. What it adds itself is care: NaN for
-outages even where a user's reward forgets it, shapes checked, and a count of what a reward could not score.
+Components are not added up here, unless the config asks for their product (`rewards.combine`). The credit estimator
+gets one `Scores` per name and the weights beside them, because estimators differ in where they add: before or after
+normalising. On the way there each component passes its gate (`rewards.gates`), and its weight follows a schedule
+(`rewards.schedule`) over the optimiser steps, which `advance` counts. What is added is care: NaN for outages even where
+a user's reward forgets it, shapes checked, and a count of what a reward could not score.
 """
 
-import inspect
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from numpy.typing import NDArray
 
 from agent.trajectory import Unit
 from envs.question import Question
-from retrieval.retriever import CorpusElsewhere
-from rewards.annotation import QUESTION_FIELDS, MissingAnnotation, find_lacks, is_scorable, missing_fields, question_of
-from rewards.registry import load_reward
+from rewards.annotation import MissingAnnotation, find_lacks, is_scorable, missing_fields, question_of
+from rewards.combine import GATED_PRODUCT, GatedProduct
+from rewards.gates import gate_states, gated
 from rewards.reward import Questions, Reward, RewardContext, StatefulReward
 from rewards.score import Scores
+from rewards.term import RewardTerm, make_reward
 
-_FACTORY = (
-    "a reward is named by its factory, which takes (context, **params) and returns an object with `name`, `needs` (a "
-    "frozenset of Question fields) and a call (unit, questions) -> Scores"
-)
+__all__ = ["Composition", "RewardTerm", "ScoredUnit", "build_rewards"]
 
 
-class RewardTerm(BaseModel):
-    """One component of the reward, as a config states it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredUnit:
+    """What the rewards said of a unit, whatever their weights are by the time that it is learnt from.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    raw: as the rewards gave it; behind_gates: what counts of that; gates: of each gated component 1 open, 0 closed, NaN
+    where it cannot be told, `[num_trajectories]`.
+    """
 
-    use: str | None = Field(
-        default=None, description="A built-in reward's name or `module:object`; default: the component's own name."
-    )
-    weight: float = Field(
-        default=1.0, allow_inf_nan=False, description="Factor of the component; 0 logs it without training on it."
-    )
-    params: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of the reward.")
-    allow_missing: bool = Field(
-        default=False, description="Accept questions without the annotation that the reward needs; they score NaN."
-    )
+    raw: Mapping[str, Scores]
+    behind_gates: Mapping[str, Scores]
+    gates: Mapping[str, NDArray[np.float64]]
 
 
 class Composition:
-    """Named rewards with their weights.
+    """Named rewards with their gates, weights and schedules, and the rule that combines them.
 
-    `missing[name]` counts the trajectories of which the reward said nothing at all, outages left out: their question
-    lacks an annotation, or the reward itself found that it does not apply.
+    `missing[name]` counts the trajectories of which the reward said nothing at all, outages and cut candidates left
+    out: their question lacks an annotation, or the reward itself found that it does not apply. `step` counts the
+    optimiser steps taken, on which the weights depend.
+
+    Raises:
+        ValueError: a schedule over a share of a run whose steps are not given, or a combining rule that does not fit.
     """
 
-    def __init__(self, rewards: Mapping[str, Reward], terms: Mapping[str, RewardTerm]) -> None:
+    def __init__(
+        self,
+        rewards: Mapping[str, Reward],
+        terms: Mapping[str, RewardTerm],
+        *,
+        rule: GatedProduct | None = None,
+        total_steps: int | None = None,
+    ) -> None:
         self.rewards = dict(rewards)
-        self.weights = {name: terms[name].weight for name in self.rewards}
+        self.terms = {name: terms[name] for name in self.rewards}
+        self.rule = rule
+        self.total_steps = total_steps
+        self.step = 0
         self.missing = dict.fromkeys(self.rewards, 0)
-        self._allow_missing = frozenset(name for name in self.rewards if terms[name].allow_missing)
+        self._check_weights()
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The weight of each component in what credit adds up, after `step` optimiser steps.
+
+        Under `gated_product` that is the product alone: its parts are handed on with weight 0, to be logged.
+        """
+        if self.rule:
+            return {**dict.fromkeys(self.rewards, 0.0), GATED_PRODUCT: 1.0}
+        return self.term_weights
+
+    @property
+    def term_weights(self) -> dict[str, float]:
+        """Weight times schedule of each component, after `step` optimiser steps."""
+        return {name: term.weight_at(self.step, self.total_steps) for name, term in self.terms.items()}
+
+    @property
+    def logged_weights(self) -> dict[str, float]:
+        """The weights that figures are logged with: those of the parts, and 1 for their product."""
+        return {**self.term_weights, GATED_PRODUCT: 1.0} if self.rule else self.term_weights
+
+    @property
+    def schedule_factors(self) -> dict[str, float]:
+        """The factor of each component that has a schedule, after `step` optimiser steps."""
+        terms = {name: term for name, term in self.terms.items() if term.schedule}
+        return {name: term.factor_at(self.step, self.total_steps) for name, term in terms.items()}
+
+    def advance(self) -> None:
+        """An optimiser step has been taken."""
+        self.step += 1
 
     def check(self, questions: Iterable[Question]) -> None:
-        """Refuse questions that lack what a reward needs; costs one pass, before anything is spent.
+        """Refuse questions that lack what a reward or its gate needs; costs one pass, before anything is spent.
 
         With `allow_missing` a component is refused only where not a single question has what it needs.
 
@@ -67,33 +107,51 @@ class Composition:
         questions = list(questions)
         problems: list[str] = []
         for name, reward in self.rewards.items():
-            for lack in find_lacks(questions, reward.needs):
-                if name not in self._allow_missing:
+            for lack in find_lacks(questions, reward.needs | self.terms[name].gate_needs):
+                by = "" if lack.field in reward.needs else f", behind gate {' and '.join(self.terms[name].gate)},"
+                if not self.terms[name].allow_missing:
                     problems.append(
-                        f"reward {name!r} needs the {lack}. Annotate them, leave the reward out, or set "
+                        f"reward {name!r}{by} needs the {lack}. Annotate them, leave the reward out, or set "
                         f"rewards.{name}.allow_missing: true to score them NaN."
                     )
                 elif lack.count == lack.num_questions:
-                    problems.append(f"reward {name!r} needs the {lack}: it would score nothing; leave it out.")
+                    problems.append(f"reward {name!r}{by} needs the {lack}: it would score nothing; leave it out.")
         if problems:
             raise MissingAnnotation("\n".join(problems))
 
     def score(self, unit: Unit, questions: Questions) -> dict[str, Scores]:
-        """Every component's scores of one unit, kept apart by name.
+        """What credit gets of one unit at the weights of now: every component behind its gate, kept apart by name.
 
         Raises:
             ValueError: a reward returned scores that do not fit the unit. What a reward raises passes through, with a
                 note that names the reward and the unit.
         """
-        scores: dict[str, Scores] = {}
+        return self.for_credit(self.score_apart(unit, questions))
+
+    def score_apart(self, unit: Unit, questions: Questions) -> ScoredUnit:
+        """Every component's scores of one unit, before and behind its gate. Raises as `score` does."""
+        raw: dict[str, Scores] = {}
+        behind: dict[str, Scores] = {}
+        gates: dict[str, NDArray[np.float64]] = {}
         for name, reward in self.rewards.items():
             try:
-                raw = reward(unit, questions)
+                scores = reward(unit, questions)
             except Exception as error:
                 error.add_note(f"while reward {name!r} scored unit {unit.id!r}")
                 raise
-            scores[name] = _without_outages(name, raw, unit)
-            self.missing[name] += self._count_missing(reward, scores[name], unit, questions)
+            raw[name] = behind[name] = _without_outages(name, scores, unit)
+            if gate := self.terms[name].gate:
+                gates[name] = gate_states(gate, unit, questions)
+                behind[name] = gated(raw[name], gates[name])
+            needs = reward.needs | self.terms[name].gate_needs
+            self.missing[name] += _count_missing(needs, behind[name], unit, questions)
+        return ScoredUnit(raw=raw, behind_gates=behind, gates=gates)
+
+    def for_credit(self, scored: ScoredUnit) -> dict[str, Scores]:
+        """What credit gets of a scored unit at the weights of now; under `gated_product` the product is one more."""
+        scores = dict(scored.behind_gates)
+        if self.rule:
+            scores[GATED_PRODUCT] = self.rule.combined(scored.behind_gates, self.term_weights)
         return scores
 
     @property
@@ -102,9 +160,9 @@ class Composition:
         return any(isinstance(reward, StatefulReward) for reward in self.rewards.values())
 
     def state_dict(self) -> dict[str, Any]:
-        """The counts, and the state of each reward that has one, as JSON values."""
+        """The optimiser steps, the counts, and the state of each reward that has one, as JSON values."""
         stateful = {name: r.state_dict() for name, r in self.rewards.items() if isinstance(r, StatefulReward)}
-        return {"missing": dict(self.missing), "rewards": stateful}
+        return {"step": self.step, "missing": dict(self.missing), "rewards": stateful}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned.
@@ -119,55 +177,52 @@ class Composition:
                 f"{sorted(state['rewards'])}; this config has {sorted(self.rewards)}, with state {sorted(stateful)}. "
                 "Resume with the config that the run was started with"
             )
+        self.step = int(state["step"])
         self.missing = {name: int(state["missing"][name]) for name in self.rewards}
         for name, reward in stateful.items():
             reward.load_state_dict(state["rewards"][name])
 
-    @staticmethod
-    def _count_missing(reward: Reward, scores: Scores, unit: Unit, questions: Questions) -> int:
-        count = 0
-        for trajectory, turns, outcome in zip(unit.trajectories, scores.turn, scores.outcome, strict=True):
-            if not is_scorable(trajectory) or not np.isnan(outcome) or not np.isnan(turns).all():
-                continue
-            if len(turns) or missing_fields(question_of(trajectory, questions), reward.needs):
-                count += 1
-        return count
+    def _check_weights(self) -> None:
+        for name, term in self.terms.items():
+            if term.schedule and term.schedule.needs_total_steps and self.total_steps is None:
+                raise ValueError(f"rewards.{name}.schedule is over a share of the run, whose steps are not known here")
+        if not self.rule:
+            return
+        if GATED_PRODUCT in self.terms:
+            raise ValueError(f"a component is named {GATED_PRODUCT}, which is the name of the product; rename it")
+        for name in self.rule.bottom_line:
+            if name not in self.terms:
+                raise ValueError(f"the bottom line names {name!r}, which is no reward; there are {sorted(self.terms)}")
 
 
-def build_rewards(terms: Mapping[str, RewardTerm], context: RewardContext) -> Composition:
+def build_rewards(
+    terms: Mapping[str, RewardTerm],
+    context: RewardContext,
+    *,
+    rule: GatedProduct | None = None,
+    total_steps: int | None = None,
+) -> Composition:
     """Build every component of a config's `rewards` section.
 
     Raises:
-        ValueError: no components, an unknown name, or parameters that the reward does not take.
+        ValueError: no components, an unknown name, parameters that the reward does not take, a schedule over a share of
+            a run whose steps are not given, or a combining rule that does not fit.
     """
     if not terms:
         raise ValueError("the config names no rewards; give at least one, for example rewards: {exact_match: {}}")
-    return Composition({name: _build(name, term, context) for name, term in terms.items()}, terms)
+    rewards = {name: make_reward(name, term, context) for name, term in terms.items()}
+    return Composition(rewards, terms, rule=rule, total_steps=total_steps)
 
 
-def _build(name: str, term: RewardTerm, context: RewardContext) -> Reward:
-    reference = term.use or name
-    factory = load_reward(reference)
-    if not callable(factory):
-        raise ValueError(f"rewards.{name}: {reference} is a {type(factory).__name__}; {_FACTORY}")
-    signature = inspect.signature(factory)
-    try:
-        signature.bind(context, **term.params)
-    except TypeError as error:
-        takes = list(signature.parameters)[1:]
-        raise ValueError(
-            f"rewards.{name}.params: {error}; {reference} takes {', '.join(takes) or 'no parameters'}"
-        ) from None
-    try:
-        reward = factory(context, **term.params)
-    except CorpusElsewhere as error:
-        raise CorpusElsewhere(f"rewards.{name} reads the whole corpus. {error}") from error
-    if not callable(reward) or not isinstance(getattr(reward, "needs", None), frozenset | set):
-        raise ValueError(f"rewards.{name}: {reference} made a {type(reward).__name__}, which is no reward; {_FACTORY}")
-    unknown = sorted(reward.needs - QUESTION_FIELDS)
-    if unknown:
-        raise ValueError(f"rewards.{name}: {reference} needs {unknown}; a Question has {sorted(QUESTION_FIELDS)}")
-    return reward
+def _count_missing(needs: frozenset[str], scores: Scores, unit: Unit, questions: Questions) -> int:
+    count = 0
+    for trajectory, turns, outcome in zip(unit.trajectories, scores.turn, scores.outcome, strict=True):
+        is_told = not np.isnan(outcome) or not np.isnan(turns).all()
+        if is_told or not is_scorable(trajectory) or trajectory.finish_reason == "cut":
+            continue
+        if len(turns) or missing_fields(question_of(trajectory, questions), needs):
+            count += 1
+    return count
 
 
 def _without_outages(name: str, scores: Scores, unit: Unit) -> Scores:

@@ -19,10 +19,12 @@ import ray
 from agent.trajectory import Unit
 from envs.packed_weights import SharedWeights
 from evaluation.metrics import Evaluation
+from rewards.compose import Composition
 from train.assembly import Parts, assemble
-from train.checkpoint import admission_of, beginning
+from train.checkpoint import admission_of, beginning, rewards_of
 from train.config import TrainConfig
 from train.judge import UnitJudge
+from train.judge_outage import JudgeGuard
 from train.ledger import Ledger
 from train.ray_door import Told
 from train.ray_rank import Outcome, learner_environment, outcome_of, portable, rank_function
@@ -84,6 +86,8 @@ class RunActor:
         self._attempt = attempt
         self._told: asyncio.Queue[Told] = asyncio.Queue()
         self._sampler: asyncio.Future[Sampler]
+        self._rewards: Composition
+        self._judge: UnitJudge
         self._failures: list[tuple[int, BaseException]] = []
         self._ranks: dict[int, Any] = {}
         self._is_closed = False
@@ -113,7 +117,12 @@ class RunActor:
         run = RunFolder.attach(attempt.run)
         state = beginning(attempt.checkpoint)
         if attempt.checkpoint:
-            parts.rewards.load_state_dict(state.rewards)
+            parts.rewards.load_state_dict(rewards_of(state))
+        self._rewards = parts.rewards
+        guard = JudgeGuard.of(
+            parts.rewards.rewards, config.composition, patience_s=config.rollout.outage_patience_s
+        )  # only tells a failing judge from a group without spread; learners wait for it
+        self._judge = UnitJudge(parts.rewards, parts.estimator, parts.questions_by_id, keeps=False, guard=guard)
         ledger = Ledger(run.path / "ledger.jsonl")
         opened.callback(ledger.close)
         ledger.resume(state.step)
@@ -128,7 +137,7 @@ class RunActor:
             config,
             parts,
             runtime,
-            judge=UnitJudge(parts.rewards, parts.estimator, parts.questions_by_id, keeps=False),
+            judge=self._judge,
             ledger=ledger,
             version=state.step,
             state=admission_of(state, config.rollout.questions_per_step),
@@ -143,7 +152,9 @@ class RunActor:
 
     async def publish(self, shared: SharedWeights, version: int) -> None:
         """See `Sampler.publish`."""
-        await (await self._ready()).publish(shared, version)
+        sampler = await self._ready()
+        self._rewards.step = version  # groups are asked whether they teach at the weights of now
+        await sampler.publish(shared, version)
 
     async def pause(self) -> None:
         """See `Sampler.pause`."""
@@ -162,8 +173,10 @@ class RunActor:
         return await (await self._ready()).checkpoint()
 
     async def readings(self) -> dict[str, float]:
-        """See `Sampler.readings`."""
-        return await (await self._ready()).readings()
+        """See `Sampler.readings`; and what was asked of judges here, to choose groups."""
+        figures = await (await self._ready()).readings()
+        asked = self._judge.take_reading()
+        return {**figures, **asked.metrics()} if asked else figures
 
     async def tell(self, told: Told) -> None:
         """Keep something for whoever follows the run."""

@@ -17,6 +17,7 @@ import torch
 from train.assembly import assemble
 from train.config import TrainConfig
 from train.judge import UnitJudge
+from train.judge_outage import JudgeGuard
 from train.loop import learn, starting_learner
 from train.progress import TrainResult
 from train.ranks import Ranks
@@ -84,8 +85,15 @@ def _learn(
     with assemble(config) as parts:
         run = RunFolder.attach(run_path)
         state, learner = starting_learner(config, parts, run, model, checkpoint, ranks)
-        judge = UnitJudge(parts.rewards, parts.estimator, parts.questions_by_id)
-        return learn(config, parts, run, learner, state, judge, door, DistantProgress(door), ranks)
+        progress = DistantProgress(door)
+        guard = JudgeGuard.of(
+            parts.rewards.rewards,
+            config.composition,
+            patience_s=config.rollout.outage_patience_s,
+            tell=progress.stage,
+        )
+        judge = UnitJudge(parts.rewards, parts.estimator, parts.questions_by_id, guard=guard)
+        return learn(config, parts, run, learner, state, judge, door, progress, ranks)
 
 
 def outcome_of(error: Exception, failures: Sequence[tuple[int, BaseException]]) -> Outcome:

@@ -7,6 +7,7 @@ from pathlib import Path
 from train.assembly import assemble
 from train.config import TrainConfig
 from train.judge import UnitJudge
+from train.judge_outage import JudgeGuard
 from train.loop import learn, local_door, starting_learner
 from train.plan import make_plan
 from train.plan_inputs import inputs_of
@@ -42,7 +43,13 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False, progress: Pro
 
                 return learn_on_ray(config, parts, run, model, progress)
         state, learner = starting_learner(config, parts, run, model, run.latest_checkpoint())
-        judge = UnitJudge(parts.rewards, parts.estimator, parts.questions_by_id)
+        guard = JudgeGuard.of(
+            parts.rewards.rewards,
+            config.composition,
+            patience_s=config.rollout.outage_patience_s,
+            tell=progress.stage,
+        )
+        judge = UnitJudge(parts.rewards, parts.estimator, parts.questions_by_id, guard=guard)
         door = opened.enter_context(local_door(config, parts, run, model, state, judge, progress))
         return learn(config, parts, run, learner, state, judge, door, progress)
 

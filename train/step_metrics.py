@@ -4,10 +4,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from agent.trajectory import FINISH_REASONS, NOT_THE_POLICYS_FAULT, Trajectory, Unit
 from envs.question import Question
 from rewards.answer import exact_match
+from rewards.combine import trajectory_totals
 from rewards.score import Scores
 
 ZERO_STD = 1e-8
@@ -20,11 +22,17 @@ def rollout_metrics(
     questions: Mapping[str, Question],
     *,
     version: int | None = None,
+    raw: Sequence[Mapping[str, Scores]] | None = None,
+    weights: Mapping[str, float] | None = None,
 ) -> dict[str, float]:
     """Sampled EM, each reward's mean, groups without spread, turns, searches, tokens and finish ratios of a step.
 
     `version` is the policy version that learns from the step; `staleness_metrics` needs it. A reward that applied to no
     trajectory of the step is left out: its mean is not 0, there is none.
+
+    `scores` are what credit gets, behind the gates, and `raw` what the rewards gave (default: the same). Of each reward
+    `mean` is that of the raw sums over a trajectory, `weighted_mean` that of what counts of them, by `weights` (1 where
+    there is none); `group_std` and `frac_reward_zero_std` speak of what counts, before its weight.
     """
     trajectories = [t for unit in units for t in unit.trajectories]
     counted = [t for t in trajectories if t.finish_reason not in NOT_THE_POLICYS_FAULT]
@@ -32,23 +40,30 @@ def rollout_metrics(
     finish = Counter(t.finish_reason for t in trajectories)
     actions = [turn.action.kind for t in counted for turn in t.turns]
     sampled = [sum(len(turn.action_ids) for turn in t.turns) for t in counted]
+    # A branch holds its parent's turns too, which were sampled and searched once.
+    own = [turn for t in trajectories for turn in t.turns[t.fork_turn or 0 :]]
     values: dict[str, float] = {
         "em": sum(exact_match(t.final_answer, questions[t.question_id].golden_answers) for t in counted) / n,
         "turns": sum(t.num_turns for t in counted) / n,
         "searches": sum(t.num_searches for t in counted) / n,
-        "retriever_calls": float(sum(t.num_searches for t in trajectories)),
+        "retriever_calls": float(sum(call.tool == "search" for turn in own for call in turn.calls)),
+        "sampled_tokens": float(sum(len(turn.action_ids) for turn in own)),
         "valid_action": sum(kind != "invalid" for kind in actions) / max(1, len(actions)),
         "completions/mean_length": sum(sampled) / n,
     }
     for reason in FINISH_REASONS:
         values[f"finish_ratio/{reason}"] = finish[reason] / max(1, len(trajectories))
     for name in scores[0] if scores else ():
-        totals = [_totals(named[name]) for named in scores]
+        totals = [trajectory_totals(named[name]) for named in scores]
         everything = np.concatenate(totals)
         spreads = np.array([np.nanstd(t) for t in totals if not np.isnan(t).all()])
         if not len(spreads):
             continue
-        values[f"rewards/{name}/mean"] = float(np.nanmean(everything))
+        before = [
+            trajectory_totals(named.get(name, own[name])) for named, own in zip(raw or scores, scores, strict=True)
+        ]
+        values[f"rewards/{name}/mean"] = float(np.nanmean(np.concatenate(before)))
+        values[f"rewards/{name}/weighted_mean"] = (weights or {}).get(name, 1.0) * float(np.nanmean(everything))
         values[f"rewards/{name}/group_std"] = float(spreads.mean())
         values[f"frac_reward_zero_std/{name}"] = float((spreads < ZERO_STD).mean())
     if version is not None:
@@ -75,10 +90,19 @@ def staleness_metrics(trajectories: Sequence[Trajectory], version: int) -> dict[
     }
 
 
-def _totals(scores: Scores) -> np.ndarray:
-    """One component's sum over a trajectory, NaN where it never applied: `[num_trajectories]`."""
-    totals = []
-    for turn, outcome in zip(scores.turn, scores.outcome, strict=True):
-        parts = [*turn[~np.isnan(turn)], *([] if np.isnan(outcome) else [outcome])]
-        totals.append(sum(parts) if parts else np.nan)
-    return np.asarray(totals, dtype=np.float64)
+def composition_metrics(
+    gates: Sequence[Mapping[str, NDArray[np.float64]]], schedule_factors: Mapping[str, float]
+) -> dict[str, float]:
+    """`rewards/NAME/gate_open`, the share of a step's trajectories with an open gate among those whose gate could be
+    told, and `rewards/NAME/schedule`, the factor of the weight.
+
+    gates: of each unit, by the name of each component that has one, `[num_trajectories]` as
+    `rewards.compose.ScoredUnit` has it.
+    """
+    values: dict[str, float] = {}
+    for name in gates[0] if gates else ():
+        states = np.concatenate([of_unit[name] for of_unit in gates])
+        if not np.isnan(states).all():
+            values[f"rewards/{name}/gate_open"] = float(np.nanmean(states))
+    values.update((f"rewards/{name}/schedule", factor) for name, factor in schedule_factors.items())
+    return values

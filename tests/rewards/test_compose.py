@@ -107,7 +107,7 @@ def test_check_names_the_datasets_field_where_it_differs() -> None:
 
     composition = Composition({"per_hop": NeedsHops(context())}, {"per_hop": RewardTerm()})
     with pytest.raises(MissingAnnotation, match=r"dataset field 'decomposition' \(Question.hops\), which 1 of 1"):
-        composition.check([QUESTION])
+        composition.check([replace(QUESTION, hops=())])
 
 
 def test_allow_missing_accepts_some_but_not_all() -> None:
@@ -175,7 +175,7 @@ def test_an_outage_stays_out_even_where_a_users_reward_scores_it() -> None:
     [
         (
             {"exact_macth": {}},
-            "no reward is named 'exact_macth'; built-in rewards: citation_precision, citation_recall",
+            "no reward is named 'exact_macth'; built-in rewards: .*citation_precision, citation_recall",
         ),
         ({"hop_relevance": {"params": {"valeu": 1}}}, "takes value, normalise, search_price"),
         ({"exact_match": {"params": {"x": 1}}}, "exact_match takes no parameters"),

@@ -1,0 +1,46 @@
+"""What is checked of a run's composition once its rewards are made, for it takes what they say of themselves."""
+
+from rewards.bounds import bounds_of
+from rewards.compose import Composition
+from rewards.ordering import OrderingViolated, check_ordering
+from train.composition_config import ADDS_RAW_VALUES
+from train.config import TrainConfig
+from train.config_file import ConfigError
+
+
+def check_composition(config: TrainConfig, rewards: Composition) -> tuple[str, ...]:
+    """See that the guaranteed ordering holds, and that no part of a product is thrown away; returns warnings.
+
+    Raises:
+        ConfigError: the ordering can be violated (the message has the case), or a part of the product is never above 0.
+    """
+    _refuse_prices_in_a_product(config, rewards)
+    if not config.composition.ordering:
+        return ()
+    try:
+        check_ordering(rewards, max_turns=config.limits.max_turns)
+    except OrderingViolated as error:
+        raise ConfigError(str(error)) from error
+    if config.credit.estimator in ADDS_RAW_VALUES:
+        return ()
+    return (
+        f"composition.ordering holds for sums of raw rewards; whether credit.estimator {config.credit.estimator} "
+        "compares those is not known here",
+    )
+
+
+def _refuse_prices_in_a_product(config: TrainConfig, rewards: Composition) -> None:
+    if not rewards.rule:
+        return
+    turns = config.limits.max_turns
+    best = {
+        name: max(bounds_of(reward, correct=correct, max_turns=turns).high for correct in (True, False))
+        for name, reward in rewards.rewards.items()
+        if rewards.terms[name].weight != 0
+    }
+    prices = sorted(name for name, high in best.items() if high <= 0)
+    if prices:
+        raise ConfigError(
+            f"composition.combine is gated_product, whose parts are clipped to [0, 1], and {', '.join(prices)} never "
+            "pays more than 0: set its weight to 0, leave it out, or use combine: sum"
+        )
