@@ -117,6 +117,16 @@ def answer(
     return Turn(**_tokens(), action=action)
 
 
+def at_once(*turns: Turn) -> Turn:
+    """The searches of these turns in one: their calls, and what they showed, one after the other."""
+    return replace(
+        turns[0],
+        action=replace(turns[0].action, requests=tuple(r for turn in turns for r in turn.action.requests)),
+        calls=tuple(call for turn in turns for call in turn.calls),
+        shown=tuple(shown for turn in turns for shown in turn.shown),
+    )
+
+
 def invalid(error: str = "a policy may not write <information>") -> Turn:
     """A turn that the protocol refused, a forged observation for example."""
     return Turn(**_tokens(), action=Action(kind="invalid", error=error), observation_ids=(6,))
