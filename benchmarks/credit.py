@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 THRESHOLD = 0.8
 SMOKE = (
@@ -179,6 +178,7 @@ def measure_start(study: Any) -> dict[str, Any]:
 def summarise(study: Any, arms: list[str], seeds: list[int]) -> dict[str, Any]:
     """Per arm: each seed's trajectories to the threshold, final EM, retriever calls, searches and turn-limit share."""
     from evaluation.significance import bootstrap_interval
+    from evaluation.time_to_threshold import ratio_of_means
 
     result: dict[str, Any] = {"threshold": THRESHOLD, "study": study.config.model_dump(mode="json"), "arms": {}}
     for arm in arms:
@@ -214,16 +214,6 @@ def summarise(study: Any, arms: list[str], seeds: list[int]) -> dict[str, Any]:
         ratio = ratio_of_means(np.array(row["restricted_trajectories"]), first)
         row["ratio"], row["ratio_low"], row["ratio_high"] = ratio
     return result
-
-
-def ratio_of_means(
-    ours: NDArray[np.float64], theirs: NDArray[np.float64], *, num_resamples: int = 2000
-) -> tuple[float, float, float]:
-    """mean(ours) / mean(theirs) with a 95 % percentile bootstrap; both sides draw their seeds independently."""
-    rng = np.random.default_rng(0)
-    means = [x[rng.integers(0, x.size, size=(num_resamples, x.size))].mean(axis=1) for x in (ours, theirs)]
-    low, high = np.quantile(means[0] / means[1], [0.025, 0.975])
-    return float(ours.mean() / theirs.mean()), float(low), float(high)
 
 
 def as_text(figures: dict[str, Any]) -> str:

@@ -46,7 +46,17 @@ THREADS = "--threads N, before the verb or after it: how many threads torch, num
 STYLE: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": None}
 """Plain help: the boxes of rich cut the names of long options short."""
 
-ORDER = ("quickstart", "make-world", "build-index", "evaluate-index", "serve-index", "serve-mcp", "train", "evaluate")
+ORDER = (
+    "quickstart",
+    "make-world",
+    "build-index",
+    "evaluate-index",
+    "serve-index",
+    "serve-mcp",
+    "train",
+    "evaluate",
+    "ablate",
+)
 """The order of the road through the house; verbs that are not in it follow by name."""
 
 

@@ -11,10 +11,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from agent.engines.transformers import Schedule, load_engine
+from agent.engines.transformers import load_engine
 from agent.hugging_face import load_tokenizer
 from agent.protocols.registry import load_protocol
-from agent.trajectory import Trajectory
 from envs.datasets import read_questions
 from envs.question import Question
 from evaluation.comparability import comparability_block
@@ -23,19 +22,10 @@ from evaluation.examples import pick_examples
 from evaluation.metrics import Evaluation
 from evaluation.report import write_report
 from evaluation.report_parts import Arm, CurvePoint, Example, Report
-from evaluation.run import evaluate_policy
 from evaluation.trajectory_store import read_trajectories
-from retrieval.ready import ready_retriever
-from retrieval.retriever import OpenRetriever
-from train.config import TrainConfig
+from train.final_evaluation import EVALUATION_BATCH, SCHEDULE, evaluate_model, retriever_of
 from train.progress import Progress
 from train.study import ArmRun, Study, load_study
-
-SCHEDULE: Schedule = "deterministic"
-"""Batches that depend on question ids alone, so that an evaluation gives the same figures again."""
-
-EVALUATION_BATCH = 256
-"""Rows decoded together where the finished arms are evaluated."""
 
 EM_THRESHOLD = 0.8
 """Greedy held-out EM that the turn-credit arm should reach; trajectories are counted up to it."""
@@ -83,8 +73,8 @@ def quickstart(
     best = runs.get("turn") or list(runs.values())[-1]
     say(f"evaluating on {len(questions)} held-out questions")
     finals = {arm: _final(run, questions) for arm, run in runs.items()}
-    with _retriever(best.config) as index:
-        controls = {"cold_start": _evaluate(study.cold_start, best.config, index, questions)[0]}
+    with retriever_of(best.config) as index:
+        controls = {"cold_start": evaluate_model(study.cold_start, best.config, index, questions)[0]}
         controls |= _controls(best, index, questions, say)
         block = _comparability(study, best, index)
     seconds = time.perf_counter() - started
@@ -107,38 +97,10 @@ def quickstart(
     }
 
 
-def _retriever(config: TrainConfig) -> OpenRetriever:
-    """What a run searched, with the passages on this machine."""
-    return ready_retriever(config.data.index, top_k=config.limits.top_k, corpus_index=config.data.corpus_index)
-
-
 def _final(run: ArmRun, questions: list[Question]) -> Evaluation:
     """An arm's policy over the retriever that it was trained with."""
-    with _retriever(run.config) as index:
-        return _evaluate(run.folder / "model", run.config, index, questions)[0]
-
-
-def _evaluate(
-    model: Path, config: TrainConfig, index: Any, questions: list[Question]
-) -> tuple[Evaluation, list[Trajectory]]:
-    return asyncio.run(_evaluate_async(model, config, index, questions))
-
-
-async def _evaluate_async(
-    model: Path, config: TrainConfig, index: Any, questions: list[Question]
-) -> tuple[Evaluation, list[Trajectory]]:
-    engine = load_engine(str(model), schedule=SCHEDULE, dtype=config.engine_dtype, max_batch=EVALUATION_BATCH)
-    try:
-        return await evaluate_policy(
-            questions,
-            engine=engine,
-            retriever=index,
-            protocol=load_protocol(config.protocol.name, **config.protocol.overrides),
-            tokenizer=load_tokenizer(str(model)),
-            limits=config.limits,
-        )
-    finally:
-        await engine.close()
+    with retriever_of(run.config) as index:
+        return evaluate_model(run.folder / "model", run.config, index, questions)[0]
 
 
 def _controls(run: ArmRun, index: Any, questions: list[Question], say: Callable[[str], None]) -> dict[str, Evaluation]:

@@ -144,8 +144,8 @@ class Study:
         """The arm's config, which a finished run of it must have been run with; where the study lies may change."""
         config, folder = self.arm_config(arm, seed), self._run_folder(arm, seed)
         if (folder / "model").exists():
-            recorded = _settings_of(load_config(folder / "config.yaml"))
-            _refuse_changes(recorded, _settings_of(config), f"{folder} was run with")
+            recorded = settings_of(load_config(folder / "config.yaml"))
+            refuse_changes(recorded, settings_of(config), f"{folder} was run with")
         return config
 
     @property
@@ -157,7 +157,7 @@ class Study:
             recorded = json.loads(self._cold_start_record.read_text(encoding="utf-8"))
             # A record of before a limit was there: the limit's default changes nothing of what was made.
             recorded = flatten({"limits": EpisodeLimits().model_dump(mode="json")}) | recorded
-            _refuse_changes(recorded, _behind_cold_start(base), f"{self.cold_start} was made with")
+            refuse_changes(recorded, _behind_cold_start(base), f"{self.cold_start} was made with")
 
     def _base_data(self, model: str) -> dict[str, Any]:
         data: dict[str, Any] = json.loads(json.dumps(self.config.train))
@@ -173,14 +173,14 @@ class Study:
         return data
 
 
-def _settings_of(config: TrainConfig) -> dict[str, Any]:
+def settings_of(config: TrainConfig) -> dict[str, Any]:
     """What a run's figures depend on, with dotted names: all but paths, addresses and bookkeeping."""
     paths = {"policy": {"model"}, "data": {"index", "corpus_index", "train_questions", "dev_questions"}}
     bookkeeping = dict.fromkeys(("checkpoint_every", "keep_checkpoints", "save_trajectories", "tracker"), True)
-    return flatten({**config.model_dump(mode="json", exclude={**paths, **bookkeeping}), **_retrieval_of(config)})
+    return flatten({**config.model_dump(mode="json", exclude={**paths, **bookkeeping}), **retrieval_of(config)})
 
 
-def _retrieval_of(config: TrainConfig) -> dict[str, Any]:
+def retrieval_of(config: TrainConfig) -> dict[str, Any]:
     """How the index is searched, without where it lies: nothing for an index folder or a server as they are."""
 
     def without_places(value: Any) -> Any:
@@ -204,10 +204,11 @@ def _retrieval_of(config: TrainConfig) -> dict[str, Any]:
 def _behind_cold_start(base: TrainConfig) -> dict[str, Any]:
     """What the cold start depends on besides the testbed, with dotted names."""
     kept = base.model_dump(mode="json", include={"seed", "protocol", "limits", "cold_start"})
-    return flatten({**kept, "precision": base.learner.precision, **_retrieval_of(base)})
+    return flatten({**kept, "precision": base.learner.precision, **retrieval_of(base)})
 
 
-def _refuse_changes(before: dict[str, Any], now: dict[str, Any], made: str) -> None:
+def refuse_changes(before: dict[str, Any], now: dict[str, Any], made: str) -> None:
+    """Raises ConfigError, naming the first three, where two sets of dotted settings differ."""
     changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
     if changed:
         pairs = "; ".join(f"{made} {key}={before.get(key)!r}, now it is {now.get(key)!r}" for key in changed[:3])

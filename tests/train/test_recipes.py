@@ -35,7 +35,12 @@ from train.study import Study, load_study
 from train.testbed import Testbed, prepare_testbed
 
 CONFIGS = REPOSITORY / "configs"
-RECIPES = {str(path.relative_to(CONFIGS)): path for path in sorted(CONFIGS.rglob("*.yaml"))}
+PARTS_OF_A_COMPARISON = ("ablation", "candidates", "methods")  # tests/train/test_method.py opens those
+RECIPES = {
+    str(path.relative_to(CONFIGS)): path
+    for path in sorted(CONFIGS.rglob("*.yaml"))
+    if path.parent.name not in PARTS_OF_A_COMPARISON
+}
 STUDIES = [name for name, path in RECIPES.items() if "testbed" in read_mapping(path)]
 RUNS = [name for name in RECIPES if name not in STUDIES]
 ON_EIGHT_GPUS = ("search_r1_qwen2.5_3b.yaml", "search_r1_qwen2.5_7b.yaml", "qwen3_4b_hermes.yaml")

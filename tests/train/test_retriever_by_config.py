@@ -20,7 +20,7 @@ from train.config import check_config, load_config
 from train.config_file import ConfigError
 from train.plan import plan_of
 from train.run import train
-from train.study import Study, StudyConfig, _settings_of
+from train.study import Study, StudyConfig, settings_of
 from train.testbed import Testbed
 
 FIRST_ACTIONS = {"demonstrations": 128, "max_turns": 1, "steps": 80, "batch_size": 16}
@@ -182,7 +182,7 @@ def test_a_cold_start_does_not_imitate_outages(testbed: Testbed) -> None:
 
 def test_a_study_tells_hybrids_apart_and_places_not(testbed: Testbed) -> None:
     def figures(index: Any) -> dict[str, Any]:
-        return _settings_of(check_config(settings(testbed, index)))
+        return settings_of(check_config(settings(testbed, index)))
 
     assert figures("a") == figures("b") == figures("http://c:1")
     assert figures({"hybrid": ["a", "b"]}) == figures({"hybrid": ["http://c:1", "d"]}) != figures("a")

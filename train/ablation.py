@@ -1,0 +1,151 @@
+"""A comparison of methods: every method and seed is a run under one setting, at equal sampled trajectories.
+
+What has a record is not run again, wherever it was run; so a comparison can be interrupted, moved to another machine
+with its records alone, and extended by methods and seeds. Everything is checked before anything is made.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from train.ablation_job import AblationJob, run_folder
+from train.ablation_record import (
+    RecordedSettings,
+    RunRecord,
+    read_record,
+    record_path,
+    refuse_other_settings,
+)
+from train.ablation_setting import SettingConfig, refuse_unmet
+from train.config import TrainConfig
+from train.config_file import ConfigError
+from train.method import Method
+from train.study import Study, StudyConfig
+
+Say = Callable[[str], None]
+
+
+class Ablation:
+    """Methods, seeds, a setting and a budget, in a folder: `testbed/`, `cold_start/`, `runs/`, `records/`, `logs/`.
+
+    `records` may lie elsewhere, for example in a checkout.
+
+    Raises:
+        ConfigError: a method that the setting cannot run, a budget that buys no step, or a config that does not
+            validate.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        setting: SettingConfig,
+        methods: Sequence[Method],
+        seeds: Sequence[int],
+        out: Path,
+        budget: int | None = None,
+        records: Path | None = None,
+        say: Say = lambda text: None,
+    ) -> None:
+        if not methods or not seeds:
+            raise ConfigError(f"{len(methods)} methods and {len(seeds)} seeds: a comparison needs at least one of both")
+        self.name, self.setting, self.out = name, setting, out
+        self.methods = {method.name: method for method in methods}
+        self.seeds = tuple(seeds)
+        self.budget = setting.budget if budget is None else budget
+        self.records = records or out / "records"
+        for method in methods:
+            refuse_unmet(method, setting, name)
+        arms = {method.name: dict(method.config.overrides) for method in methods}
+        self._study = self._study_of(arms, say)
+        spending = {arm: spend(self._config(arm, self.seeds[0]), self.budget) for arm in arms}
+        self._study = self._study_of({arm: {**arms[arm], **spending[arm]} for arm in arms}, say)
+
+    @property
+    def study(self) -> Study:
+        """The study in whose folder runs are made, with methods as its arms."""
+        return self._study
+
+    def config(self, method: str, seed: int) -> TrainConfig:
+        """The resolved config of a run."""
+        return self._config(method, seed)
+
+    def settings(self, method: str, seed: int) -> RecordedSettings:
+        """What a run's record has to be of."""
+        return RecordedSettings.of(self.setting.testbed, self.setting.test_limit, self.config(method, seed))
+
+    def read(self) -> dict[str, dict[int, RunRecord]]:
+        """Records of the comparison that are there, by method and seed.
+
+        Raises:
+            ConfigError: one that cannot be read, or of a run with other settings.
+        """
+        found: dict[str, dict[int, RunRecord]] = {name: {} for name in self.methods}
+        for method, by_seed in found.items():
+            for seed in self.seeds:
+                path = record_path(self.records, method, seed)
+                if path.exists():
+                    record = read_record(path)
+                    refuse_other_settings(path, record, method, seed, self.settings(method, seed))
+                    by_seed[seed] = record
+        return found
+
+    def missing(self) -> list[tuple[str, int]]:
+        """Runs without a record, seed by seed, so that an interrupted comparison has all methods at few seeds."""
+        found = self.read()
+        return [(method, seed) for seed in self.seeds for method in self.methods if seed not in found[method]]
+
+    def prepare(self) -> None:
+        """Make testbed and cold start where they are missing.
+
+        Raises:
+            ConfigError: the folder holds those of other settings.
+        """
+        self.out.mkdir(parents=True, exist_ok=True)
+        self._study.prepare()
+
+    def job(self, method: str, seed: int, *, keep_run: bool = False) -> AblationJob:
+        """One run, as another process is told of it."""
+        return AblationJob(
+            setting=self.name,
+            study=self._study.config.model_copy(update={"arms": {method: self._study.config.arms[method]}}),
+            method=method,
+            seed=seed,
+            budget=self.budget,
+            folder=self.out,
+            records=self.records,
+            keep_run=keep_run,
+        )
+
+    def run_folder(self, method: str, seed: int) -> Path:
+        """Where a run is made."""
+        return run_folder(self.out, method, seed)
+
+    def _config(self, method: str, seed: int) -> TrainConfig:
+        try:
+            return self._study.arm_config(method, seed)
+        except ConfigError as error:
+            raise ConfigError(f"method {method} under setting {self.name}: {error}") from error
+
+    def _study_of(self, arms: Mapping[str, Mapping[str, object]], say: Say) -> Study:
+        config = StudyConfig(
+            testbed=self.setting.testbed,
+            train=self.setting.train,
+            arms={arm: dict(overrides) for arm, overrides in arms.items()},
+            seeds=self.seeds,
+            test_limit=self.setting.test_limit,
+        )
+        return Study(config, self.out, say)
+
+
+def spend(config: TrainConfig, budget: int) -> dict[str, object]:
+    """Overrides that make a run sample `budget` trajectories, or what whole steps make of them.
+
+    Raises:
+        ConfigError: the budget buys no step.
+    """
+    steps = budget // config.trajectories_per_step
+    if steps < 1:
+        raise ConfigError(
+            f"a budget of {budget} trajectories is less than one step of {config.trajectories_per_step}: raise --budget"
+        )
+    return {"steps": steps}

@@ -1,0 +1,209 @@
+"""The figures of a comparison, from its records alone: what `methods.json` holds, and page and docs show.
+
+methods.NAME.final.MEASURE       mean over seeds, 95 % interval over seeds, and every seed
+methods.NAME.to_threshold        trajectories and retriever calls to the dev EM, with censoring
+methods.NAME.costs               retriever calls, tokens, judge calls and wall time of each seed
+methods.NAME.against_baseline    paired differences over seeds and questions
+below                            every cell whose difference may be a loss
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluation.seed_pairs import MIN_SEEDS, SeedComparison, compare_over_seeds, correct_together
+from evaluation.significance import bootstrap_interval
+from evaluation.time_to_threshold import TimeToThreshold, first_reached, ratio_of_means
+from evaluation.trajectory_record import plain
+from train.ablation_record import RunRecord
+from train.config_file import ConfigError
+from train.method import BASELINE, Method
+
+Runs = Mapping[int, RunRecord]
+"""Records of one method by seed."""
+
+MEASURES: dict[str, str] = {
+    "em": "EM",
+    "f1": "F1",
+    "support_recall": "Support recall",
+    "citation_precision": "Citation precision",
+    "citation_recall": "Citation recall",
+    "searches_per_question": "Searches",
+    "consistency_retriever": "Consistency, retriever",
+    "consistency_generator": "Consistency, generator",
+    "consistency_end_to_end": "Consistency, end to end",
+}
+"""Figures of the final evaluation, and their names in tables."""
+
+PAIRED = ("em", "f1", "support_recall", "citation_precision", "citation_recall", "consistency_end_to_end")
+"""Measures that are compared with the baseline, question by question."""
+
+TESTED = ("em", "f1")
+"""Measures whose p-values are corrected together."""
+
+LOSS = -0.02
+"""A cell is listed where the interval of its difference from the baseline reaches below this."""
+
+COSTS = ("retriever_calls", "sampled_tokens", "judge_calls", "seconds")
+
+
+def comparison_figures(
+    methods: Sequence[Method], found: Mapping[str, Runs], *, setting: str, title: str, threshold: float, budget: int
+) -> dict[str, Any]:
+    """Everything that is reported, as JSON types.
+
+    `found` has the records of each method by seed; methods without any are named under `missing` and left out.
+
+    Raises:
+        ConfigError: there is no record at all, or records that answered other questions than each other.
+    """
+    rows = {method.name: method for method in methods if found.get(method.name)}
+    if not rows:
+        raise ConfigError(
+            f"no run of {', '.join(m.name for m in methods)} has a record yet: there is nothing to report"
+        )
+    refuse_other_questions([record for name in rows for record in found[name].values()])
+    baseline = found[BASELINE] if BASELINE in rows else None
+    compared = _compare(rows, found) if baseline else {}
+    result: dict[str, Any] = {
+        "setting": setting,
+        "title": title,
+        "budget": budget,
+        "threshold": threshold,
+        "baseline": BASELINE if baseline else None,
+        "min_seeds_for_claims": MIN_SEEDS,
+        "methods": {},
+        "missing": [method.name for method in methods if method.name not in rows],
+        "cold_starts": sorted({r.cold_start_sha256 or "unknown" for name in rows for r in found[name].values()}),
+    }
+    for name, method in rows.items():
+        runs = dict(sorted(found[name].items()))
+        result["methods"][name] = {
+            "title": method.title,
+            "source": method.config.source,
+            "tier": method.config.tier,
+            "seeds": list(runs),
+            "final": final_figures(runs),
+            "finish_reasons": _finish_reasons(runs),
+            "to_threshold": _to_threshold(runs, baseline, threshold),
+            "costs": {cost: [getattr(run.costs, cost) for run in runs.values()] for cost in COSTS},
+            "against_baseline": {m: _as_record(one) for (n, m), one in compared.items() if n == name},
+            "curves": [[[p.trajectories, p.em] for p in run.curve] for run in runs.values()],
+        }
+    result["below"] = [
+        {"method": name, "measure": measure, "difference": one.difference, "low": one.low, "high": one.high}
+        for (name, measure), one in compared.items()
+        if one.low < LOSS
+    ]
+    return plain(result)  # type: ignore[no-any-return]
+
+
+def refuse_other_questions(records: Sequence[RunRecord]) -> None:
+    """See that all runs answered the same test questions.
+
+    Raises:
+        ConfigError: two did not; they are named.
+    """
+    first = records[0]
+    for record in records:
+        if record.questions_sha256 != first.questions_sha256:
+            raise ConfigError(
+                f"{record.method} with seed {record.seed} answered other test questions than {first.method} with seed "
+                f"{first.seed}: one of them was run on another world; make it again"
+            )
+
+
+def final_figures(runs: Runs) -> dict[str, Any]:
+    """Each measure that applies: mean over seeds, 95 % interval over seeds (none of one seed), and every seed."""
+    figures = {}
+    for measure in MEASURES:
+        values = np.array([_final(run, measure) for run in runs.values()], dtype=np.float64)
+        known = values[~np.isnan(values)]
+        if not len(known):
+            continue
+        low, high = bootstrap_interval(known) if len(known) > 1 else (np.nan, np.nan)
+        figures[measure] = {"mean": float(known.mean()), "low": low, "high": high, "seeds": values.tolist()}
+    return figures
+
+
+def _final(run: RunRecord, measure: str) -> float:
+    value = run.test.get(measure)
+    return float("nan") if value is None else float(value)
+
+
+def _finish_reasons(runs: Runs) -> dict[str, int]:
+    """Test episodes of all seeds by finish reason, those that occurred."""
+    counts: dict[str, int] = {}
+    for run in runs.values():
+        for reason, count in run.test["finish_reasons"].items():
+            if count:
+                counts[reason] = counts.get(reason, 0) + count
+    return counts
+
+
+def _to_threshold(runs: Runs, baseline: Runs | None, threshold: float) -> dict[str, Any]:
+    """What the runs needed until dev EM reached the threshold, in trajectories and in retriever calls."""
+    figures: dict[str, Any] = {}
+    for unit in ("trajectories", "retriever_calls"):
+        ours = _needed(runs, unit, threshold)
+        low, high = ours.interval() if len(runs) > 1 else (np.nan, np.nan)
+        figures[unit] = {
+            "needed": list(ours.needed),
+            "share_reached": ours.share_reached,
+            "restricted": ours.restricted.tolist(),
+            "restricted_mean": ours.restricted_mean,
+            "restricted_mean_low": low,
+            "restricted_mean_high": high,
+        }
+        theirs = _needed(baseline, unit, threshold).restricted if baseline else None
+        if theirs is not None and theirs.mean() > 0:
+            ratio, low, high = ratio_of_means(ours.restricted, theirs)
+            if min(len(ours.restricted), len(theirs)) < 2:
+                low = high = np.nan
+            figures[unit] |= {"ratio": ratio, "ratio_low": low, "ratio_high": high}
+    return figures
+
+
+def _needed(runs: Runs, unit: str, threshold: float) -> TimeToThreshold:
+    return TimeToThreshold(
+        needed=tuple(first_reached([(getattr(p, unit), p.em) for p in r.curve], threshold) for r in runs.values()),
+        given=tuple(float(getattr(run.costs, unit)) for run in runs.values()),
+    )
+
+
+def _compare(rows: Mapping[str, Method], found: Mapping[str, Runs]) -> dict[tuple[str, str], SeedComparison]:
+    """Every method against the baseline by every paired measure, over the seeds that both have."""
+    compared = {}
+    for name in rows:
+        seeds = sorted(found[name].keys() & found[BASELINE].keys())
+        if name == BASELINE or not seeds:
+            continue
+        for measure in PAIRED:
+            ours, theirs = (_values(found[which], seeds, measure) for which in (name, BASELINE))
+            if ours is not None and theirs is not None and (one := compare_over_seeds(ours, theirs)):
+                compared[name, measure] = one
+    tested = [key for key in compared if key[1] in TESTED]
+    return compared | dict(zip(tested, correct_together([compared[key] for key in tested]), strict=True))
+
+
+def _values(runs: Runs, seeds: Sequence[int], measure: str) -> NDArray[np.float64] | None:
+    """`[num_seeds, num_questions]`, NaN where the figure does not apply; None where a run does not have it."""
+    rows = [runs[seed].per_question.get(measure) for seed in seeds]
+    if any(row is None for row in rows):
+        return None
+    return np.array([[np.nan if value is None else value for value in row or ()] for row in rows], dtype=np.float64)
+
+
+def _as_record(one: SeedComparison) -> dict[str, Any]:
+    return {
+        "num_seeds": one.num_seeds,
+        "difference": one.difference,
+        "low": one.low,
+        "high": one.high,
+        "by_seed": list(one.by_seed),
+        "p": one.p,
+        "p_holm": one.p_holm,
+        "is_significant": one.is_significant,
+    }

@@ -1,0 +1,124 @@
+"""The tables of a comparison as Markdown, written between two marks of a page so that the rest of it stays.
+
+<!-- ablate:2hops -->
+...
+<!-- /ablate:2hops -->
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from evaluation.report_parts import Cell, Measure, Table
+from evaluation.seed_pairs import MIN_SEEDS
+from train.ablation_figures import LOSS, MEASURES
+from train.ablation_page import claim, cost_table, final_table, threshold_table
+from train.config_file import ConfigError
+
+
+def as_markdown(figures: Mapping[str, Any]) -> str:
+    """All tables of a setting, and the cells that may be a loss."""
+    parts = [
+        f"### {figures['title']}\n",
+        f"{figures['budget']:,} sampled trajectories a run; made by "
+        f"`waymark ablate {' '.join(figures['methods'])} --setting {figures['setting']}`.\n",
+    ]
+    for table in (
+        final_table(figures),
+        threshold_table(figures, "trajectories"),
+        threshold_table(figures, "retriever_calls"),
+        cost_table(figures),
+    ):
+        parts.append(table_as_markdown(table))
+    if figures["baseline"]:
+        parts.append(table_as_markdown(_em_differences(figures)))
+        parts.append(cells_below(figures))
+    return "\n".join(parts)
+
+
+def cells_below(figures: Mapping[str, Any]) -> str:
+    """Every cell in which a method may be worse than the baseline, as a list."""
+    head = f"Cells in which the interval of method minus outcome-only reaches below {_minus(LOSS)}:"
+    if not figures["below"]:
+        return f"{head} none.\n"
+    lines = [
+        f"- {figures['methods'][cell['method']]['title']}, {MEASURES[cell['measure']]}: "
+        f"{_signed(cell['difference'])} [{_signed(cell['low'])}, {_signed(cell['high'])}]"
+        for cell in figures["below"]
+    ]
+    return "\n".join([head, "", *lines, ""])
+
+
+def table_as_markdown(table: Table) -> str:
+    """A table with its title in bold and its note after it."""
+    lines = [f"**{table.title}**", "", _line(table.columns), _line(["---"] * len(table.columns))]
+    lines += [_line([_text(cell) for cell in row]) for row in table.rows]
+    return "\n".join([*lines, "", *([table.note, ""] if table.note else [])])
+
+
+def write_markdown(path: Path, figures: Mapping[str, Any]) -> None:
+    """Put the tables between the setting's marks in a file; a new file gets the marks too.
+
+    Raises:
+        ConfigError: the file has no marks of this setting.
+    """
+    first, last = (f"<!-- {slash}ablate:{figures['setting']} -->" for slash in ("", "/"))
+    block = f"{first}\n{as_markdown(figures)}\n{last}"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{block}\n", encoding="utf-8")
+        return
+    text = path.read_text(encoding="utf-8")
+    pattern = re.compile(f"{re.escape(first)}.*?{re.escape(last)}", re.DOTALL)
+    if not pattern.search(text):
+        raise ConfigError(f"{path} has no marks {first} and {last} to write between: add both, or name a new file")
+    path.write_text(pattern.sub(lambda _: block, text, count=1), encoding="utf-8")
+
+
+def _em_differences(figures: Mapping[str, Any]) -> Table:
+    rows: list[list[Cell]] = []
+    for row in figures["methods"].values():
+        for measure in ("em", "f1"):
+            if one := row["against_baseline"].get(measure):
+                interval = f"{_signed(one['difference'])} [{_signed(one['low'])}, {_signed(one['high'])}]"
+                rows.append([row["title"], MEASURES[measure], one["num_seeds"], interval, claim(one)])
+    return Table(
+        title="Method minus outcome-only, paired over seeds and questions",
+        columns=["method", "measure", "seeds", "difference [95 %]", "p, corrected"],
+        rows=rows,
+        note=f"Significance is claimed only with {MIN_SEEDS} or more seeds.",
+    )
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _text(cell: Cell) -> str:
+    match cell:
+        case None:
+            return "–"
+        case Measure(value=None):
+            return "–"
+        case Measure(value=float(value), low=float(low), high=float(high)):
+            return f"{_number(value)} [{_number(low)}, {_number(high)}]"
+        case Measure(value=float(value)):
+            return _number(value)
+        case str():
+            return cell.replace("|", "\\|")
+    return _number(cell)  # type: ignore[arg-type]
+
+
+def _number(value: float) -> str:
+    if isinstance(value, int) or abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:,.1f}" if abs(value) >= 10 else f"{value:.3f}"
+
+
+def _signed(value: float) -> str:
+    return _minus(f"{value:+.3f}")
+
+
+def _minus(value: object) -> str:
+    return str(value).replace("-", "−")

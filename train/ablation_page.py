@@ -1,0 +1,212 @@
+"""A comparison as one self-contained page: learning curves, the final table, differences, and what was spent."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evaluation.report import write_report
+from evaluation.report_parts import Arm, Cell, CurvePoint, Measure, MetricChart, Report, SeedRun, Table
+from evaluation.seed_pairs import MIN_SEEDS
+from train.ablation_figures import LOSS, MEASURES, Runs
+
+CHARTS = (
+    MetricChart(key="em", title="EM of sampled trajectories"),
+    MetricChart(key="searches", title="Searches per sampled trajectory"),
+    MetricChart(key="finish_ratio/answered", title="Share that answered"),
+    MetricChart(key="finish_ratio/turn_limit", title="Share that ran into the turn limit"),
+    MetricChart(key="retriever_calls", title="Retriever calls of a step"),
+)
+
+
+def write_page(out: Path, figures: Mapping[str, Any], found: Mapping[str, Runs]) -> Path:
+    """Write `report.html` and `report.json`; returns the page's path."""
+    return write_report(
+        out,
+        Report(
+            title=f"Methods side by side: {figures['title']}",
+            summary_lines=summary_lines(figures),
+            arms=[_arm(row, found[name]) for name, row in figures["methods"].items()],
+            tables=[
+                final_table(figures),
+                threshold_table(figures, "trajectories"),
+                threshold_table(figures, "retriever_calls"),
+                cost_table(figures),
+                *([difference_table(figures)] if figures["baseline"] else []),
+            ],
+            comparability=_comparability(figures, found),
+            notes=notes(figures),
+            curve_title="Exact match on dev questions while training",
+            threshold=figures["threshold"],
+            metric_charts=CHARTS,
+        ),
+    )
+
+
+def summary_lines(figures: Mapping[str, Any]) -> list[str]:
+    """What a reader in a hurry should know."""
+    lines = []
+    for row in figures["methods"].values():
+        em, reached = row["final"]["em"], row["to_threshold"]["trajectories"]
+        lines.append(
+            f"{row['title']}: test EM {em['mean']:.3f} over {len(row['seeds'])} seeds; "
+            f"{reached['share_reached']:.0%} of them reached dev EM {figures['threshold']}."
+        )
+    if figures["missing"]:
+        lines.append(f"No record yet: {', '.join(figures['missing'])}.")
+    return lines
+
+
+def notes(figures: Mapping[str, Any]) -> list[str]:
+    """What limits the figures."""
+    return [
+        "A row is a reward and its credit under this project's GRPO; a result at this scale says nothing about the "
+        "paper that the reward comes from.",
+        f"Every run samples {figures['budget']:,} trajectories; retriever calls, tokens and judge calls stand beside.",
+        f"Significance is claimed only with {MIN_SEEDS} or more seeds; with fewer every seed is shown.",
+        *(
+            ["Runs began from cold starts that differ in their bits: they were made on different machines."]
+            if len(figures["cold_starts"]) > 1
+            else []
+        ),
+    ]
+
+
+def final_table(figures: Mapping[str, Any]) -> Table:
+    """Final figures: an interval over seeds where there are enough of them, else every seed."""
+    shown = [m for m in MEASURES if any(m in row["final"] for row in figures["methods"].values())]
+    rows: list[list[Cell]] = [
+        [row["title"], len(row["seeds"]), *(seeds_cell(row["final"].get(measure)) for measure in shown)]
+        for row in figures["methods"].values()
+    ]
+    return Table(
+        title="Final evaluation on test questions, greedy",
+        columns=["method", "seeds", *(MEASURES[measure] for measure in shown)],
+        rows=rows,
+        note=f"With {MIN_SEEDS} or more seeds: mean and 95 % interval over seeds. With fewer: every seed.",
+    )
+
+
+def threshold_table(figures: Mapping[str, Any], unit: str) -> Table:
+    """What was needed until the threshold, with censoring."""
+    words = unit.replace("_", " ")
+    rows: list[list[Cell]] = []
+    for row in figures["methods"].values():
+        figure = row["to_threshold"][unit]
+        rows.append(
+            [
+                row["title"],
+                f"{sum(n is not None for n in figure['needed'])} of {len(figure['needed'])}",
+                _measure(figure, "restricted_mean"),
+                _measure(figure, "ratio"),
+                " · ".join("–" if n is None else f"{n:,.0f}" for n in figure["needed"]),
+            ]
+        )
+    return Table(
+        title=f"{words.capitalize()} to dev EM {figures['threshold']}",
+        columns=["method", "seeds that reached it", "restricted mean", "ratio to outcome-only", "each seed"],
+        rows=rows,
+        note=f"Restricted mean: min({words} to the threshold, all of the run) mean over all seeds; – never reached it.",
+    )
+
+
+def cost_table(figures: Mapping[str, Any]) -> Table:
+    """What a run cost besides its trajectories: means over seeds."""
+    rows: list[list[Cell]] = [
+        [row["title"], *(_mean(row["costs"][cost]) for cost in row["costs"])] for row in figures["methods"].values()
+    ]
+    return Table(
+        title=f"Cost of a run of {figures['budget']:,} trajectories, mean over seeds",
+        columns=["method", "retriever calls", "tokens sampled", "judge calls", "seconds"],
+        rows=rows,
+        note="Evaluations are in the seconds, in nothing else; seconds of runs that shared a machine are longer.",
+    )
+
+
+def difference_table(figures: Mapping[str, Any]) -> Table:
+    """Paired differences from the baseline; p-values only where there are seeds enough."""
+    rows: list[list[Cell]] = []
+    for row in figures["methods"].values():
+        for measure, one in row["against_baseline"].items():
+            difference = Measure(value=one["difference"], low=one["low"], high=one["high"])
+            loss = f"below {LOSS}" if one["low"] < LOSS else ""
+            rows.append([row["title"], MEASURES[measure], one["num_seeds"], difference, claim(one), loss])
+    return Table(
+        title="Difference from outcome-only, paired over seeds and questions",
+        columns=["method", "measure", "seeds", "difference [95 %]", "p, corrected", "interval reaches"],
+        rows=rows,
+        note="Interval over seeds and questions drawn together. p: paired randomisation over seeds, EM and F1 of all "
+        f"methods corrected together (Holm); only with {MIN_SEEDS} seeds.",
+    )
+
+
+def claim(one: Mapping[str, Any]) -> str:
+    """The corrected p-value in words, or why there is none."""
+    if one["num_seeds"] < MIN_SEEDS:
+        return "too few seeds"
+    if one["p_holm"] is None:
+        return "not tested"
+    return f"{one['p_holm']:.3f}{', significant' if one['is_significant'] else ''}"
+
+
+def seeds_cell(figure: Mapping[str, Any] | None) -> Cell:
+    """Mean with interval where there are seeds enough, else every seed."""
+    if figure is None:
+        return None
+    known = [value for value in figure["seeds"] if value is not None]
+    if len(known) >= MIN_SEEDS:
+        return Measure(value=figure["mean"], low=figure["low"], high=figure["high"])
+    return " · ".join(f"{value:.3f}" for value in known)
+
+
+def _measure(figure: Mapping[str, Any], name: str) -> Measure:
+    return Measure(value=figure.get(name), low=figure.get(f"{name}_low"), high=figure.get(f"{name}_high"))
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _arm(row: Mapping[str, Any], runs: Runs) -> Arm:
+    """A method with all its seeds; its final figures have an interval only where there are seeds enough."""
+    final: dict[str, Any] = {"finish_reasons": row["finish_reasons"]}
+    for measure, figure in row["final"].items():
+        final[measure] = figure["mean"]
+        if len(row["seeds"]) >= MIN_SEEDS:
+            final |= {f"{measure}_low": figure["low"], f"{measure}_high": figure["high"]}
+    return Arm(
+        name=row["title"],
+        final=final,
+        seeds=[
+            SeedRun(
+                seed=seed,
+                curve=[CurvePoint(step=p.step, trajectories=p.trajectories, value=p.em) for p in run.curve],
+                metrics=_lines(run.training),
+            )
+            for seed, run in sorted(runs.items())
+        ],
+    )
+
+
+def _lines(training: Mapping[str, list[float | None]]) -> list[dict[str, Any]]:
+    """Metrics by name as one mapping a step."""
+    length = max((len(values) for values in training.values()), default=0)
+    return [{name: values[i] for name, values in training.items()} for i in range(length)]
+
+
+def _comparability(figures: Mapping[str, Any], found: Mapping[str, Runs]) -> dict[str, Any]:
+    """What all runs share, and the machines and commits that they were made with."""
+    records = [record for name in figures["methods"] for record in found[name].values()]
+    environments = [record.environment for record in records]
+    return {
+        "setting": figures["setting"],
+        "testbed": records[0].settings.testbed.model_dump(mode="json"),
+        "cold_starts": figures["cold_starts"],
+        "test_questions": records[0].questions_sha256,
+        "commits": sorted({str(environment.get("commit")) for environment in environments}),
+        "hardware": sorted({str(environment.get("hardware")) for environment in environments}),
+        "packages": environments[0].get("packages"),
+        "methods": {name: found[name][min(found[name])].settings.config for name in figures["methods"]},
+    }
