@@ -47,15 +47,8 @@ STYLE: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": Fa
 """Plain help: the boxes of rich cut the names of long options short."""
 
 ORDER = (
-    "quickstart",
-    "make-world",
-    "build-index",
-    "evaluate-index",
-    "serve-index",
-    "serve-mcp",
-    "train",
-    "evaluate",
-    "ablate",
+    *("quickstart", "make-world", "build-index", "evaluate-index", "serve-index", "serve-mcp"),
+    *("train", "evaluate", "ablate"),
 )
 """The order of the road through the house; verbs that are not in it follow by name."""
 
