@@ -16,16 +16,17 @@ class AnswerabilityReward(FailedAttemptReward):
     """A failed episode is paid for sub-queries whose passages match them, less and less as training goes on.
 
     Formula: r = mean over search turns t, mean over sub-queries j of t, mean over the first `first_k` [3] passages d
-    that j brought and that were shown, of max(E(j) . E(d), 0); outcome = share [0.5] * beta_t * r * (1 - EM).
+    that j brought and that were shown, of max(E(j) . E(d), 0); outcome = share [0.5] * beta_t * (r * (1 - EM) + EM).
     beta_t falls from 0.2 to 0.02 and is gated by a moving average of EM (`rewards.failure_shaping`; `schedule` holds
     its settings). E is TF-IDF with the corpus's IDF, or the sentence encoder `model`. A sub-query is one search call;
-    one that brought nothing has 0, and so has an episode that did not search. Range: [0, share * beta], 0 for a right
-    answer. Source: SubSearch's code. Needs: `golden_answers`; without them NaN.
+    one that brought nothing has 0, and so has an episode that did not search. Range: [0, share * beta]. Source:
+    SubSearch's code. Needs: `golden_answers`; without them NaN.
 
-    Two repairs: a passage that was shown before counts 0 (`pay_repeats: true` counts it, as the source does), because
+    Three repairs: a passage that was shown before counts 0 (`pay_repeats: true` counts it, as the source does), because
     otherwise asking the easiest query again, or asking with the words of a passage just read, is as good as going on;
-    and a negative cosine counts 0, so that searching never pays less than not searching. A right answer has 0, so add
-    this to an answer reward before anything is normalised, or being right is below the average.
+    a negative cosine counts 0, so that searching never pays less than not searching; and a right answer gets the
+    constant share * beta_t, so that failing never pays more (`pay_right: false` gives it 0, the source's term alone:
+    then add this to an answer reward before anything is normalised).
     """
 
     name = "answerability"
@@ -36,12 +37,13 @@ class AnswerabilityReward(FailedAttemptReward):
         *,
         model: str | None = None,
         share: float = 0.5,
+        pay_right: bool = True,
         first_k: int = 3,
         pay_repeats: bool = False,
         schedule: Mapping[str, Any] | None = None,
         max_fit_passages: int = 50_000,
     ) -> None:
-        super().__init__(share=share, schedule=schedule)
+        super().__init__(share=share, pay_right=pay_right, schedule=schedule)
         if not isinstance(pay_repeats, bool):
             raise ValueError(f"reward {self.name}: pay_repeats must be true or false, got {pay_repeats!r}")
         self.pay_repeats = pay_repeats

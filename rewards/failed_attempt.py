@@ -1,4 +1,9 @@
-"""The base of SubSearch's two rewards: they pay only what failed, by a weight that decays as the policy learns."""
+"""The base of SubSearch's two rewards: they shape only what failed, by a weight that decays as the policy learns.
+
+SubSearch adds share * beta_t * quality * (1 - EM) to EM in one sum. Here every component stands alone, may be
+normalised alone, and would then say that failing is better than being right. So a right answer gets what a perfect
+search that failed could get, share * beta_t: a constant, whatever its own searches were. Both sums order episodes alike.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -15,15 +20,23 @@ from rewards.failure_shaping import FailureShaping
 from rewards.reward import Questions, finite_parameter
 from rewards.score import Scores
 
+_NOTHING = Bounds(low=0.0, high=0.0)
+
 
 class FailedAttemptReward(ABC):
-    """outcome = share * beta_t * quality * (1 - EM). Subclasses write `quality`, in [0, 1]."""
+    """outcome = share * beta_t * (quality * (1 - EM) + EM), without the last EM where `pay_right` is false.
+
+    Subclasses write `quality`, in [0, 1].
+    """
 
     name: str
     needs: frozenset[str] = frozenset({"golden_answers"})
 
-    def __init__(self, *, share: float, schedule: Mapping[str, Any] | None) -> None:
+    def __init__(self, *, share: float, pay_right: bool, schedule: Mapping[str, Any] | None) -> None:
+        if not isinstance(pay_right, bool):
+            raise ValueError(f"reward {self.name}: pay_right must be true or false, got {pay_right!r}")
         self.share = finite_parameter(self.name, "share", share)
+        self.pay_right = pay_right
         self.shaping = FailureShaping(self.name, schedule or {})
 
     @abstractmethod
@@ -42,14 +55,18 @@ class FailedAttemptReward(ABC):
                 continue
             match = exact_match(trajectory.final_answer, question.golden_answers) if has_answer(trajectory) else 0.0
             matches.append(match)
-            values[i] = 0.0 if match else weight * self.quality(trajectory, question)
+            values[i] = weight * (float(self.pay_right) if match else self.quality(trajectory, question))
         self.shaping.observe(matches)
         return Scores.of_outcome(unit, values)
 
     def bounds(self, *, correct: bool, max_turns: int) -> Bounds:
-        """0 for a right answer; up to share * beta at its largest for a wrong one."""
+        """Over the whole schedule: a wrong answer up to share * beta, a right one never below share * floor, or 0."""
         del max_turns
-        return Bounds(low=0.0, high=0.0 if correct else self.share * self.shaping.settings.beta)
+        settings = self.shaping.settings
+        high = self.share * settings.beta
+        if not correct:
+            return Bounds(low=0.0, high=high)
+        return Bounds(low=self.share * min(settings.floor, settings.beta), high=high) if self.pay_right else _NOTHING
 
     def state_dict(self) -> dict[str, Any]:
         """The schedule's state, as JSON values."""

@@ -43,15 +43,16 @@ class SplittabilityReward(FailedAttemptReward):
     """A failed episode is paid for sub-queries that divide the question, less and less as training goes on.
 
     Formula: per search turn, `split_quality` of its sub-queries (a single one: max(0, 1 - |s - peak| / (1 - peak)), s
-    its cosine with the question as it was asked); r = mean over search turns; outcome = share [0.5] * beta_t * r *
-    (1 - EM), with beta_t as in `answerability`. `peak`: 0.85 with an encoder (SubSearch's); 0.5 in TF-IDF space, where
-    a rewording shares fewer words than an encoder forgives, so that a query without a word of the question has 0.
-    Range: [0, share * beta], 0 for a right answer. Source: SubSearch's code; peak in TF-IDF space: this project.
+    its cosine with the question as it was asked); r = mean over search turns; outcome = share [0.5] * beta_t *
+    (r * (1 - EM) + EM), with beta_t and `pay_right` as in `answerability`. `peak`: 0.85 with an encoder (SubSearch's);
+    0.5 in TF-IDF space, where a rewording shares fewer words than an encoder forgives, so that a query without a word
+    of the question has 0.
+    Range: [0, share * beta]. Source: SubSearch's code; peak in TF-IDF space: this project.
     Needs: `golden_answers`; without them NaN.
 
     A sub-query is one search call. One with the very words of the question or of a sub-query asked before is left out,
     and a search with nothing left has 0: copies of the question would otherwise count as covering it, and asking the
-    same again as splitting further. A right answer has 0; see `answerability` for what follows.
+    same again as splitting further.
     """
 
     name = "splittability"
@@ -63,10 +64,11 @@ class SplittabilityReward(FailedAttemptReward):
         model: str | None = None,
         peak: float | None = None,
         share: float = 0.5,
+        pay_right: bool = True,
         schedule: Mapping[str, Any] | None = None,
         max_fit_passages: int = 50_000,
     ) -> None:
-        super().__init__(share=share, schedule=schedule)
+        super().__init__(share=share, pay_right=pay_right, schedule=schedule)
         default = TFIDF_PEAK if model is None else ENCODER_PEAK
         self.peak = finite_parameter(self.name, "peak", default if peak is None else peak, minimum=0.5)
         if self.peak >= 1.0:

@@ -39,8 +39,13 @@ def test_only_the_first_passages_that_were_shown_count() -> None:
     assert score(turn, WRONG) == pytest.approx(0.1 * (similarity("Lomira", "x") + similarity("Lomira", "a")) / 2)
 
 
-def test_a_right_answer_is_not_shaped_and_searching_without_result_is_nothing() -> None:
-    assert score(search(["a"], "Lomira"), answer("Oskel")) == 0.0
+def test_a_right_answer_is_not_shaped_and_never_worth_less_than_a_failure() -> None:
+    assert score(search(["a"], "Lomira"), answer("Oskel")) == score(answer("Oskel")) == pytest.approx(0.1)
+    assert score(search(["a"], "Lomira"), answer("Oskel"), pay_right=False) == 0.0
+    assert score(search(["a"], PASSAGES["a"].contents), WRONG) <= score(answer("Oskel")) + 1e-12
+
+
+def test_searching_without_result_is_nothing() -> None:
     assert score(search([], "Lomira"), WRONG) == 0.0
     assert score(WRONG) == 0.0
     assert score(invalid(), invalid()) == 0.0
@@ -86,7 +91,9 @@ def test_the_weight_falls_with_the_units_scored_and_survives_a_checkpoint() -> N
 
 def test_bounds() -> None:
     reward = AnswerabilityReward(context())
-    assert reward.bounds(correct=True, max_turns=4) == Bounds(low=0.0, high=0.0)
+    assert reward.bounds(correct=True, max_turns=4) == Bounds(low=0.01, high=0.1)
+    source = AnswerabilityReward(context(), pay_right=False)
+    assert source.bounds(correct=True, max_turns=4) == Bounds(low=0.0, high=0.0)
     assert reward.bounds(correct=False, max_turns=4) == Bounds(low=0.0, high=0.1)
     assert score(search(["a"], PASSAGES["a"].contents), WRONG) == pytest.approx(0.1)  # the bound is reached
 
@@ -94,5 +101,7 @@ def test_bounds() -> None:
 def test_parameters_are_checked() -> None:
     with pytest.raises(ValueError, match="answerability: first_k must be a finite number >= 1"):
         AnswerabilityReward(context(), first_k=0)
+    with pytest.raises(ValueError, match="answerability: pay_right must be true or false"):
+        AnswerabilityReward(context(), pay_right=0)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="answerability: pay_repeats must be true or false"):
         AnswerabilityReward(context(), pay_repeats=1)  # type: ignore[arg-type]

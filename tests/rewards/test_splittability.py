@@ -51,7 +51,8 @@ def test_the_reward_is_the_mean_over_searches_of_a_failed_episode() -> None:
     turns = at_once(search(["a"], SPLIT[0]), search(["b"], SPLIT[1])), search(["c"], "town of Lomira")
     assert expected > 0.2
     assert score(*turns, WRONG) == pytest.approx(0.1 * expected)
-    assert score(*turns, answer("Oskel")) == 0.0
+    assert score(*turns, answer("Oskel")) == pytest.approx(0.1)
+    assert score(*turns, answer("Oskel"), pay_right=False) == 0.0
 
 
 def test_honest_splits_beat_copies_of_the_question_spam_and_repeats() -> None:
@@ -80,7 +81,7 @@ def test_nothing_searched_and_empty_queries_are_nothing() -> None:
 
 def test_bounds_and_parameters() -> None:
     reward = SplittabilityReward(context(), share=1.0)
-    assert reward.bounds(correct=True, max_turns=3) == Bounds(low=0.0, high=0.0)
+    assert reward.bounds(correct=True, max_turns=3) == Bounds(low=0.02, high=0.2)
     assert reward.bounds(correct=False, max_turns=3) == Bounds(low=0.0, high=0.2)
     for peak in (0.3, 1.0, float("nan")):
         with pytest.raises(ValueError, match="splittability: peak"):
