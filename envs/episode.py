@@ -14,8 +14,8 @@ from typing import Literal
 from agent.action import ToolRequest
 from agent.engine import EngineError
 from agent.protocol import AgentProtocol
-from agent.tools import OPEN, split_open_argument
-from agent.trajectory import ToolCall, Trajectory
+from agent.tools import OPEN, SEARCH, split_open_argument
+from agent.trajectory import ToolCall, Trajectory, Turn
 from envs.actor import ActionRequest, Actor, stable_seed
 from envs.noise import is_noisy, noisy_search
 from envs.question import Question
@@ -33,10 +33,18 @@ RetrievalError where there is no answer in time. `retrieval.access.DocumentReade
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpisodeSpec:
-    """Which question is asked, in which wording (`view`), and where the trajectory belongs.
+    """Which question is asked, in which wording (`view`), where the trajectory belongs, and where it begins and ends.
 
-    `temperature` None is the actor's own; an evaluation during training asks for 0. `noise` is the share of searches
-    that find nothing which helps (`envs.noise`).
+    Attributes:
+        parent_id, fork_turn: of a branch; the trajectory carries them.
+        temperature: None is the actor's own; an evaluation during training asks for 0.
+        noise: share of searches that find nothing which helps (`envs.noise`).
+        prefix_turns: turns of an episode that was played before, with which this one goes on: nothing of them is
+            sampled, searched or encoded again. The calls of a last turn without an observation are carried out first.
+        stop_after_turns: the episode ends as `cut` once it has so many turns and would go on.
+        reads_last: whether the calls of that last turn are carried out; if not, it ends without an observation.
+        pinned: what the searches find, each in its turn, instead of what the retriever would; those beyond the last
+            find nothing. None: the retriever is asked. `open` is never pinned.
     """
 
     id: str
@@ -48,6 +56,12 @@ class EpisodeSpec:
     seed: int = 0
     temperature: float | None = None
     noise: float = 0.0
+    parent_id: str | None = None
+    fork_turn: int | None = None
+    prefix_turns: tuple[Turn, ...] = ()
+    stop_after_turns: int | None = None
+    reads_last: bool = True
+    pinned: tuple[tuple[Hit, ...], ...] | None = None
 
 
 async def run_episode(
@@ -57,7 +71,7 @@ async def run_episode(
 
     Raises:
         ValueError: the prompt does not fit the limits or the model's window, or a protocol with `open` and no
-            `documents` (raised before anything is sampled).
+            `documents`, or a prefix that nothing follows (raised before anything is sampled).
         IndexError: the question has no such wording.
     """
     check_tools(env.protocol, documents)
@@ -83,8 +97,15 @@ async def play(
     spec: EpisodeSpec, actor: Actor, env: SearchEnv, search: Search, documents: Documents | None = None
 ) -> Trajectory:
     """Play an episode whose environment has been reset, to its end; the engine has been told of it."""
+    if spec.pinned is not None:
+        search = _pinned(spec.pinned, spec.prefix_turns)
+    if (pending := env.replay(spec.prefix_turns)) is not None:
+        await _read(pending.calls, spec, env, search, documents)
     while env.finish_reason is None:
         turn = len(env.turns)
+        if spec.stop_after_turns is not None and turn >= spec.stop_after_turns:
+            env.abandon("cut")
+            break
         request = ActionRequest(
             key=f"{spec.id}/{turn:04d}",
             token_ids=env.token_ids,
@@ -104,12 +125,10 @@ async def play(
         step = env.act(completion)
         if isinstance(step, Finished):
             break
-        searches = [_search_of(spec, turn, place, search) for place in range(len(step.calls))]
-        results = await _carry_out(step.calls, searches, documents, env.limits.top_k)
-        if any(result.status == "error" for result in results):
-            env.abandon("retrieval_outage", results)
-        else:
-            env.observe(results)
+        if step.calls and not spec.reads_last and turn + 1 == spec.stop_after_turns:
+            env.abandon("cut")
+            break
+        await _read(step.calls, spec, env, search, documents)
     assert env.finish_reason is not None
     return Trajectory(
         id=spec.id,
@@ -117,6 +136,8 @@ async def play(
         view=spec.view,
         unit_id=spec.unit_id,
         group_id=spec.group_id,
+        parent_id=spec.parent_id,
+        fork_turn=spec.fork_turn,
         sample=spec.sample,
         prompt_ids=env.prompt_ids,
         turns=env.turns,
@@ -127,6 +148,29 @@ async def play(
 def _search_of(spec: EpisodeSpec, turn: int, place: int, search: Search) -> Search:
     """The search of one query of a turn: with the episode's share of noise, one that finds nothing which helps."""
     return noisy_search(search, spec.question) if is_noisy(spec.noise, spec.seed, turn, place) else search
+
+
+async def _read(
+    calls: Sequence[ToolRequest], spec: EpisodeSpec, env: SearchEnv, search: Search, documents: Documents | None
+) -> None:
+    """Carry out the calls of a turn, and let the environment observe what they brought."""
+    searches = [_search_of(spec, len(env.turns), place, search) for place in range(len(calls))]
+    results = await _carry_out(calls, searches, documents, env.limits.top_k)
+    if any(result.status == "error" for result in results):
+        env.abandon("retrieval_outage", results)
+    else:
+        env.observe(results)
+
+
+def _pinned(found: Sequence[tuple[Hit, ...]], prefix: Sequence[Turn]) -> Search:
+    """A search that finds these hits, one after the other, those left out that turns of a prefix have found."""
+    searched = sum(call.tool == SEARCH for turn in prefix for call in turn.calls)
+    remaining = iter(found[searched:])
+
+    async def search(query: str, k: int) -> list[Hit]:
+        return list(next(remaining, ())[:k])
+
+    return search
 
 
 async def _carry_out(

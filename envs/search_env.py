@@ -8,7 +8,7 @@ table in docs/environment.md.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from transformers import PreTrainedTokenizerBase
 
@@ -20,35 +20,10 @@ from agent.protocol import AgentProtocol, encode_prompt, parse_action
 from agent.tools import OPEN, SEARCH, no_such_tool
 from agent.trajectory import FinishReason, Shown, ToolCall, Turn
 from envs.document_reader import DocumentReader
+from envs.env_step import Finished as Finished
+from envs.env_step import Pending as Pending
+from envs.env_step import PendingAction
 from envs.episode_limits import EpisodeLimits as EpisodeLimits
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pending:
-    """The episode goes on after `observe`. `calls` are to be carried out first; none after an invalid action."""
-
-    calls: tuple[ToolRequest, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finished:
-    """The episode is over."""
-
-    reason: FinishReason
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _PendingAction:
-    """An action that waits for its observation; `allowed` tells for each of its requests whether it is carried out."""
-
-    completion: Completion
-    action: Action
-    allowed: tuple[bool, ...]
-    tried_a_tool: bool
-
-    @property
-    def calls(self) -> tuple[ToolRequest, ...]:
-        return tuple(r for r, allowed in zip(self.action.requests, self.allowed, strict=True) if allowed)
 
 
 class SearchEnv:
@@ -78,7 +53,7 @@ class SearchEnv:
         self._turns: list[Turn] = []
         self._numbers: dict[str, int] = {}
         self._carried_out = {SEARCH: 0, OPEN: 0}
-        self._pending: _PendingAction | None = None
+        self._pending: PendingAction | None = None
         self._finish_reason: FinishReason | None = None
         if self._reader is not None:
             self._reader.forget()
@@ -141,6 +116,33 @@ class SearchEnv:
         self._clear(prompt_ids)
         return prompt_ids
 
+    def replay(self, turns: Sequence[Turn]) -> Pending | None:
+        """Go on, after `reset`, from turns that were played before; nothing of them is encoded again.
+
+        A last turn without an observation is pending: its calls are returned, and `observe` takes their results.
+
+        Raises:
+            RuntimeError: the episode has turns already.
+            ValueError: an episode with these turns has ended.
+        """
+        if self._turns or self._pending is not None or not self._token_ids:
+            raise RuntimeError("replay() follows reset()")
+        for turn in turns:
+            is_read, is_last = bool(turn.observation_ids), len(self._turns) + 1 == len(turns)
+            self._token_ids.extend((*turn.action_ids, *turn.observation_ids))
+            waits = is_last and turn.action.kind == "call" and not turn.calls
+            if not (is_read or waits) or len(self._turns) + 1 >= self.limits.max_turns or self.max_new_tokens < 1:
+                raise ValueError(f"nothing follows turn {len(self._turns)} of a prefix: its episode ended with it")
+            if not is_read:
+                self._pending = PendingAction.again(turn, self._allowed(turn.action.requests))
+                return Pending(calls=self._pending.calls)
+            self._turns.append(turn)
+            for call in turn.calls:
+                self._carried_out[call.tool] += 1
+            if self.protocol.numbers == "trajectory":
+                self._numbers.update((shown.passage_id, shown.number) for shown in turn.shown)
+        return None
+
     def act(self, completion: Completion) -> Pending | Finished:
         """Take the policy's action. After `Pending` call `observe` with one ToolCall per pending call.
 
@@ -161,7 +163,7 @@ class SearchEnv:
             self._close(completion, action)
             return self._finish(reason)
         allowed = self._allowed(action.requests)
-        self._pending = _PendingAction(completion=completion, action=action, allowed=allowed, tried_a_tool=tried_a_tool)
+        self._pending = PendingAction(completion=completion, action=action, allowed=allowed, tried_a_tool=tried_a_tool)
         return Pending(calls=self._pending.calls)
 
     def observe(self, results: Sequence[ToolCall]) -> tuple[int, ...]:
@@ -281,9 +283,7 @@ class SearchEnv:
             used[request.tool] += 1
         return tuple(allowed)
 
-    def _found(
-        self, pending: "_PendingAction", results: Sequence[ToolCall]
-    ) -> tuple[list[Found], tuple[ToolCall, ...]]:
+    def _found(self, pending: PendingAction, results: Sequence[ToolCall]) -> tuple[list[Found], tuple[ToolCall, ...]]:
         """What each request of an action brought, and the calls as they are kept: `open` with its window's passages."""
         found: list[Found] = []
         calls: list[ToolCall] = []

@@ -17,13 +17,15 @@ from dataclasses import dataclass
 class AdmissionState:
     """What a resume needs: units below `settled` are taken or rejected, and so are those in `beyond`.
 
-    `rejected` counts units that others replaced, `put_back` the times that a unit was to be sampled again.
+    `rejected` counts units that others replaced, `put_back` the times that a unit was to be sampled again, `spent` what
+    has been sampled for all of these, in whole episodes.
     """
 
     settled: int = 0
     beyond: tuple[int, ...] = ()
     rejected: int = 0
     put_back: int = 0
+    spent: float = 0.0
 
 
 class Admission:
@@ -56,6 +58,8 @@ class Admission:
         self._settled_beyond = set(state.beyond)
         self._rejected = state.rejected
         self._put_back = state.put_back
+        self.spent = state.spent
+        """Whole episodes that units have cost which were taken, rejected or put back."""
         self._next = 0
         self._started: dict[int, int] = {}
         self._finished: dict[int, None] = {}
@@ -69,6 +73,7 @@ class Admission:
             beyond=tuple(sorted(self._settled_beyond)),
             rejected=self._rejected,
             put_back=self._put_back,
+            spent=self.spent,
         )
 
     @property
@@ -105,6 +110,10 @@ class Admission:
         self._forget(number)
         self._again.append(number)
         self._put_back += 1
+
+    def spend(self, episodes: float) -> None:
+        """What a unit that was taken, rejected or put back has cost."""
+        self.spent += episodes
 
     def due(self, step: int) -> list[int]:
         """Units that the step must take, because they would be too old for the next, complete or not."""

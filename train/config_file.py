@@ -23,7 +23,7 @@ class Section(BaseModel):
 SectionKind = TypeVar("SectionKind", bound=Section)
 
 
-CHOSEN_BY_NAME = frozenset({"engine", "runtime"})
+CHOSEN_BY_NAME = frozenset({"engine", "runtime", "unit"})
 """Fields that hold a kind's name, or a section with `kind` and the settings of that kind."""
 
 

@@ -3,7 +3,7 @@
 It is the evidence that faults cost nothing: `audit` reads it and says which trajectory was lost, accepted twice, or
 taken with the wrong group. Events, as JSON objects in the order in which they happened:
 
-- `started`: a unit and its trajectories' ids, with the policy version;
+- `started`: a unit and its trajectories' ids, with the policy version; `extended`: it goes on with further ones;
 - `accepted`: a trajectory's result; `again`: its worker was lost, and another attempt begins (what the first one may
   still send is awaited by nobody);
 - `taken`: a unit, by a step; `rejected`: a complete unit that is not learnt from, and why;
@@ -13,11 +13,11 @@ taken with the wrong group. Events, as JSON objects in the order in which they h
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-Event = Literal["started", "accepted", "again", "taken", "rejected", "resumed"]
+Event = Literal["started", "extended", "accepted", "again", "taken", "rejected", "resumed"]
 
 
 _BLOCK = 1 << 16
@@ -71,17 +71,17 @@ def read_ledger(path: Path) -> Iterator[dict[str, Any]]:
                 yield json.loads(line)
 
 
-def audit(path: Path, *, steps: int, units_per_step: int, samples: int, max_staleness: int = 0) -> list[str]:
+def audit(path: Path, *, steps: int, units_per_step: int, samples: int | None, max_staleness: int = 0) -> list[str]:
     """What is wrong with a finished run's rollouts, in words; empty where nothing is.
 
     Args:
         path: the ledger.
         steps: optimiser steps that the run was to do.
         units_per_step: units that each step takes.
-        samples: trajectories of a unit.
+        samples: trajectories of a unit; None where they differ, as in units that branch.
         max_staleness: versions that a unit may be older than the step that took it.
     """
-    members: dict[str, Sequence[str]] = {}
+    members: dict[str, list[str]] = {}
     versions: dict[str, int] = {}
     accepted: Counter[str] = Counter()
     taken: dict[str, int] = {}
@@ -96,6 +96,10 @@ def audit(path: Path, *, steps: int, units_per_step: int, samples: int, max_stal
             members[unit], versions[unit] = event["trajectories"], event["version"]
             for trajectory in event["trajectories"]:
                 accepted.pop(trajectory, None)  # started again after a resume: what was accepted before is void
+        elif kind == "extended":
+            members.setdefault(unit, []).extend(event["trajectories"])
+            for trajectory in event["trajectories"]:
+                accepted.pop(trajectory, None)
         elif kind == "accepted":
             accepted[event["trajectory"]] += 1
             if event["trajectory"] not in members.get(unit, ()):
@@ -105,8 +109,9 @@ def audit(path: Path, *, steps: int, units_per_step: int, samples: int, max_stal
                 problems.append(f"{unit} was taken by step {taken[unit]} and by step {event['step']}")
             taken[unit] = event["step"]
             short = [t for t in members.get(unit, ()) if accepted[t] != 1]
-            if len(members.get(unit, ())) != samples or short:
-                problems.append(f"{unit} was taken with {len(members.get(unit, ())) - len(short)} of {samples} samples")
+            of_all = len(members.get(unit, ())) if samples is None else samples
+            if len(members.get(unit, ())) != of_all or short:
+                problems.append(f"{unit} was taken with {len(members.get(unit, ())) - len(short)} of {of_all} samples")
             if not 0 <= event["step"] - versions.get(unit, event["step"]) <= max_staleness:
                 problems.append(f"{unit} of version {versions[unit]} was taken by step {event['step']}")
         elif kind == "rejected":

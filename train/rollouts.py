@@ -1,54 +1,25 @@
 """The only door to rollouts: `next_units(step, rank, world_size)`.
 
 Which questions a unit asks, and with which seeds, follows from (seed, unit number) alone, so a resumed run asks what
-the killed one would have asked. How far units run ahead of the learner is `train.admission`'s book; where their
-episodes are played is `envs.episode_pool`'s business (one event loop) or `envs.ray_episodes`' (many processes): this
-file only starts units, gathers their trajectories, and hands whole batches out.
+the killed one would have asked. Which episodes make a unit is `envs.units`' business; how far units run ahead of the
+learner is `train.admission`'s book; where their episodes are played is `envs.episode_pool`'s (one event loop) or
+`envs.ray_episodes`' (many processes): this file only starts units, gathers them, and hands whole batches out.
 """
 
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any, Protocol
+from contextlib import ExitStack
+from typing import Any
 
-import numpy as np
-
-from agent.trajectory import Trajectory, Unit
-from envs.actor import stable_seed
-from envs.episode import EpisodeSpec
-from envs.question import Question
+from agent.trajectory import Unit
+from envs.rounds import Rounds
+from envs.units import Episodes, UnitSampler, UnitTask
 from train.admission import Admission, AdmissionState
 from train.ledger import Ledger
 from train.outage import OutageGuard, RolloutFailure, lost_all, lost_any
-
-
-class Episodes(Protocol):
-    """Where episodes are played."""
-
-    def submit(self, specs: Sequence[EpisodeSpec]) -> Sequence[asyncio.Future[Trajectory]]:
-        """Start episodes, all at once for whoever batches them; one future each, in order."""
-        ...
-
-
-class QuestionOrder:
-    """The question of each unit: every epoch is a fresh seeded permutation."""
-
-    def __init__(self, questions: Sequence[Question], *, seed: int) -> None:
-        if not questions:
-            raise ValueError("there is no question to train on")
-        self._questions = questions
-        self._seed = seed
-        self._epoch = -1
-        self._permutation = np.empty(0, dtype=np.int64)
-
-    def __getitem__(self, number: int) -> Question:
-        """The question of a unit, counted from 0; there is no last one."""
-        epoch, position = divmod(number, len(self._questions))
-        if epoch != self._epoch:
-            self._permutation = np.random.default_rng([self._seed, epoch]).permutation(len(self._questions))
-            self._epoch = epoch
-        return self._questions[int(self._permutation[position])]
+from train.question_order import QuestionOrder
+from train.unit_play import UnitPlay
 
 
 class Rollouts:
@@ -58,7 +29,7 @@ class Rollouts:
         order: whose `order[number]` is the question of a unit.
         episodes: where they are played.
         units_per_step: units that a step takes.
-        samples_per_unit: trajectories of a unit.
+        sampler: says which episodes make a unit.
         seed: of all sampling.
         max_staleness: versions that a unit may be older than the step that takes it; 0 is the synchronous loop.
         total_steps: of the run; nothing is sampled for steps beyond. None: the run has no end.
@@ -68,6 +39,7 @@ class Rollouts:
         ledger: told of every unit and trajectory.
         version: of the policy that samples first.
         state: of a checkpoint.
+        in_step: units that go on in rounds wait for each other, so that what an engine batches depends on ids alone.
     """
 
     def __init__(
@@ -76,7 +48,7 @@ class Rollouts:
         order: QuestionOrder,
         episodes: Episodes,
         units_per_step: int,
-        samples_per_unit: int,
+        sampler: UnitSampler,
         seed: int,
         max_staleness: int = 0,
         total_steps: int | None = None,
@@ -86,11 +58,14 @@ class Rollouts:
         ledger: Ledger | None = None,
         version: int = 0,
         state: AdmissionState | None = None,
+        in_step: bool = False,
     ) -> None:
         self._order = order
-        self._episodes = episodes
+        self._rounds = Rounds(episodes) if in_step else None
+        self._episodes: Episodes = self._rounds or episodes
+        self._directly = episodes
         self._per_step = units_per_step
-        self._samples = samples_per_unit
+        self._sampler = sampler
         self._seed = seed
         self._keep = keep
         self._guard = guard
@@ -101,8 +76,9 @@ class Rollouts:
         self._admission = Admission(
             units_per_step=units_per_step, max_staleness=max_staleness, total_steps=total_steps, state=state
         )
-        self._running: dict[int, asyncio.Task[Unit]] = {}
+        self._running: dict[int, asyncio.Task[tuple[Unit, float]]] = {}
         self._complete: dict[int, Unit] = {}
+        self._costs: dict[int, float] = {}
         self._unasked: set[int] = set()
         self._attempts: Counter[int] = Counter()
         self._is_paused = False
@@ -119,26 +95,15 @@ class Rollouts:
         """What a checkpoint keeps."""
         return self._admission.state
 
-    def specs(self, number: int) -> list[EpisodeSpec]:
-        """The episodes of a unit. Ids name the step that a synchronous run would take it in, and which time it is that
-        they are sampled; seeds do not, so that a unit after an outage is what it would have been without.
+    def task(self, number: int) -> UnitTask:
+        """A unit by its number. Its id names the step that a synchronous run would take it in, and which time it is
+        that it is sampled; its seeds do not, so that a unit after an outage is what it would have been without.
         """
         step, place = divmod(number, self._per_step)
         unit_id = f"step{step:06d}-unit{place:03d}"
         if again := self._attempts[number]:
             unit_id += f"-again{again}"
-        return [
-            EpisodeSpec(
-                id=f"{unit_id}-sample{sample:02d}",
-                question=self._order[number],
-                view=0,
-                unit_id=unit_id,
-                group_id=unit_id,
-                sample=sample,
-                seed=stable_seed(self._seed, step, place, sample),
-            )
-            for sample in range(self._samples)
-        ]
+        return UnitTask(id=unit_id, question=self._order[number], key=(self._seed, step, place))
 
     def set_version(self, version: int) -> None:
         """The policy has new weights: units that run ahead of it start; a synchronous loop asks for its own."""
@@ -147,8 +112,14 @@ class Rollouts:
             self._start()
 
     def readings(self) -> dict[str, float]:
-        """Figures for the metrics: units that were complete and refused, or spoiled by an outage, so far."""
-        return {"groups/rejected": float(self.rejected), "groups/sampled_again": float(self.sampled_again)}
+        """Figures for the metrics, so far: units that were complete and refused, or spoiled by an outage; and what has
+        been sampled for all units that are done with, in whole episodes.
+        """
+        return {
+            "groups/rejected": float(self.rejected),
+            "groups/sampled_again": float(self.sampled_again),
+            "sampled_trajectories": self._admission.spent,
+        }
 
     async def next_units(self, step: int, rank: int = 0, world_size: int = 1) -> list[Unit]:
         """A step's units that belong to a rank, dealt whole. Ranks may ask in any order, and again.
@@ -183,26 +154,18 @@ class Rollouts:
         if self._is_paused:
             return
         numbers = self._admission.admit(self._version)
-        of_unit = {number: self.specs(number) for number in numbers}
-        for specs in of_unit.values():
-            self._tell("started", unit=specs[0].unit_id, version=self._version, trajectories=[s.id for s in specs])
-        futures = iter(self._episodes.submit([spec for specs in of_unit.values() for spec in specs]) if numbers else ())
-        for number, specs in of_unit.items():
-            mine = [next(futures) for _ in specs]
-            self._running[number] = asyncio.create_task(self._unit(specs, mine))
-
-    async def _unit(self, specs: Sequence[EpisodeSpec], futures: Sequence[asyncio.Future[Trajectory]]) -> Unit:
-        for spec, future in zip(specs, futures, strict=True):
-            future.add_done_callback(partial(self._accepted, spec))
-        try:
-            return Unit(kind="group", trajectories=tuple(await asyncio.gather(*futures)))
-        finally:
-            for future in futures:
-                future.cancel()
-
-    def _accepted(self, spec: EpisodeSpec, done: asyncio.Future[Trajectory]) -> None:
-        if not done.cancelled() and done.exception() is None:
-            self._tell("accepted", unit=spec.unit_id, trajectory=spec.id, finish=done.result().finish_reason)
+        plays = {n: UnitPlay(self.task(n), self._sampler, self._episodes, self._tell) for n in numbers}
+        for play in plays.values():
+            ids = [spec.id for spec in play.opening]
+            self._tell("started", unit=play.task.id, version=self._version, trajectories=ids)
+        specs = [spec for play in plays.values() for spec in play.opening]
+        futures = iter(self._directly.submit(specs) if specs else ())
+        for number, play in plays.items():
+            held = ExitStack()
+            if self._rounds is not None:
+                held.enter_context(self._rounds.unit())
+            task = self._running[number] = asyncio.create_task(play.play([next(futures) for _ in play.opening]))
+            task.add_done_callback(lambda _, held=held: held.close())  # type: ignore[misc]
 
     async def _gather(self, step: int) -> list[Unit]:
         rejected_before = self.rejected
@@ -222,9 +185,12 @@ class Rollouts:
                 continue
             if not self._running:
                 raise ValueError(f"step {step} was asked for while the policy's version is {self._version}")
-            await asyncio.wait(self._running.values(), return_when=asyncio.FIRST_COMPLETED)
+            until = asyncio.FIRST_COMPLETED if self._rounds is None else asyncio.ALL_COMPLETED
+            await asyncio.wait(self._running.values(), return_when=until)
             self._collect()
         self._admission.settle(numbers)
+        for number in numbers:
+            self._admission.spend(self._costs.pop(number))
         units = [self._complete.pop(number) for number in numbers]
         for unit in units:
             self._tell("taken", unit=unit.id, step=step)
@@ -253,6 +219,7 @@ class Rollouts:
             unit = self._complete.pop(number)
             self._unasked.discard(number)
             self._admission.put_back(number)
+            self._admission.spend(self._costs.pop(number))
             self._attempts[number] += 1
             self.sampled_again += 1
             self._tell("rejected", unit=unit.id, why="outage")
@@ -263,6 +230,7 @@ class Rollouts:
         if self._keep is None or self._keep(self._complete[number]):
             return True
         self._admission.reject(number)
+        self._admission.spend(self._costs.pop(number))
         self.rejected += 1
         self._tell("rejected", unit=self._complete.pop(number).id, why="its rewards have no spread")
         return False
@@ -270,7 +238,7 @@ class Rollouts:
     def _collect(self) -> None:
         """Book the units that are complete, in the order of their numbers: chance must not order them."""
         for number in sorted(number for number, task in self._running.items() if task.done()):
-            unit = self._running.pop(number).result()
+            unit, self._costs[number] = self._running.pop(number).result()
             self._admission.finish(number)
             self._complete[number] = unit
             if lost_all(unit) or (self._guard is not None and self._guard.is_outage([unit])):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from anyio.from_thread import BlockingPortal
 
+from agent.engines.opening import TransformersSpec
 from agent.trajectory import Unit
 from envs.packed_weights import SharedWeights
 from evaluation.metrics import Evaluation, evaluate_trajectories
@@ -21,8 +22,10 @@ from train.config import TrainConfig
 from train.judge import UnitJudge
 from train.ledger import Ledger
 from train.outage import OutageGuard
-from train.rollouts import QuestionOrder, Rollouts
+from train.question_order import QuestionOrder
+from train.rollouts import Rollouts
 from train.runtime import Runtime
+from train.unit_scorer import JudgeScorer
 
 if TYPE_CHECKING:
     import torch
@@ -65,7 +68,7 @@ class Sampler:
             order=QuestionOrder(parts.train_questions, seed=config.seed),
             episodes=runtime,
             units_per_step=rollout.questions_per_step,
-            samples_per_unit=rollout.samples_per_question,
+            sampler=rollout.unit.sampler(rollout.samples_per_question, JudgeScorer(judge)),
             seed=config.seed,
             max_staleness=rollout.max_staleness,
             total_steps=config.steps,
@@ -80,6 +83,7 @@ class Sampler:
             ledger=ledger,
             version=version,
             state=state,
+            in_step=_is_in_step(config),
         )
 
     async def next_units(self, step: int, rank: int = 0, world_size: int = 1) -> list[Unit]:
@@ -127,6 +131,13 @@ class Sampler:
 
     async def _probe(self) -> str | None:
         return await self._runtime.answers(self._example)
+
+
+def _is_in_step(config: TrainConfig) -> bool:
+    """True where units that branch must not let time decide what the engine batches."""
+    engine = config.engine
+    deterministic = isinstance(engine, TransformersSpec) and engine.chosen_schedule(in_step=config.in_step) != "eager"
+    return deterministic and config.rollout.unit.kind in ("branch", "refine", "tree")
 
 
 class Door(Protocol):

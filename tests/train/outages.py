@@ -11,6 +11,7 @@ from agent.trajectory import Unit
 from envs.actor import EngineActor
 from envs.episode import Search
 from envs.episode_pool import EpisodePool
+from envs.units import GroupSampler
 from retrieval.passage import Hit
 from retrieval.retriever import RetrievalError
 from tests.envs.ray_parts import LIMITS, SleepingEngine
@@ -18,7 +19,8 @@ from tests.envs.ray_parts import search as overlap_search
 from tests.envs.small_world import BRIDGE, COMPARISON, byte_tokenizer
 from train.ledger import Ledger, audit
 from train.outage import OutageGuard, Probe
-from train.rollouts import QuestionOrder, Rollouts
+from train.question_order import QuestionOrder
+from train.rollouts import Rollouts
 
 UNITS, SAMPLES = 2, 4
 
@@ -62,7 +64,7 @@ def over(search: Search, folder: Path, **fields: Any) -> tuple[Rollouts, Episode
         order=QuestionOrder([BRIDGE, COMPARISON], seed=0),
         episodes=pool,
         units_per_step=UNITS,
-        samples_per_unit=SAMPLES,
+        sampler=GroupSampler(samples=SAMPLES),
         seed=5,
         ledger=ledger,
         **fields,

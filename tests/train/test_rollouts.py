@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from agent.trajectory import Trajectory, Unit
 from envs.episode import EpisodeSpec
 from envs.question import Question
+from envs.units import GroupSampler
 from train.ledger import Ledger, audit
-from train.rollouts import QuestionOrder, Rollouts
+from train.question_order import QuestionOrder
+from train.rollouts import Rollouts
 
 
 def questions(n: int) -> list[Question]:
@@ -78,7 +80,7 @@ def rollouts(episodes: ByHand, **options) -> Rollouts:
         order=QuestionOrder(questions(7), seed=0),
         episodes=episodes,
         units_per_step=2,
-        samples_per_unit=3,
+        sampler=GroupSampler(samples=3),
         seed=5,
         **options,
     )

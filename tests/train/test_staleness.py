@@ -25,7 +25,7 @@ from tests.train.ray_runs import ray_settings, whole
 from train.assembly import assemble
 from train.config import TrainConfig, check_config
 from train.learner import Learner
-from train.rollouts import QuestionOrder
+from train.question_order import QuestionOrder
 from train.run import train
 from train.step_metrics import rollout_metrics
 from train.testbed import Testbed
