@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 from agent.trajectory import Trajectory
 from envs.question import Question
+from rewards.bounds import Bounds
 from rewards.per_trajectory import OutcomeReward
 from rewards.reward import RewardContext
 
@@ -111,6 +112,10 @@ class ExactMatchReward(OutcomeReward):
         """0.0 or 1.0."""
         return exact_match(trajectory.final_answer, question.golden_answers) if has_answer(trajectory) else 0.0
 
+    def bounds(self, *, correct: bool, max_turns: int) -> Bounds:
+        """1 for right answers, 0 for the others."""
+        return Bounds(low=float(correct), high=float(correct))
+
 
 class F1Reward(OutcomeReward):
     """Token F1 of the final answer.
@@ -128,3 +133,7 @@ class F1Reward(OutcomeReward):
     def outcome(self, trajectory: Trajectory, question: Question) -> float:
         """In [0, 1]."""
         return f1(trajectory.final_answer, question.golden_answers) if has_answer(trajectory) else 0.0
+
+    def bounds(self, *, correct: bool, max_turns: int) -> Bounds:
+        """1 for right answers, [0, 1] for the others: the words of a gold in another order have F1 1."""
+        return Bounds(low=float(correct), high=1.0)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from agent.trajectory import Trajectory
 from envs.question import Question
 from rewards.answer import exact_match, has_answer
+from rewards.bounds import Bounds
 from rewards.per_trajectory import OutcomeReward
 from rewards.reward import RewardContext, finite_parameter
 
@@ -68,6 +69,11 @@ class _CitationReward(OutcomeReward):
     def _is_gated(self, trajectory: Trajectory, question: Question) -> bool:
         """True if the answer is wrong and only right answers are paid."""
         return self.only_if_correct and exact_match(trajectory.final_answer, question.golden_answers) < 1.0
+
+    def bounds(self, *, correct: bool, max_turns: int) -> Bounds:
+        """[0, 1]; 0 where nothing could be read before the answer, and for wrong answers with `only_if_correct`."""
+        can_earn = max_turns > 1 and (correct or not self.only_if_correct)
+        return Bounds(low=0.0, high=float(can_earn))
 
 
 class CitationPrecisionReward(_CitationReward):

@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 
 from agent.trajectory import Trajectory
 from envs.question import Question
+from rewards.bounds import Bounds
 from rewards.per_trajectory import TurnReward
 from rewards.reward import RewardContext, finite_parameter
 from rewards.tfidf import PassageSimilarity
@@ -70,6 +71,14 @@ class InformationGainReward(TurnReward):
                     covered[i] = max(covered[i], similarity)
             values[t] = gain / len(gold) - self.redundancy * num_repeated / len(turn.shown)
         return values
+
+    def bounds(self, *, correct: bool, max_turns: int) -> Bounds:
+        """[-redundancy * n, 1] with n turns that can search: all, but for the one that gives the right answer.
+
+        The lower end is approached, not reached: the first turn that shows anything shows something new.
+        """
+        num_searching = max_turns - 1 if correct else max_turns
+        return Bounds(low=-self.redundancy * num_searching, high=1.0 if num_searching else 0.0)
 
     def _cosine(self, support: str, passage_id: str, trajectory: Trajectory) -> float:
         try:

@@ -3,6 +3,7 @@
 from agent.trajectory import Trajectory
 from envs.question import Question
 from rewards.answer import has_answer
+from rewards.bounds import Bounds
 from rewards.per_trajectory import OutcomeReward
 from rewards.reward import RewardContext, finite_parameter
 
@@ -26,3 +27,7 @@ class NeverAnsweringReward(OutcomeReward):
     def outcome(self, trajectory: Trajectory, question: Question) -> float:
         """-price or 0.0."""
         return 0.0 if has_answer(trajectory) else -self.price
+
+    def bounds(self, *, correct: bool, max_turns: int) -> Bounds:
+        """0 for right answers, [-price, 0] for the others."""
+        return Bounds(low=0.0 if correct else -self.price, high=0.0)

@@ -1,10 +1,13 @@
 """Pays a turn for the gold supports that it was the first to show."""
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
 from agent.trajectory import Trajectory
 from envs.question import Question
+from rewards.bounds import Bounds
 from rewards.per_trajectory import TurnReward
 from rewards.reward import RewardContext, finite_parameter
 
@@ -58,3 +61,14 @@ class HopRelevanceReward(TurnReward):
         if self.search_price:
             values -= self.search_price * np.array([len(turn.calls) for turn in trajectory.turns], dtype=np.float64)
         return values
+
+    def bounds(self, *, correct: bool, max_turns: int) -> Bounds:
+        """[0, value] with `normalise`; else there is no upper bound, as a question may have any number of supports.
+
+        There is no lower bound with a `search_price`: a turn may hold any number of searches. 0 where there is no turn
+        to search in: the one that gives the right answer is none.
+        """
+        if correct and max_turns == 1:
+            return Bounds(low=0.0, high=0.0)
+        highest = self.value if self.normalise else math.inf
+        return Bounds(low=-math.inf if self.search_price else 0.0, high=highest if self.value else 0.0)

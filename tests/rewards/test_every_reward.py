@@ -21,8 +21,22 @@ RANGES = {
     "hop_relevance": (0.0, 1.0),
     "information_gain": (-1.0, 1.0 + 1e-12),
     "never_answering": (-1.0, 0.0),
+    "judgement": (-0.6, 0.3),
+    "reflection": (0.0, 1.0),
+    "formatted_match": (0.0, 1.0),
+    "boundary": (-1.0, 1.6),
+    "document_relevance": (0.0, 2.0),
+    "nuggets": (0.0, 1.0),
+    "principles": (0.0, 1.0),
+    "step_quality": (-2.0, 2.1),
+    "judged_answer": (0.0, 1.0),
     "citation_precision": (0.0, 1.0),
     "citation_recall": (0.0, 1.0),
+    "citation_rubric": (0.0, 1.0),
+    "consistency": (0.0, 1.0),
+    "hop_potential": (-0.5, 0.5),
+    "keyword": (0.0, 1.0),
+    "query_quality": (0.0, 1.1),
     "answerability": (0.0, 0.1),
     "splittability": (0.0, 0.1),
     "coverage": (0.0, 0.2),
@@ -34,9 +48,15 @@ RANGES = {
     "encoder_similarity": (0.0, 1.0),
 }
 # Rewards that compare the wordings of a question: they score units of kind `paraphrase_set`, and nothing else.
-ACROSS_WORDINGS: frozenset[str] = frozenset({"agreement"})
+ACROSS_WORDINGS: frozenset[str] = frozenset({"agreement", "consistency"})
 # Rewards that speak only of something that these trajectories lack, and what it is; their own tests provide it.
-SAYS_NOTHING_WITHOUT: dict[str, str] = {}
+SAYS_NOTHING_WITHOUT: dict[str, str] = {
+    "judgement": "a judgement stated after a search",
+    "reflection": "a reflection stated after a search",
+    "principles": "a turn that does not answer",
+}
+# Rewards that score every turn but the one that answers, which is left to an outcome reward.
+LEAVES_THE_ANSWER: frozenset[str] = frozenset({"principles"})
 
 turns = st.lists(
     st.lists(st.sampled_from("abcxyz"), max_size=4).map(search) | st.just(invalid()),
@@ -110,7 +130,10 @@ def test_shape_range_and_outages(name: str, unit) -> None:
             applying = everything[~np.isnan(everything)]
             # An outcome does not apply to a branch's candidate that was cut; the scores of its turns do.
             allowed = {0 if t.finish_reason == "cut" else 1, t.num_turns}
-            assert len(applying) in (allowed | {0} if may_say_nothing(name, unit, t) else allowed)
+            if name in LEAVES_THE_ANSWER:
+                assert len(applying) == sum(turn.action.kind != "answer" for turn in t.turns)
+            else:
+                assert len(applying) in (allowed | {0} if may_say_nothing(name, unit, t) else allowed)
             assert (applying >= low).all() and (applying <= high).all()
 
 
@@ -145,16 +168,28 @@ def test_groups_of_one_and_empty_trajectories(name: str, single) -> None:
         assert not np.isnan(np.array([*scores.turn[0], *scores.outcome])).all()
 
 
-HONEST = trajectory(search(["a", "x"]), search(["b", "z"]), answer("Oskel", (1, 3)))
+STEPS = (
+    search(["a", "x"], "Who founded Lomira?", thought="I need the founder of Lomira.", goal="the founder of Lomira"),
+    search(
+        ["b", "z"],
+        "In which town did Tavo Rinsel grow up?",
+        thought="Tavo Rinsel founded Lomira; next the town where Tavo Rinsel grew up.",
+        goal="the town of Tavo Rinsel's youth",
+        judgement=False,
+        reflection=True,
+    ),
+)
+CONCLUSION = {"thought": "Tavo Rinsel grew up in Oskel.", "judgement": True, "reflection": True}
+HONEST = trajectory(*STEPS, answer("Oskel", (1, 3), **CONCLUSION))
 PASSAGE_TEXT = "Tavo Rinsel grew up in the harbour town of Oskel."
 CHEATS = {
-    "citation stuffing": trajectory(search(["a", "x"]), search(["b", "z"]), answer("Oskel", tuple(range(1, 9)))),
+    "citation stuffing": trajectory(*STEPS, answer("Oskel", tuple(range(1, 9)), **CONCLUSION)),
     "citing without reading": trajectory(answer("Oskel", (1, 2, 3))),
     "query spamming": trajectory(search(["x", "y", "z", "c"], num_queries=20), answer("Oskel", (1, 2))),
     "repeating the query": trajectory(*(search(["a", "x"]) for _ in range(6)), answer("Oskel", (1,))),
-    "copying passages": trajectory(search(["a", "x"]), search(["b", "z"]), answer(PASSAGE_TEXT, (1, 3))),
+    "copying passages": trajectory(*STEPS, answer(PASSAGE_TEXT, (1, 3), **CONCLUSION)),
     "forging an observation": trajectory(invalid(), answer("Oskel", (1, 2))),
-    "answering nothing": trajectory(search(["a", "x"]), search(["b", "z"]), answer(" ", (1, 3))),
+    "answering nothing": trajectory(*STEPS, answer(" ", (1, 3), **CONCLUSION)),
     "never answering": trajectory(*(search(["a", "b"]) for _ in range(6))),
     "searching on instead of answering": trajectory(search(["a"]), search(["b"]), search(["c"]), search(["x"])),
     "guessing at once": trajectory(answer("Lomira")),
