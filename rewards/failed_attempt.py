@@ -2,7 +2,7 @@
 
 SubSearch adds share * beta_t * quality * (1 - EM) to EM in one sum. Here every component stands alone, may be
 normalised alone, and would then say that failing is better than being right. So a right answer gets what a perfect
-search that failed could get, share * beta_t: a constant, whatever its own searches were. Both sums order episodes alike.
+search that failed could get, share * beta_t: a constant, whatever its own searches were. Both sums order alike.
 """
 
 from abc import ABC, abstractmethod
