@@ -1,7 +1,7 @@
 """One OpenAI-compatible `/v1/chat/completions`: messages in, the text of the answer out, with a deadline and retries.
 
-Whatever goes wrong is a `ChatFailed` that says what; nobody above needs to know of HTTP. A server that refuses an answer's
-form (`response_format`) is asked in a weaker one, and the strongest that it took is remembered.
+Whatever goes wrong is a `ChatFailed` that says what; nobody above needs to know of HTTP. A server that refuses the form
+of an answer (`response_format`) is asked in a weaker one, and the strongest that it took is remembered.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
 """A judge without a model: aliases, token recall, names, numbers and negation, and a sentence encoder if one is named.
 
-It is deterministic and costs microseconds, so tests and runs without an endpoint can use every reward that asks a judge.
-It reads words, not meaning: paraphrases beyond its small table of relation words are judged wrong. `docs/judge.md` has
-its balanced accuracy on cases written after it was finished.
+It is deterministic and costs no money, so tests and runs without an endpoint can use every reward that asks a judge. It
+reads words, not meaning: paraphrases beyond its small table of relation words are judged wrong. `docs/judge.md` has its
+balanced accuracy on cases written after it was finished.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -35,9 +35,9 @@ def answer_is_right(question: str, answer: str, golds: Sequence[str]) -> bool:
 
     It does where it equals a gold (normalised as in exact match), or where one of its sentences states a gold word for
     word, or a number or date by its parts in any order, and: it is not negated, contrasts aside ("not X"); no other
-    capitalised word or magnitude stands directly beside the gold, which would name something else; and no other name or
-    number is coordinated with it. What the question says, titles and initials are allowed beside it. A part of a gold is
-    no gold.
+    capitalised word or magnitude stands directly beside the gold, which would name something else; and no other name
+    or number is coordinated with it. What the question says, titles and initials are allowed beside it. A part of a
+    gold is no gold.
     """
     if not answer.strip():
         return False

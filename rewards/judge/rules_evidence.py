@@ -8,8 +8,11 @@ import re
 from collections.abc import Sequence
 
 from rewards.judge.wording import (
+    ASKING,
+    SYMMETRIC,
     Statement,
     content,
+    holds_name,
     holds_run,
     is_negated,
     name_words,
@@ -23,12 +26,14 @@ from rewards.judge.wording import (
 
 SUPPORT_RECALL = 0.75
 """Share of a claim's content words that a sentence has to hold."""
+RELATION_RECALL = 0.5
+"""Share of the words beside names and numbers that the sentence itself has to hold: names alone relate nothing."""
 NUGGET_RECALL, PARTIAL_RECALL = 0.8, 0.5
 GOAL_RECALL = 0.6
 """Share of a goal's content words where no gold is known; the threshold of RE-Searcher's rule."""
 OTHER_ENTITY = 0.4
 """Most relevance of a passage that lacks a name of the query."""
-_JOINED = re.compile(r",?\s+and\s+(?=[a-z])")
+_JOINED = re.compile(r",?\s+and\s+(?=[a-z])|,\s+and\s+")
 
 
 def _same(word: str, others: set[str]) -> bool:
@@ -47,11 +52,11 @@ def recall(wanted: Sequence[str], held: Sequence[str]) -> float:
 def _broken_name(text: str, statement: Statement) -> bool:
     """True if a name of the text does not stand in the sentence, or before it, word after word."""
     words = tokens(statement.whole)
-    return not all(holds_run(words, run) for run in names(text))
+    return not all(holds_name(words, run) for run in names(text))
 
 
 def _roles(text: str) -> tuple[frozenset[str], frozenset[str]]:
-    """(owners, doers): names after `of` or with 's, and the names after `by` or else the first one."""
+    """(owners, doers): names after `of` or with 's, and the names after `by` or `to`, or else the first one."""
     owners: set[str] = set()
     doers: set[str] = set()
     runs = names(f"It {text}")
@@ -64,7 +69,7 @@ def _roles(text: str) -> tuple[frozenset[str], frozenset[str]]:
             continue
         if (at > 0 and words[at - 1] == "of") or run[-1] in possessive:
             owners.update(run)
-        if at > 0 and words[at - 1] == "by":
+        if at > 0 and words[at - 1] in ("by", "to"):
             doers.update(run)
     if not doers and runs:
         doers.update(runs[0])
@@ -72,8 +77,13 @@ def _roles(text: str) -> tuple[frozenset[str], frozenset[str]]:
 
 
 def _swapped(claim: str, statement: Statement) -> bool:
-    """True if claim and sentence relate the same two names the other way round, as far as `of`, 's and `by` tell."""
+    """True if claim and sentence relate the same two names the other way round, as far as `of`, 's and `by` tell.
+
+    Where a relation is the same both ways (spouses) nothing is swapped.
+    """
     if len(names(f"It {claim}")) != 2 or len(names(f"It {statement.text}")) != 2:
+        return False
+    if SYMMETRIC & {*content(claim), *content(statement.text)}:
         return False
     owners, doers = _roles(claim)
     other_owners, other_doers = _roles(statement.text)
@@ -82,25 +92,34 @@ def _swapped(claim: str, statement: Statement) -> bool:
     return not (owners or other_owners) and not doers & other_doers
 
 
+def _relation(text: str) -> list[str]:
+    """The content words that are neither of a name nor numbers."""
+    own = {stem(word) for word in name_words(text)} | numbers(text)
+    return [word for word in content(text) if word not in own]
+
+
 def _is_supported_by(claim: str, statement: Statement, least: float) -> bool:
-    held = content(statement.whole)
     return (
         not _broken_name(claim, statement)
-        and numbers(claim) <= numbers(statement.whole)
-        and recall(content(claim), held) >= least
+        and numbers(claim) <= numbers(statement.text)
+        and recall(content(claim), content(statement.whole)) >= least
+        and recall(_relation(claim), content(statement.text)) >= RELATION_RECALL
         and is_negated(claim) == statement.negated
         and not _swapped(claim, statement)
     )
 
 
 def _parts(claim: str) -> list[str]:
-    """What a claim says with `and`, each with the claim's first name; the claim itself where it says one thing."""
-    pieces = _JOINED.split(claim)
+    """What a claim says with `and`; a part without a name of its own at its beginning has the claim's first one."""
+    pieces = [piece for piece in _JOINED.split(claim) if content(piece)]
     first = names(claim)[:1]
     if len(pieces) == 1 or not first:
         return [claim]
     subject = " ".join(word.capitalize() for word in first[0])
-    return [pieces[0], *(f"{subject} {piece}" for piece in pieces[1:])]
+    return [
+        pieces[0],
+        *(piece if piece[0].isupper() or len(names(piece)) > 1 else f"{subject} {piece}" for piece in pieces[1:]),
+    ]
 
 
 def supports(claim: str, passages: Sequence[str], least: float = SUPPORT_RECALL) -> bool:
@@ -126,14 +145,15 @@ def supports(claim: str, passages: Sequence[str], least: float = SUPPORT_RECALL)
 def relevance(query: str, passages: Sequence[str]) -> float:
     """The best passage's share of the query's content words, names counted twice, in [0, 1].
 
-    Half is the share held by the whole passage, half that of its best sentence. Where a name of the query is not there
-    word for word the passage is about something else, and its share is multiplied by `OTHER_ENTITY`.
+    Words that only ask (year, find) do not count. Half is the share held by the whole passage, half that of its best
+    sentence. Where a name of the query is not there word for word the passage is about something else, and its share is
+    multiplied by `OTHER_ENTITY`.
     """
     return max((_relevance(query, passage) for passage in passages), default=0.0)
 
 
 def _relevance(query: str, passage: str) -> float:
-    wanted = set(content(query))
+    wanted = set(content(query)) - ASKING or set(content(query))
     if not wanted:
         return 0.0
     heavy = {stem(word) for word in name_words(query)}
@@ -151,7 +171,7 @@ def _relevance(query: str, passage: str) -> float:
 def has_names(query: str, passage: str) -> bool:
     """True if every name of the query stands in the passage word for word."""
     words = tokens(passage)
-    return all(holds_run(words, run) for run in names(query))
+    return all(holds_name(words, run) for run in names(query))
 
 
 def gives_gold(wanted: str, passages: Sequence[str], golds: Sequence[str], least_without: float) -> bool:
@@ -169,36 +189,14 @@ def gives_gold(wanted: str, passages: Sequence[str], golds: Sequence[str], least
             for s in said
         )
     gold_stems = {stem(word) for gold in findable for word in tokens(gold)}
-    own_names = {stem(word) for word in name_words(wanted)}
-    relation = [word for word in content(wanted) if word not in own_names and word not in gold_stems]
-    relation = [word for word in relation if word not in _ASKING]
+    relation = [word for word in _relation(wanted) if word not in gold_stems and word not in ASKING]
     return any(
         _states_a_gold(s, findable)
         and not _broken_name(wanted, s)
         and not s.negated
-        and recall(relation, content(s.whole)) >= 0.5
+        and recall(relation, content(s.text)) >= RELATION_RECALL
         for s in said
     )
-
-
-_ASKING = frozenset(
-    stem(word)
-    for word in [
-        "find",
-        "learn",
-        "look",
-        "search",
-        "know",
-        "need",
-        "name",
-        "identify",
-        "determine",
-        "check",
-        "establish",
-        "full",
-        "information",
-    ]
-)
 
 
 def _states_a_gold(statement: Statement, golds: Sequence[str]) -> bool:
@@ -215,8 +213,9 @@ def _states_a_gold(statement: Statement, golds: Sequence[str]) -> bool:
 def nugget_label(text: str, nugget: str) -> str:
     """`support`, `partial_support` or `not_support`, by the best sentence of the text.
 
-    Support: content recall of at least 0.8 with names, numbers and polarity as in the nugget. Not: a sentence of that
-    much recall contradicts it (the polarity, or another number or name in the place), or less than half is there.
+    Support: content recall of at least 0.8 with names, numbers and polarity as in the nugget. Partial: one of the parts
+    that `and` joins, or half of the words, is there and nothing of it contradicted (by the polarity, or by another name
+    or number in the place).
     """
     said = statements(text)
     asserted = without_contrast(nugget)
@@ -224,15 +223,24 @@ def nugget_label(text: str, nugget: str) -> str:
         return "not_support"
     if supports(asserted, [text], NUGGET_RECALL):
         return "support"
-    best = max(said, key=lambda s: recall(content(asserted), content(s.whole)))
-    share = recall(content(asserted), content(best.whole))
-    if share < PARTIAL_RECALL or _contradicts(asserted, best):
-        return "not_support"
-    return "partial_support"
+    shares = [_standing(part, text, said) for part in _parts(asserted)]
+    return "partial_support" if max(shares) > 0 and min(shares) >= 0 else "not_support"
+
+
+def _standing(part: str, text: str, said: Sequence[Statement]) -> int:
+    """1 if a part of a nugget is stated, in whole or by half of its words; -1 if it is contradicted; else 0."""
+    if supports(part, [text], NUGGET_RECALL):
+        return 1
+    best = max(said, key=lambda s: recall(content(part), content(s.whole)))
+    if recall(content(part), content(best.whole)) < PARTIAL_RECALL:
+        return 0
+    if recall(_relation(part), content(best.text)) < RELATION_RECALL:
+        return 0
+    return -1 if _contradicts(part, best) else 1
 
 
 def _contradicts(claim: str, statement: Statement) -> bool:
-    """True if the sentence has another polarity, swapped roles, or another number or name where the claim has its own."""
+    """True if the sentence has another polarity, swapped roles, or another number or name in the claim's place."""
     if is_negated(claim) != statement.negated or _swapped(claim, statement):
         return True
     wanted_numbers, held_numbers = numbers(claim), numbers(statement.text)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 
 from rewards.judge.rules_evidence import recall, supports
 from rewards.judge.wording import (
@@ -22,6 +23,11 @@ MOST_QUERY_WORDS = 15
 REPEATED = 0.8
 """Jaccard overlap of words from which a query counts as one asked before."""
 _LOOP_WORDS = 12
+_REPORTED = re.compile(
+    r"^(?:so|thus|therefore|now|hence)?,?\s*(?:according to [^,]*,|(?:the|this|that|these)\s+(?:first |second |last )?"
+    r"(?:passage|document|text|result|source|page|article)s?\s+\w+(?:\s+us)?(?:\s+that)?\b)\s*",
+    re.IGNORECASE,
+)
 _INTENT = re.compile(
     r"\b(?:need|needs|should|must|search|look|find|next|first|let|let's|want|whether|check|figure|determine|identify|"
     r"still|missing|unknown|know|learn|maybe|perhaps)\b",
@@ -32,10 +38,10 @@ _INTENT = re.compile(
 def thought_score(question: str, thought: str, context: Sequence[str]) -> float:
     """Mean of relevance, faithfulness and progress, in [0, 1]; at most `BAD_STEP` where it invents or contradicts.
 
-    Relevant: it shares a name with question or context, or a third of its content words with the question. Faithful: its
-    names and numbers occur in question or context, and each sentence that states something of two names, or of a name
-    and a number, or denies something, is held by a sentence of the context. Progress: it names something or says what to
-    do next. 0 for less than three words, or a loop (fewer than half of its word pairs differ).
+    Relevant: it shares a name with question or context, or holds a third of the question's content words. Faithful: its
+    names and numbers occur in question or context, and each sentence that states something of two names or with a
+    number, or denies something, is held by a sentence of the context. Progress: it names something or says what to do
+    next. 0 for less than three words, or a loop (fewer than half of its word pairs differ).
     """
     words = tokens(thought)
     if len(words) < 3 or _is_loop(words):
@@ -56,7 +62,7 @@ def thought_score(question: str, thought: str, context: Sequence[str]) -> float:
 
 
 def _is_loop(words: list[str]) -> bool:
-    pairs = list(zip(words, words[1:], strict=False))
+    pairs = list(pairwise(words))
     return len(words) >= _LOOP_WORDS and len(set(pairs)) < len(pairs) / 2
 
 
@@ -67,6 +73,7 @@ def _repeats_itself(text: str) -> bool:
 
 def _is_held(sentence: str, seen: Sequence[str]) -> bool:
     """True for a plan or an inference about one thing; a statement of fact has to be held by what was seen."""
+    sentence = _REPORTED.sub("", sentence)
     if _INTENT.search(sentence) or sentence.rstrip().endswith("?"):
         return True
     states_a_fact = len(names(f"It {sentence}")) >= 2 or bool(numbers(sentence))
@@ -79,9 +86,9 @@ def query_score(question: str, thought: str, query: str, context: Sequence[str])
     """Mean of key entity, clarity and concision, in [0, 1]; at most `BAD_STEP` with a disqualifying fault.
 
     Key entity: it holds a whole name of question or context. Clarity: no pronoun. Concision: 2 to 15 words. Faults: no
-    key entity; a name, part of a name or number that occurs nowhere before; none of the thought's names, where it has
-    any; a negation that the thought does not have; words of which more than `REPEATED` are those of an earlier text of
-    the context that is as short as a query.
+    key entity; a name or number that occurs nowhere before; part of a name of the question or the thought; none of the
+    thought's names, where it has any; a negation that the thought does not have; words of which more than `REPEATED`
+    are those of an earlier text of the context that is as short as a query.
     """
     words = tokens(query)
     if not words:
@@ -99,7 +106,12 @@ def query_score(question: str, thought: str, query: str, context: Sequence[str])
     turned = is_negated(query) and not is_negated(thought) and not is_negated(question)
     unclear = any(word in PRONOUNS - {"that", "this", "there", "those", "these"} for word in words)
     score = (bool(whole) + (not unclear) + (2 <= len(words) <= MOST_QUERY_WORDS)) / 3
-    fault = not whole or invented or off_thought or turned or _asked_before(words, context)
+    halved = [
+        run
+        for run in {*names(question), *names(thought)}
+        if set(run) & set(words) - STOP and not any(set(run) & set(words) <= set(other) for other in whole)
+    ]
+    fault = not whole or bool(halved) or invented or off_thought or turned or _asked_before(words, context)
     return min(score, BAD_STEP) if fault else score
 
 

@@ -1,8 +1,8 @@
 """Verdicts by key in one SQLite file, for several threads, processes and runs; JSON text, nothing to unpickle.
 
-SQLite's write-ahead log keeps the file whole through a kill at any moment, and lets one process write while others read.
-Failed verdicts are never kept. What cannot be read or written counts in `faults` and is judged again: the cache may be
-slow or broken, never wrong. The log needs shared memory, so the file belongs on a disk of the machine, not on a network.
+SQLite's write-ahead log keeps the file whole through a kill at any moment, and lets one process write while others
+read. Failed verdicts are never kept. What cannot be read or written counts in `faults` and is judged again: the cache
+may be slow or broken, never wrong. The log needs shared memory, so the file belongs on a disk of the machine.
 """
 
 import json

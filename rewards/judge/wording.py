@@ -30,12 +30,15 @@ MONTHS = _listed("months")
 MAGNITUDES = _listed("magnitudes")
 NEGATIONS = _listed("negations")
 _FOLLOWS_A_NAME = _listed("follows_a_name")
+_AUXILIARIES = _listed("auxiliaries")
 _INSIDE_A_NAME = _listed("inside_a_name")
 _NUMBER_WORDS = {word: str(number) for number, word in enumerate(_LISTS["number_words"].split(), start=2)}
 _CLASS_OF = {word: words.split()[0] for words in _LISTS["classes"] for word in words.split()}
 _WORD = re.compile(r"\d+(?:\.\d+)?|[^\W_]+(?:'[^\W_]+)?")
 _CAPITAL_WORD = re.compile(r"[^\W\d_][\w'’.-]*")
 _SENTENCE_END = re.compile(r"(?<=[.!?;])\s+(?=[\"'(A-Z0-9])|\n+")
+_INSTEAD = re.compile(r"^(?:instead of|rather than|unlike|contrary to)\s[^,;.]*,\s*", re.IGNORECASE)
+_NOT_BUT = re.compile(r"\bnot\s+[^,;.]*?,?\s+but\s+(?:rather\s+)?", re.IGNORECASE)
 _CONTRAST = re.compile(
     r"(?:,\s*|\s+(?:and|but)\s+|\s+)(?:not|rather than|instead of|as opposed to|and not|but never)\s+"
     r"(?=(?:in|at|on|by|from|to|of|the|a|an|for|with)\s|[A-Z0-9])[^,;.]*",
@@ -60,6 +63,10 @@ def tokens(text: str) -> list[str]:
 def stem(word: str) -> str:
     """The stem of a folded word, or of the class of relation words that it belongs to."""
     return _CLASS_OF.get(word) or str(_stemmer.stemWord(word))
+
+
+ASKING = frozenset(map(stem, _listed("asking")))
+SYMMETRIC = frozenset(map(stem, _listed("symmetric")))
 
 
 def is_number(word: str) -> bool:
@@ -90,8 +97,24 @@ def is_negated(text: str) -> bool:
 
 
 def without_contrast(sentence: str) -> str:
-    """The sentence without what it names only to deny it: `, not in Besk`."""
-    return _CONTRAST.sub(" ", sentence)
+    """The sentence without what it names only to deny it beside the truth.
+
+    >>> without_contrast("She was born in Arlen, not in Besk.")
+    'She was born in Arlen .'
+    >>> without_contrast("She was not born in Besk but in Arlen.")
+    'She was in Arlen.'
+    >>> without_contrast("Her home is not Besk.")
+    'Her home is not Besk.'
+    """
+    return _CONTRAST.sub(_unless_it_is_the_verb, _NOT_BUT.sub("", _INSTEAD.sub("", sentence)))
+
+
+def _unless_it_is_the_verb(match: re.Match[str]) -> str:
+    """`is not Besk` denies the sentence itself; a contrast stands after something that is asserted."""
+    before = match.string[: match.start()].split()
+    cut = match.group().lstrip(" ,")
+    denies_the_verb = cut.startswith("not") and (not before or folded(before[-1]) in _AUXILIARIES)
+    return match.group() if denies_the_verb else " "
 
 
 def sentences(text: str) -> list[str]:
@@ -148,6 +171,16 @@ def holds_run(words: list[str], run: Iterable[str]) -> bool:
     return place_of(words, run) is not None
 
 
+def holds_name(words: list[str], run: tuple[str, ...]) -> bool:
+    """True if a name stands in `words`; one of four words or more may be two names side by side, as in a query."""
+
+    def holds_part(part: tuple[str, ...]) -> bool:
+        return holds_run(words, part[1:] if part[0] in _INSIDE_A_NAME else part)
+
+    splits = range(2, len(run) - 1)
+    return holds_run(words, run) or any(holds_part(run[:i]) and holds_part(run[i:]) for i in splits)
+
+
 def place_of(words: list[str], run: Iterable[str]) -> int | None:
     """Where `run` begins in `words`, word after word; None where it does not occur or is empty."""
     wanted = list(run)
@@ -176,18 +209,19 @@ def statements(passage: str) -> tuple[Statement, ...]:
     """The sentences of a passage.
 
     A first line without a full stop is its title. A sentence that begins with a pronoun, or has no name, refers to the
-    title and the sentence before; another one stands for itself.
+    title and to the names of the sentence before; another one stands for itself.
     """
     head, newline, body = passage.partition("\n")
     has_title = bool(newline) and not head.rstrip().endswith((".", "!", "?"))
     title = head.strip() if has_title else ""
     made: list[Statement] = []
-    before = title
+    before = ""
     for sentence in sentences(body if has_title else passage):
         asserted = without_contrast(sentence)
         words = tokens(asserted)
         refers = bool(words) and (words[0] in PRONOUNS or not names(asserted))
-        context = "\n".join(dict.fromkeys(filter(None, (title, before)))) if refers else ""
+        named = [" ".join(word.capitalize() for word in run) for run in names(before)]
+        context = "\n".join(dict.fromkeys(filter(None, (title, *named)))) if refers else ""
         made.append(Statement(asserted, context, is_negated(asserted)))
         before = before if refers else asserted
     return tuple(made)
