@@ -119,7 +119,7 @@ def _is_missing_for_some_questions(composition: Composition, name: str) -> bool:
 def _weighted(bounds: Bounds, weight: float) -> Bounds:
     if weight == 0.0:
         return Bounds(low=0.0, high=0.0)
-    ends = (weight * bounds.low, weight * bounds.high)
+    ends = (weight * bounds.low + 0.0, weight * bounds.high + 0.0)  # which makes of -0.0 a plain 0
     return Bounds(low=min(ends), high=max(ends))
 
 
@@ -168,8 +168,13 @@ def _ways_out(composition: Composition, case: Case, unbounded: list[str]) -> lis
     scale = gain / sum(against.values()) if against else math.inf
     return [
         f"multiply the weights of {', '.join(against)} by less than {scale:.4g}, or raise those of the others",
-        f"set rewards.{worst}.gate: correct, so that a wrong episode has nothing of it (for a reward that is never "
-        "below 0)",
+        f"set rewards.{worst}.gate: {_gate_against(case, worst)}",
         "take parameters that pay less (`normalise: true` where a reward has it), or fewer limits.max_turns",
         "leave composition.ordering out",
     ]
+
+
+def _gate_against(case: Case, name: str) -> str:
+    if case.wrong[name] > 0:
+        return "correct, so that a wrong episode has nothing of it"
+    return "em_first, so that a right answer pays nothing for it"

@@ -1,0 +1,98 @@
+"""A composition that cannot mean what it says is refused with the config, before anything is spent."""
+
+from typing import Any
+
+import pytest
+
+from tests.train.conftest import run_settings
+from tests.train.test_config import MINIMAL
+from train.assembly import assemble
+from train.config import check_config
+from train.config_file import ConfigError
+from train.testbed import Testbed
+
+PRODUCT = {"combine": "gated_product", "bottom_line": ["format"]}
+FADING = {"kind": "linear", "share": 0.5}
+
+
+def settings(**changes: Any) -> dict[str, Any]:
+    return {**MINIMAL, **changes}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"rewards": {"f1": {"gate": "corect"}}}, ["rewards.f1.gate.0", "'corect'", "'correct'"]),
+        ({"rewards": {"f1": {"schedule": {"kind": "linear", "end": -1}}}}, ["rewards.f1.schedule.end", "-1"]),
+        ({"rewards": {"f1": {"schedule": {"kind": "linear", "share": 0.5, "steps": 4}}}}, ["length once"]),
+        ({"rewards": {"f1": {"schedule": FADING}}}, ["every reward is annealed to 0 before the last step"]),
+        ({"composition": {"ordring": None}}, ["composition.ordring", "'ordering'"]),
+        ({"composition": {"bottom_line": ["exact_match"]}}, ["combine is sum", "gated_product"]),
+        ({"composition": {"combine": "gated_product"}}, ["name its bottom line"]),
+        ({"composition": PRODUCT}, ["bottom_line names format; rewards has exact_match"]),
+        ({"composition": {**PRODUCT, "bottom_line": ["exact_match"]}}, ["names every reward", "needs a utility"]),
+        ({"composition": PRODUCT, "rewards": {"format": {"weight": 2}, "f1": {}}}, ["all of a bottom line count alike"]),
+        ({"composition": PRODUCT, "rewards": {"format": {}, "f1": {"weight": -1}}}, ["f1 has a negative weight"]),
+        ({"composition": PRODUCT, "rewards": {"format": {}, "f1": {"schedule": FADING}}}, ["no utility", "last step"]),
+        ({"composition": PRODUCT, "rewards": {"format": {}, "gated_product": {"use": "f1"}}}, ["rename it"]),
+        ({"composition": {**PRODUCT, "smoothing": 0}, "rewards": {"format": {}, "f1": {}}}, ["smoothing", "more than 0"]),
+        ({"composition": {"max_judge_failure_share": 1}}, ["max_judge_failure_share", "less than 1"]),
+        (
+            {"composition": {"ordering": "correct_above_wrong"}, "credit": {"estimator": "turn_normalised"}},
+            ["turn_normalised does not compare sums of raw rewards", "outcome, outcome_mean"],
+        ),
+        (
+            {"composition": {"ordering": "correct_above_wrong"}, "credit": {"params": {"discount": 0.9}}},
+            ["undiscounted sums", "discount is 0.9"],
+        ),
+    ],
+)
+def test_a_bad_composition_is_refused_with_the_way_out(changes: dict[str, Any], words: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_config(settings(**changes))
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_gates_and_schedules_are_read() -> None:
+    fading = {"gate": ["em_first", "answered"], "schedule": {"kind": "cosine", "steps": 30}}
+    config = check_config(settings(rewards={"exact_match": {}, "f1": fading, "format": {"gate": "correct"}}))
+    assert config.rewards["f1"].gate == ("em_first", "answered") and config.rewards["format"].gate == ("correct",)
+    assert config.rewards["f1"].weight_at(15, config.steps) == pytest.approx(0.5)
+
+
+def test_schedules_end_with_the_trajectories_that_are_paid_for() -> None:
+    rollout = {"questions_per_step": 3, "samples_per_question": 4}
+    assert check_config(settings(steps=50, rollout=rollout)).planned_steps == 50
+    assert check_config(settings(steps=50, rollout=rollout, max_trajectories=100)).planned_steps == 9
+    assert check_config(settings(steps=5, rollout=rollout, max_trajectories=100)).planned_steps == 5
+
+
+def refused(testbed: Testbed, words: str, **changes: Any) -> None:
+    with pytest.raises(ConfigError, match=words), assemble(check_config(run_settings(testbed, **changes))):
+        pass
+
+
+def test_an_ordering_that_rewards_can_violate_is_refused_before_the_run(testbed: Testbed) -> None:
+    ordered = {"ordering": "correct_above_wrong"}
+    hops = {"params": {"value": 0.5}, "weight": 1.0}
+    rewards = {"exact_match": {}, "hop_relevance": hops}
+    refused(testbed, "(?s)a wrong episode.*hop_relevance: wrong up to", composition=ordered, rewards=rewards)
+    rewards = {"exact_match": {}, "hop_relevance": {**hops, "gate": "correct"}}
+    with assemble(check_config(run_settings(testbed, composition=ordered, rewards=rewards))) as parts:
+        assert not [warning for warning in parts.warnings if "ordering" in warning]
+
+
+def test_an_estimator_of_ones_own_is_warned_of(testbed: Testbed) -> None:
+    changes = {
+        "composition": {"ordering": "correct_above_wrong"},
+        "rewards": {"exact_match": {}},
+        "credit": {"estimator": "train.credit.outcome:Outcome"},
+    }
+    with assemble(check_config(run_settings(testbed, **changes))) as parts:
+        assert any("train.credit.outcome:Outcome compares those is not known" in warning for warning in parts.warnings)
+
+
+def test_a_price_in_a_product_is_refused_because_it_would_be_clipped_away(testbed: Testbed) -> None:
+    rewards = {"format": {}, "f1": {}, "never_answering": {}}
+    refused(testbed, "never_answering never pays more than 0", composition=PRODUCT, rewards=rewards)
