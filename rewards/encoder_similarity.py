@@ -1,5 +1,7 @@
 """Is the explanation of a right answer near to the gold evidence, in its own words."""
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,7 +21,7 @@ TEXTS = ("explanation", "answer")
 def copied_share(text: str, sources: list[str], order: int) -> float:
     """Share of the text's word n-grams of this order that stand in a source, in [0, 1]; 0 for a shorter text."""
     grams = _grams(text, order)
-    known = set[tuple[str, ...]]().union(*(_grams(source, order) for source in sources))
+    known = frozenset[tuple[str, ...]]().union(*(_distinct_grams(source, order) for source in sources))
     return sum(gram in known for gram in grams) / len(grams) if grams else 0.0
 
 
@@ -126,6 +128,12 @@ class EncoderSimilarityReward:
 
 def _is_right(trajectory: Trajectory, question: Question) -> bool:
     return exact_match(trajectory.final_answer, question.golden_answers) == 1.0
+
+
+@lru_cache(maxsize=20_000)
+def _distinct_grams(text: str, order: int) -> frozenset[tuple[str, ...]]:
+    """Of a passage, which the samples of a group read again and again."""
+    return frozenset(_grams(text, order))
 
 
 def _grams(text: str, order: int) -> list[tuple[str, ...]]:

@@ -1,6 +1,7 @@
 """How much of the evidence was read, for each step that it took."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from agent.trajectory import Trajectory
 from envs.question import Hop, Question
@@ -45,13 +46,13 @@ class SufficiencyReward(OutcomeReward):
         if not 0.0 < self.threshold <= 1.0:
             raise ValueError(f"reward {self.name}: threshold must be above 0 and at most 1, got {threshold!r}")
         self._passage = context.passage
-        self._words: dict[str, frozenset[str]] = {}
+        self._words_of = lru_cache(maxsize=100_000)(self._compute_words)
 
     def outcome(self, trajectory: Trajectory, question: Question) -> float:
         """In [0, 1/2]."""
         if not has_answer(trajectory):
             return 0.0
-        passages = [self._words_of(trajectory, i) for i in _shown_ids(trajectory)]
+        passages = [self._words_shown(trajectory, i) for i in _shown_ids(trajectory)]
         found = sum(any(self._matches(hop, passage) for passage in passages) for hop in question.hops)
         return found / len(question.hops) / num_steps(trajectory)
 
@@ -64,17 +65,17 @@ class SufficiencyReward(OutcomeReward):
             token_recall(thing, passage) >= self.threshold for thing in objects
         )
 
-    def _words_of(self, trajectory: Trajectory, passage_id: str) -> frozenset[str]:
-        if passage_id not in self._words:
-            try:
-                text = self._passage(passage_id).contents
-            except KeyError:
-                raise ValueError(
-                    f"trajectory {trajectory.id} was shown passage {passage_id!r}, which the reward's corpus does not "
-                    "have; build the reward's context from the index that the episodes search"
-                ) from None
-            self._words[passage_id] = frozenset(words(text))
-        return self._words[passage_id]
+    def _words_shown(self, trajectory: Trajectory, passage_id: str) -> frozenset[str]:
+        try:
+            return self._words_of(passage_id)
+        except KeyError:
+            raise ValueError(
+                f"trajectory {trajectory.id} was shown passage {passage_id!r}, which the reward's corpus does not have; "
+                "build the reward's context from the index that the episodes search"
+            ) from None
+
+    def _compute_words(self, passage_id: str) -> frozenset[str]:
+        return frozenset(words(self._passage(passage_id).contents))
 
     def bounds(self, *, correct: bool, max_turns: int) -> Bounds:
         """[0, 1/2]: at best one search shows everything and the next turn answers."""
