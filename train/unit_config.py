@@ -20,10 +20,10 @@ from envs.tree_sampling import Fork, TreeSampler
 from envs.units import GroupSampler, ParaphraseSetSampler, Scorer, UnitSampler
 from train.config_file import ConfigError, Section
 
-MASKS_PREFIXES = frozenset({"branch", "tree"})
-"""Built-in credit estimators that train on a branch's own turns alone."""
-
-_PREFIX_WORDS = " or ".join(sorted(MASKS_PREFIXES))
+MASKS_PREFIXES = {"branch": ("branch",), "refine": ("branch", "tree"), "tree": ("branch", "tree")}
+"""By kind of unit the built-in credit estimators that fit: those that train on a branch's own turns alone, and, for
+`tree`, trajectories that share one group.
+"""
 
 READS_RESULTS = frozenset(
     {
@@ -161,13 +161,13 @@ UnitSettings = Annotated[Annotated[AnyUnit, Discriminator("kind")], BeforeValida
 def unit_problems(unit: AnyUnit, *, estimator: str, rewards: Mapping[str, str]) -> list[str]:
     """What of a config does not fit its units, in words. `rewards`: the reward used, by its component's name."""
     problems = []
-    if isinstance(unit, BranchUnit | RefineUnit | TreeUnit):
-        if ":" not in estimator and estimator not in MASKS_PREFIXES:
+    if fitting := MASKS_PREFIXES.get(unit.kind):
+        if ":" not in estimator and estimator not in fitting:
             problems.append(
-                f"rollout.unit is {unit.kind} and credit.estimator {estimator}, which trains on whole trajectories: "
-                f"turns that branches share would be learnt from once for each; use {_PREFIX_WORDS}, or unit: group"
+                f"rollout.unit is {unit.kind} and credit.estimator {estimator}, which does not know such branches: "
+                f"turns that they share would be learnt from once for each; use {' or '.join(fitting)}, or unit: group"
             )
-    elif estimator in MASKS_PREFIXES:
+    elif estimator in ("branch", "tree"):
         problems.append(
             f"credit.estimator is {estimator}, which needs branches, and rollout.unit is {unit.kind}: use unit: "
             "branch, refine or tree"
