@@ -1,6 +1,6 @@
 """Cases from a family of templates: for each criterion as many that hold as that do not, half of them adversarial.
 
-Adversarial cases that do not hold deny the fact, put another entity in its place, or have part of a name, or a namesake;
+Adversarial cases that do not hold deny the fact, put another entity in its place, or have part of a name or a namesake;
 those that do hold have the same traps beside the truth.
 """
 
