@@ -23,6 +23,9 @@ from train.study import Study, StudyConfig
 
 Say = Callable[[str], None]
 
+SIZE_IS_KNOWN = frozenset({"group", "paraphrase_set"})
+"""Units of which every one has as many trajectories as its settings say."""
+
 
 class Ablation:
     """Methods, seeds, a setting and a budget, in a folder: `testbed/`, `cold_start/`, `runs/`, `records/`, `logs/`.
@@ -138,14 +141,22 @@ class Ablation:
 
 
 def spend(config: TrainConfig, budget: int) -> dict[str, object]:
-    """Overrides that make a run sample `budget` trajectories, or what whole steps make of them.
+    """Overrides that make a run sample `budget` trajectories, or as many as whole steps make of them.
+
+    Groups and paraphrase sets have a known size, so the budget is a number of steps. What branches, refinements and
+    groups that are sampled again cost is seen only as they are sampled: there the budget ends the run.
 
     Raises:
         ConfigError: the budget buys no step.
     """
+    rollout = config.rollout
     steps = budget // config.trajectories_per_step
-    if steps < 1:
-        raise ConfigError(
-            f"a budget of {budget} trajectories is less than one step of {config.trajectories_per_step}: raise --budget"
-        )
-    return {"steps": steps}
+    if rollout.unit.kind in SIZE_IS_KNOWN and rollout.zero_variance != "resample":
+        if steps < 1:
+            raise ConfigError(
+                f"a budget of {budget} trajectories is less than one step of {config.trajectories_per_step}: raise "
+                "--budget"
+            )
+        return {"steps": steps}
+    # A unit costs at least one episode, so no run of the budget has more steps.
+    return {"steps": max(1, budget // rollout.questions_per_step), "max_trajectories": budget}

@@ -31,7 +31,7 @@ class RecordedPoint(Section):
     """One evaluation while training: what the run had cost by then, and its greedy dev EM."""
 
     step: int
-    trajectories: int
+    trajectories: float = Field(description="In whole episodes; of branches a fraction may be left.")
     retriever_calls: int
     em: float
     low: float
@@ -41,7 +41,7 @@ class RecordedPoint(Section):
 class RecordedCosts(Section):
     """What the run cost besides its trajectories. Tokens are those sampled; evaluations are not counted but in time."""
 
-    trajectories: int
+    trajectories: float
     steps: int
     retriever_calls: int
     sampled_tokens: int | None

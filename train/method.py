@@ -49,6 +49,8 @@ class MethodConfig(Section):
     @field_validator("overrides")
     @classmethod
     def _check_owned(cls, overrides: dict[str, Any]) -> dict[str, Any]:
+        if "rollout" in overrides:
+            raise ValueError("rollout replaces the setting's whole section; name its fields, such as rollout.unit")
         foreign = sorted(key for key in overrides if key.split(".", 1)[0] not in OWNED)
         if foreign:
             raise ValueError(
