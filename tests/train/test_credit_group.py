@@ -1,5 +1,6 @@
 """From named scores to rows: who takes part, what lands where, and what is refused."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,9 @@ from hypothesis import strategies as st
 from agent.trajectory import Unit
 from rewards.score import Scores
 from tests.conftest import REPOSITORY
+from tests.train.credit_units import estimator, group_for, per_turn, scored
 from tests.train.fakes import trajectory, turn, unit_of
-from train.credit import ESTIMATORS, Row, load_estimator
+from train.credit import ESTIMATORS, load_estimator
 from train.credit.outcome import Outcome, outcome_advantages
 from train.credit.turn import Turn
 from train.credit.turn_normalised import TurnNormalised
@@ -27,19 +29,27 @@ def by_turn(unit: Unit, values: list[list[float]]) -> Scores:
     return Scores.of_turns(unit, [np.asarray(v) for v in values])
 
 
-def per_turn(row: Row) -> list[float]:
-    """The advantage of each turn of a row of `unit_of`: tokens are action, action, observation."""
-    sampled = row.advantages[row.loss_mask == 1]
-    assert (sampled[::2] == sampled[1::2]).all()
-    return sampled[::2].tolist()
+def leave_one_out(values: np.ndarray) -> np.ndarray:
+    others = (values.sum() - values) / (len(values) - 1)
+    return values - others
+
+
+ON_ONE_TURN: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "outcome_mean": lambda values: values - values.mean(),
+    "rloo": leave_one_out,
+    "renorm": lambda values: outcome_advantages(2 * values - 1),
+    "state": lambda values: 2 * outcome_advantages(values),
+    "tree": lambda values: values - values.mean(),
+}
+"""What an estimator makes of outcomes in [0, 1] where every trajectory has one turn; the others make GRPO of them."""
 
 
 @pytest.mark.parametrize("name", sorted(ESTIMATORS))
-@given(values=st.lists(st.floats(-2, 2, width=16), min_size=2, max_size=6))
-def test_every_estimator_agrees_on_one_turn_and_an_outcome(name: str, values: list[float]) -> None:
-    unit = unit_of([1] * len(values))
-    rows = load_estimator(name)(unit, {"em": by_outcome(unit, values)}, {"em": 1.0})
-    expected = outcome_advantages(np.asarray(values), scale=name != "outcome_mean")
+@given(values=st.lists(st.floats(0, 1, width=16), min_size=2, max_size=6))
+def test_every_estimator_on_one_turn_and_an_outcome(name: str, values: list[float]) -> None:
+    unit = group_for(name, [1] * len(values))
+    rows = estimator(name)(unit, *scored(unit, values))
+    expected = ON_ONE_TURN.get(name, outcome_advantages)(np.asarray(values))
     np.testing.assert_allclose([per_turn(row)[0] for row in rows], expected, atol=1e-12)
 
 
@@ -86,21 +96,6 @@ def test_a_reward_that_does_not_apply_stays_out_of_its_own_baseline_only() -> No
     assert [row.trajectory_id for row in rows] == ["t1", "t2"]  # em has weight 0: nothing is left for t0
     rows = TurnNormalised()(unit, scores, {"em": 1.0, "hops": 1.0})
     assert per_turn(rows[0])[0] == pytest.approx(outcome_advantages(np.array([1.0, 0.0, 1.0]))[0])
-
-
-@pytest.mark.parametrize("name", sorted(ESTIMATORS))
-def test_outages_and_unscored_trajectories_leave_the_group(name: str) -> None:
-    unit = unit_of([1, 2, 1, 1], finish=["answered", "retrieval_outage", "engine_failure", "answered"])
-    scores = {"em": by_outcome(unit, [1, -100, 100, NAN])}
-    rows = load_estimator(name)(unit, scores, {"em": 1.0})
-    assert [row.trajectory_id for row in rows] == ["t0"]
-    assert per_turn(rows[0]) == [0.0]  # alone, it has nothing to be compared with
-
-
-@pytest.mark.parametrize("name", sorted(ESTIMATORS))
-def test_a_group_in_which_nothing_applies_yields_no_row(name: str) -> None:
-    unit = unit_of([1, 2])
-    assert load_estimator(name)(unit, {"em": by_outcome(unit, [NAN, NAN])}, {"em": 1.0}) == []
 
 
 def test_groups_of_one_unit_have_baselines_of_their_own() -> None:

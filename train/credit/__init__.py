@@ -4,7 +4,6 @@ import inspect
 from typing import Any
 
 from agent.extension import load_object
-from agent.trajectory import UnitKind
 from train.credit.branch import Branch
 from train.credit.c_grpo import CGrpo
 from train.credit.outcome import Outcome
@@ -35,9 +34,6 @@ ESTIMATORS: dict[str, Any] = {
 }
 """Factories by name: `ESTIMATORS[name](**params)` is a `CreditEstimator`."""
 
-UNIT_KINDS: dict[str, UnitKind] = {"ps_grpo": "paraphrase_set", "branch": "branch_tree", "tree": "branch_tree"}
-"""Built-in estimators that accept units of one kind only; the others take the groups of any unit."""
-
 
 def load_estimator(reference: str, **params: Any) -> CreditEstimator:
     """An estimator by built-in name, or a factory of the user's own as `module:object`, called with `params`.
@@ -66,4 +62,4 @@ def load_estimator(reference: str, **params: Any) -> CreditEstimator:
     return estimator
 
 
-__all__ = ["ESTIMATORS", "UNIT_KINDS", "CreditEstimator", "Row", "load_estimator"]
+__all__ = ["ESTIMATORS", "CreditEstimator", "Row", "load_estimator"]

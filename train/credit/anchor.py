@@ -80,8 +80,8 @@ def standardise_by_state(values: NDArray[np.float64], states: NDArray[np.int64])
     """`values` z-scored over the turns of the group that have the same state.
 
     values and states: `[num_trajectories, max_turns]`, a state of -1 takes no part. A trajectory that came through a
-    state twice counts there twice. A state that only one turn has gives 0. Returns the same shape, NaN where a value is
-    NaN or a state is -1.
+    state twice counts there twice, so what it did first is also compared with what it did then. A state that only one
+    trajectory came through gives 0. Returns the same shape, NaN where a value is NaN or a state is -1.
 
     >>> standardise_by_state(np.array([[1.0, 3.0], [0.0, 5.0]]), np.array([[0, 1], [0, 2]])).round(2)
     array([[ 0.71,  0.  ],
@@ -89,6 +89,6 @@ def standardise_by_state(values: NDArray[np.float64], states: NDArray[np.int64])
     """
     result = np.full(values.shape, np.nan)
     for state in np.unique(states[states >= 0]):
-        inside = states == state
-        result[inside] = standardise(values[inside])
+        inside = (states == state) & ~np.isnan(values)
+        result[inside] = standardise(values[inside]) if inside.any(axis=1).sum() > 1 else 0.0
     return result

@@ -59,6 +59,11 @@ def moments_of(values: NDArray[np.float64]) -> Moments:
     return Moments(mean=mean, deviation=deviation, varies=highest > lowest)
 
 
+def without_nan(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """0 in place of NaN; infinities stay, so that they are refused further on (`np.nan_to_num` makes them finite)."""
+    return np.where(np.isnan(values), 0.0, values)
+
+
 def returns_to_go(rewards: NDArray[np.float64], *, discount: float = 1.0) -> NDArray[np.float64]:
     """What each turn and those after it earn: `G[i, t] = r[i, t] + discount * G[i, t + 1]`.
 
@@ -73,6 +78,6 @@ def returns_to_go(rewards: NDArray[np.float64], *, discount: float = 1.0) -> NDA
     for turn in range(rewards.shape[1] - 1, -1, -1):
         reward = rewards[:, turn]
         nothing = np.isnan(reward) & np.isnan(following)
-        following = np.where(nothing, np.nan, np.nan_to_num(reward) + discount * np.nan_to_num(following))
+        following = np.where(nothing, np.nan, without_nan(reward) + discount * without_nan(following))
         result[:, turn] = following
     return result

@@ -3,9 +3,9 @@
 `A_j = (r_j - mean) / (std + 1e-4)` over the trajectories of one `group_id`, on the tokens from `fork_turn` on. The
 shared prefix is context: it belongs to the parent's row, and would otherwise get the gradient of every fork.
 
-- Candidates of one step (SLATE): all fork at the same turn, so what happened before is common to all and is left out
-  of `r`: the truncated, step-level advantage. SLATE adds 1e-6 to the deviation, the house 1e-4, which at step rewards
-  of -1, 0 and 1 moves no advantage by a thousandth.
+- Candidates of one step (SLATE): all leave the same parent at the same turn, so what happened before is common to all
+  and is left out of `r`: the truncated, step-level advantage. SLATE adds 1e-6 to the deviation, the house 1e-4, which
+  at step rewards of -1, 0 and 1 moves no advantage by a thousandth.
 - Refinements (SmartSearch): they fork at different turns, or not at all, and are compared by all that they earned.
 
 A trajectory without `fork_turn` is trained on all its tokens.
@@ -68,7 +68,7 @@ class Branch:
         return to_rows(unit, scores, weights, self._advantages)
 
     def _advantages(self, group: Group) -> NDArray[np.float64]:
-        forks = {trajectory.fork_turn for trajectory in group.trajectories}
+        forks = {(trajectory.parent_id, trajectory.fork_turn) for trajectory in group.trajectories}
         first_own = np.array([first_own_turn(trajectory) for trajectory in group.trajectories], dtype=np.int64)
         returns = own_returns(group, first_own) if len(forks) == 1 else group.returns
         idle = [not any(turn.action_ids for turn in t.turns[first_own_turn(t) :]) for t in group.trajectories]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from agent.trajectory import Unit
 from rewards.score import Scores
+from train.credit.baseline import without_nan
 from train.credit.group import Group, to_rows
 from train.credit.outcome import outcome_advantages
 from train.credit.parameters import reward_name, share, switch
@@ -69,6 +70,6 @@ class CGrpo:
         rubric = group.component(self.rubric, role="rubric")
         alpha = share("alpha times the rubric's weight", self.alpha * rubric.weight)
         mixed = c_grpo_returns(outcome.total, rubric.total, alpha=alpha, normalise=self.normalise)
-        others = np.nan_to_num(group.without(self.outcome, self.rubric).returns)
+        others = without_nan(group.without(self.outcome, self.rubric).returns)
         advantages = outcome_advantages(outcome.weight * mixed + others)
         return np.repeat(advantages[:, None], group.num_turns.max(), axis=1)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from agent.trajectory import Unit
 from rewards.score import Scores
-from train.credit.baseline import returns_to_go, standardise
+from train.credit.baseline import returns_to_go, standardise, without_nan
 from train.credit.group import Component, Group, to_rows
 from train.credit.parameters import choice, reward_name
 from train.credit.row import Row
@@ -59,6 +59,17 @@ def mean_to_go(rewards: NDArray[np.float64]) -> NDArray[np.float64]:
     return returns_to_go(rewards) / np.maximum(count, 1)
 
 
+def standardise_over_turns(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`values` z-scored over all turns of the group; exactly 0 where a single trajectory has any.
+
+    values: `[num_trajectories, max_turns]`, NaN takes no part; returns the same shape. The baseline is one number for
+    all turns, so where early turns earn less than late ones a turn is also judged by its place.
+    """
+    if (~np.isnan(values)).any(axis=1).sum() < 2:
+        return np.where(np.isnan(values), np.nan, 0.0)
+    return standardise(values.ravel()).reshape(values.shape)
+
+
 class ReNorm:
     """`renorm`. `outcome` and `process` name rewards of the config that stay in [0, 1]; `variant` is grpo or paper.
 
@@ -89,14 +100,13 @@ class ReNorm:
             process_weight=process.weight,
             outcome_weight=outcome.weight,
         )
-        others = np.nan_to_num(group.without(self.outcome, self.process).rewards)
+        others = without_nan(group.without(self.outcome, self.process).rewards)
         silent = np.isnan(rewards) & (others == 0.0)
-        rewards = np.where(silent | np.isnan(outcome.total)[:, None], np.nan, np.nan_to_num(rewards) + others)
+        rewards = np.where(silent | np.isnan(outcome.total)[:, None], np.nan, without_nan(rewards) + others)
         rewards[~group.has_turn] = np.nan
         if self.variant == "paper":
             return np.where(group.has_turn, standardise(returns_to_go(rewards)), np.nan)
-        means = mean_to_go(rewards)
-        return np.where(group.has_turn, standardise(means.ravel()).reshape(means.shape), np.nan)
+        return np.where(group.has_turn, standardise_over_turns(mean_to_go(rewards)), np.nan)
 
 
 def _check_range(component: Component, values: NDArray[np.float64]) -> None:

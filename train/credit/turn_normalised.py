@@ -36,7 +36,7 @@ def turn_normalised_advantages(
     The result has the shape of `has_turn`, NaN where there is no turn and all along a trajectory to which no reward
     applies.
 
-    A turn index (or a state) that only one turn has gets 0 from the turn scores.
+    A turn index (or a state) that only one trajectory has gets 0 from the turn scores.
     """
     total = np.where(has_turn, 0.0, np.nan)
     scored = np.zeros(len(total), dtype=bool)
