@@ -120,10 +120,8 @@ def main() -> None:
     if judge is None:
         parser.error("--judge states no judge")
     figures: dict[str, Any] = {"family": options.family, "judge": judge.name, "criteria": {}}
-    print(
-        f"{'criterion':<12}{'cases':>6}{'balanced accuracy [95 %]':>28}"
-        + "".join(f"{t:>16}" for t in ("plain", *TRAPS))
-    )
+    columns = ("fooled", "missed", "plain", *TRAPS)
+    print(f"{'criterion':<12}{'cases':>6}{'balanced accuracy [95 %]':>28}" + "".join(f"{c:>16}" for c in columns))
     try:
         for criterion in options.criteria:
             row, wrong = measure(judge, FAMILIES[options.family], criterion, count)
