@@ -64,6 +64,7 @@ class CitationRubricReward:
     that failed makes the trajectory NaN. Needs: `golden_answers`, and `hops`, with answers, unless `file` names
     rubrics; without them, or for a question that the file does not have, NaN.
 
+    A policy that never writes a hidden entity down (the years of a comparison, say) earns nothing for its claims.
     Wrong answers are paid nothing by default: an answer that copies a passage names everything. C-GRPO's mix pays right
     answers alone by itself and divides by the largest of the whole group, wrong ones included: give it the raw rubric,
     `only_if_correct: false`. Even so, where E0 is not named nothing is reached.

@@ -1,7 +1,10 @@
 """StepSearch's reward of sub-query keywords: did the queries ask what the gold sub-questions ask."""
 
+from collections import Counter
+from functools import lru_cache
+
 from agent.trajectory import Trajectory
-from envs.question import Question
+from envs.question import Hop, Question
 from rewards.bounds import Bounds
 from rewards.per_trajectory import OutcomeReward
 from rewards.reward import RewardContext
@@ -32,11 +35,7 @@ class KeywordReward(OutcomeReward):
 
     def outcome(self, trajectory: Trajectory, question: Question) -> float:
         """In [0, 1], or NaN."""
-        variants = [
-            [key_words(text) for text in filled_sub_questions(question.hops, i)] for i in range(len(question.hops))
-        ]
-        references = [[words for words in hop if words] for hop in variants]
-        references = [hop for hop in references if hop]
+        references = _references(question.hops)
         if not references:
             return float("nan")
         calls = (call for turn in trajectory.turns for call in turn.calls)
@@ -47,3 +46,11 @@ class KeywordReward(OutcomeReward):
     def bounds(self, *, correct: bool, max_turns: int) -> Bounds:
         """[0, 1]; 0 where the only turn is the one that gives the right answer."""
         return Bounds(low=0.0, high=0.0 if correct and max_turns == 1 else 1.0)
+
+
+@lru_cache(maxsize=10_000)
+def _references(hops: tuple[Hop, ...]) -> list[list[Counter[str]]]:
+    """The reference sets of each hop that has any; what comes back is shared, and only read."""
+    variants = [[key_words(text) for text in filled_sub_questions(hops, i)] for i in range(len(hops))]
+    filled = [[words for words in hop if words] for hop in variants]
+    return [hop for hop in filled if hop]

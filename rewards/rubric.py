@@ -96,6 +96,7 @@ def connected(
     return reached
 
 
+@lru_cache(maxsize=10_000)
 def rubric_of_hops(question: Question) -> Rubric | None:
     """One claim per hop; None where there is no hop or a hop has no answers.
 
@@ -130,7 +131,7 @@ def rubric_of_hops(question: Question) -> Rubric | None:
         else:
             start = f"<E{ANSWER}>" if normalize_answer(triple[0]) in golds else triple[0]
         mentions = () if PLACEHOLDER.fullmatch(start) else (start,)
-        text = f"{start} {triple[1]} <E{entity[i]}>"
+        text = f"{start} {triple[1].replace('_', ' ')} <E{entity[i]}>"
         claims.append(Claim(text=text, mentions=mentions, supporting_id=hop.supporting_id))
     ends = {entity[i] for i in range(len(hops)) if i not in followed} - {ANSWER}
     return Rubric(claims=tuple(claims), aliases=aliases, joined=frozenset(ends | {ANSWER}) if ends else frozenset())
