@@ -70,8 +70,8 @@ class SufficiencyReward(OutcomeReward):
             return self._words_of(passage_id)
         except KeyError:
             raise ValueError(
-                f"trajectory {trajectory.id} was shown passage {passage_id!r}, which the reward's corpus does not have; "
-                "build the reward's context from the index that the episodes search"
+                f"trajectory {trajectory.id} was shown passage {passage_id!r}, which the reward's corpus does not "
+                "have; build the reward's context from the index that the episodes search"
             ) from None
 
     def _compute_words(self, passage_id: str) -> frozenset[str]:

@@ -43,6 +43,15 @@ PARAMS: dict[str, list[dict]] = {
         for discount in (1.0, 0.7, 0.2)
     ],
     "query_quality": [{"correct_by": "f1"}, {"placed": "turns"}, {"gamma": 0.0}, {"max_overlap": 0, "gamma": 0.3}],
+    "answerability": [{"pay_right": False, "pay_repeats": True}],
+    "splittability": [{"pay_right": False, "share": 2.0}],
+    "coverage": [{"variant": "union"}, {"f1": True, "discount": 0.5}],
+    "agreement": [{"only_if_correct": False}],
+    "sufficiency": [{"threshold": 0.1}],
+    "efficiency": [{"free": 1}, {"unit": "tokens", "free": 3}],
+    "query_diversity": [{"productive_only": False}],
+    "biased_relevance": [{"answer_type": "closed"}, {"answer_type": "open", "saturation": 2}],
+    "encoder_similarity": [{"min_max": True}, {"text": "answer", "only_if_correct": False}],
 }
 CASES = [(name, params) for name in sorted(REWARDS) for params in ({}, *PARAMS.get(name, []))]
 
