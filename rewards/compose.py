@@ -178,9 +178,14 @@ class Composition:
                 "Resume with the config that the run was started with"
             )
         self.step = int(state["step"])
+        self.unscore(state)
+
+    def unscore(self, state: Mapping[str, Any]) -> None:
+        """Go back to counts and rewards' states as `state_dict` returned them; the steps taken stay as they are."""
         self.missing = {name: int(state["missing"][name]) for name in self.rewards}
-        for name, reward in stateful.items():
-            reward.load_state_dict(state["rewards"][name])
+        for name, reward in self.rewards.items():
+            if isinstance(reward, StatefulReward):
+                reward.load_state_dict(state["rewards"][name])
 
     def _check_weights(self) -> None:
         for name, term in self.terms.items():

@@ -1,5 +1,7 @@
 """What is checked of a run's composition once its rewards are made, for it takes what they say of themselves."""
 
+import math
+
 from rewards.bounds import bounds_of
 from rewards.compose import Composition
 from rewards.ordering import OrderingViolated, check_ordering
@@ -14,24 +16,26 @@ def check_composition(config: TrainConfig, rewards: Composition) -> tuple[str, .
     Raises:
         ConfigError: the ordering can be violated (the message has the case), or a part of the product is never above 0.
     """
-    _refuse_prices_in_a_product(config, rewards)
+    warnings = _clipped_in_a_product(config, rewards)
     if not config.composition.ordering:
-        return ()
+        return warnings
     try:
         check_ordering(rewards, max_turns=config.limits.max_turns)
     except OrderingViolated as error:
         raise ConfigError(str(error)) from error
     if config.credit.estimator in ADDS_RAW_VALUES:
-        return ()
+        return warnings
     return (
+        *warnings,
         f"composition.ordering holds for sums of raw rewards; whether credit.estimator {config.credit.estimator} "
         "compares those is not known here",
     )
 
 
-def _refuse_prices_in_a_product(config: TrainConfig, rewards: Composition) -> None:
+def _clipped_in_a_product(config: TrainConfig, rewards: Composition) -> tuple[str, ...]:
+    """Warnings of parts that can add up to more than 1: beyond it all of them look alike."""
     if not rewards.rule:
-        return
+        return ()
     turns = config.limits.max_turns
     best = {
         name: max(bounds_of(reward, correct=correct, max_turns=turns).high for correct in (True, False))
@@ -44,3 +48,10 @@ def _refuse_prices_in_a_product(config: TrainConfig, rewards: Composition) -> No
             f"composition.combine is gated_product, whose parts are clipped to [0, 1], and {', '.join(prices)} never "
             "pays more than 0: set its weight to 0, leave it out, or use combine: sum"
         )
+    return tuple(
+        f"composition.combine is gated_product, and {name} can add up to "
+        f"{f'{high:.4g}' if math.isfinite(high) else 'more'} in {turns} turns: its sum is clipped to 1, beyond which no "
+        "episode is told from another"
+        for name, high in best.items()
+        if high > 1
+    )

@@ -12,9 +12,11 @@ from rewards.combine import GATED_PRODUCT, GatedProduct
 from rewards.term import RewardTerm
 from train.config_file import Section
 
-ADDS_RAW_VALUES = frozenset({"outcome", "outcome_mean", "rloo", "turn"})
-"""Built-in estimators that compare weighted sums of whole trajectories, on which an order of sums is visible. `turn`
-only without a discount, which would weigh a far outcome less than a near turn."""
+ADDS_RAW_VALUES = frozenset({"outcome", "outcome_mean", "rloo", "ps_grpo", "tree", "turn", "state"})
+"""Built-in estimators that compare weighted sums of rewards as they are, on which an order of sums is visible."""
+
+DISCOUNTS = frozenset({"turn", "state"})
+"""Those of them that can discount, and so weigh a far outcome less than a near turn."""
 
 
 class CompositionConfig(Section):
@@ -110,7 +112,7 @@ def _is_plain(term: RewardTerm) -> bool:
 
 def _estimator_problems(estimator: str, discount: object) -> list[str]:
     allowed = ", ".join(sorted(ADDS_RAW_VALUES))
-    if estimator == "turn" and discount != 1.0:
+    if estimator in DISCOUNTS and discount != 1.0:
         return [
             f"composition.ordering speaks of undiscounted sums, but credit.params.discount is {discount}: leave the "
             "discount out, or the ordering"

@@ -104,7 +104,7 @@ class UnitJudge:
         if self._guard is None:
             return [self.judge(unit) for unit in units]
         with self._lock:
-            before = self._rewards.state_dict()
+            before = deepcopy(self._rewards.state_dict())
             kept = {unit.id: self._kept[unit.id] for unit in units if unit.id in self._kept}
         while True:
             judged = [self.judge(unit) for unit in units]
@@ -113,23 +113,20 @@ class UnitJudge:
                 return judged
             self._guard.wait(step)
             with self._lock:
-                self._rewards.load_state_dict(before)
+                self._rewards.unscore(before)
                 self._kept.update(kept)
 
     def preview(self, unit: Unit, *, credit: bool = True) -> Judged:
         """Judge a unit that is not whole yet: no count and no state of a reward remembers it; no rows without `credit`."""
         with self._lock:
-            missing = dict(self._rewards.missing)
-            state = deepcopy(self._rewards.state_dict()) if self._rewards.is_stateful else None
+            before = deepcopy(self._rewards.state_dict())
             try:
                 scored = self._rewards.score_apart(unit, self._questions)
                 if credit:
                     return self._credited(unit, scored)
                 return Judged(scores=scored.raw, rows=[], raw=scored.raw, gates=scored.gates)
             finally:
-                self._rewards.missing = missing
-                if state is not None:
-                    self._rewards.load_state_dict(state)
+                self._rewards.unscore(before)
 
     def take_credit_seconds(self) -> float:
         """Seconds of `judge` that were credit's and not the rewards', since the last call."""

@@ -73,7 +73,9 @@ def test_the_steps_taken_are_part_of_the_state() -> None:
         composition.advance()
     again = build(exact_match={}, hop_relevance=FADING)
     again.load_state_dict(composition.state_dict())
-    assert again.step == 3 and again.weights == composition.weights != build(exact_match={}, hop_relevance=FADING).weights
+    assert (
+        again.step == 3 and again.weights == composition.weights != build(exact_match={}, hop_relevance=FADING).weights
+    )
     assert not again.is_stateful, "a count of steps does not make every learner score every group"
 
 

@@ -31,11 +31,17 @@ def settings(**changes: Any) -> dict[str, Any]:
         ({"composition": {"combine": "gated_product"}}, ["name its bottom line"]),
         ({"composition": PRODUCT}, ["bottom_line names format; rewards has exact_match"]),
         ({"composition": {**PRODUCT, "bottom_line": ["exact_match"]}}, ["names every reward", "needs a utility"]),
-        ({"composition": PRODUCT, "rewards": {"format": {"weight": 2}, "f1": {}}}, ["all of a bottom line count alike"]),
+        (
+            {"composition": PRODUCT, "rewards": {"format": {"weight": 2}, "f1": {}}},
+            ["all of a bottom line count alike"],
+        ),
         ({"composition": PRODUCT, "rewards": {"format": {}, "f1": {"weight": -1}}}, ["f1 has a negative weight"]),
         ({"composition": PRODUCT, "rewards": {"format": {}, "f1": {"schedule": FADING}}}, ["no utility", "last step"]),
         ({"composition": PRODUCT, "rewards": {"format": {}, "gated_product": {"use": "f1"}}}, ["rename it"]),
-        ({"composition": {**PRODUCT, "smoothing": 0}, "rewards": {"format": {}, "f1": {}}}, ["smoothing", "more than 0"]),
+        (
+            {"composition": {**PRODUCT, "smoothing": 0}, "rewards": {"format": {}, "f1": {}}},
+            ["smoothing", "more than 0"],
+        ),
         ({"composition": {"max_judge_failure_share": 1}}, ["max_judge_failure_share", "less than 1"]),
         (
             {"composition": {"ordering": "correct_above_wrong"}, "credit": {"estimator": "turn_normalised"}},
@@ -96,3 +102,10 @@ def test_an_estimator_of_ones_own_is_warned_of(testbed: Testbed) -> None:
 def test_a_price_in_a_product_is_refused_because_it_would_be_clipped_away(testbed: Testbed) -> None:
     rewards = {"format": {}, "f1": {}, "never_answering": {}}
     refused(testbed, "never_answering never pays more than 0", composition=PRODUCT, rewards=rewards)
+
+
+def test_a_part_of_a_product_that_can_pass_one_is_warned_of(testbed: Testbed) -> None:
+    rewards = {"format": {}, "f1": {}, "hop_relevance": {"params": {"value": 5.0}}}
+    with assemble(check_config(run_settings(testbed, composition=PRODUCT, rewards=rewards))) as parts:
+        [warning] = [warning for warning in parts.warnings if "gated_product" in warning]
+    assert "hop_relevance can add up to" in warning and "clipped to 1" in warning

@@ -179,3 +179,10 @@ def test_judges_are_found_once_and_without_any_there_is_no_guard() -> None:
 def test_a_guard_that_makes_no_sense_is_refused(settings: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="share of the requests|more than 0"):
         JudgeGuard([FlakyJudge()], **settings)  # type: ignore[arg-type]
+
+
+def test_a_preview_of_a_unit_leaves_no_trace_in_the_rewards() -> None:
+    judge, reward, _, _, _ = judging(failures=0)
+    shown = judge.preview(unit(0))
+    assert len(shown.rows) == 2 and judge.preview(unit(0), credit=False).rows == []
+    assert reward.scored == 0 and reward.judge.asked == 20, "its requests were made and are counted"
