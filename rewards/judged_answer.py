@@ -11,18 +11,22 @@ from rewards.judge.judge import Judge, JudgeRequest
 from rewards.judged import JudgedOutcomeReward
 from rewards.parameter import opened_judge
 from rewards.reward import RewardContext, finite_parameter
+from rewards.wording import all_words, content_words, name_stems
 
 
 class JudgedAnswerReward(JudgedOutcomeReward):
     """Exact match first, a judge on what is none.
 
-    Formula: outcome = 1 for an exact match; 0 without an answer, and for one of more than `max_extra_words` [10] words
-    above the longest gold answer, which is a copied passage or a list of candidates; else the score of the judge's
-    verdict on the criterion `answer` (question, answer, golds). `judge` [rules] is the judge; `rules` needs no model:
-    an answer is right that states a gold in whole words, unless it negates it, names something else with it, or offers
-    a second answer. A failed verdict is NaN. Range: [0, 1]. Source: exact match first and a verifier on what it misses
-    is Search-Gen-V's strongest setting (linyue-ma/Search-Gen-V), and R3-RAG's judge of correctness; the limit of words
-    is this project's. Needs: `golden_answers`; without them NaN.
+    Formula: outcome = 1 for an exact match; 0 without an answer, and for one that is too long or leaves a choice open;
+    else the score of the judge's verdict on the criterion `answer` (question, answer, golds). Too long: more than
+    `max_extra_words` [10] words above the longest gold, which is a copied passage or a list. A choice left open: the
+    word "or" where no gold has it, or, where the question itself names a gold (comparisons), another of its names
+    beside it. `judge` [rules] is the judge; `rules` needs no model: an answer is right that states a gold in whole
+    words, unless it negates it, names something else with it, or offers a second answer. A failed verdict is NaN.
+
+    Range: [0, 1]. Source: exact match first and a verifier on what it misses is Search-Gen-V's strongest setting
+    (linyue-ma/Search-Gen-V), and R3-RAG has a judge of correctness after the same match; the two limits are this
+    project's. Needs: `golden_answers`; without them NaN.
     """
 
     name = "judged_answer"
@@ -63,7 +67,22 @@ class JudgedAnswerReward(JudgedOutcomeReward):
         answer, golds = trajectory.final_answer, question.golden_answers
         if answer is None or not has_answer(trajectory) or exact_match(answer, golds) == 1.0:
             return False
-        return _num_words(answer) <= max(map(_num_words, golds)) + self.max_extra_words
+        is_short = _num_words(answer) <= max(map(_num_words, golds)) + self.max_extra_words
+        return is_short and not leaves_a_choice_open(answer, question)
+
+
+def leaves_a_choice_open(answer: str, question: Question) -> bool:
+    """True if the answer offers alternatives, by the word "or" or by naming both sides of a comparison.
+
+    "Lomira is older than Torvane" names both, too: who compares has to name the winner alone.
+    """
+    golds = question.golden_answers
+    if "or" in all_words(answer) and not any("or" in all_words(gold) for gold in golds):
+        return True
+    if not any(content_words(gold) and content_words(gold) <= content_words(question.text) for gold in golds):
+        return False
+    others = name_stems(question.text).difference(*(content_words(gold) for gold in golds))
+    return bool(content_words(answer) & others)
 
 
 def _num_words(text: str) -> int:
