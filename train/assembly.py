@@ -21,12 +21,14 @@ from retrieval.ready import ready_retriever
 from retrieval.retriever import CorpusElsewhere, OpenRetriever, RetrievalError, corpus_of
 from rewards.compose import Composition, build_rewards
 from rewards.reward import PassageRows, RewardContext, StatefulReward
+from train.composition_check import check_composition
 from train.config import TrainConfig
 from train.config_file import ConfigError
 from train.credit import load_estimator
 from train.credit.row import CreditEstimator
 from train.runtime_config import RaySettings
 from train.tracking import check_tracker
+from train.unit_config import ParaphraseSetUnit, check_paraphrases
 
 ENCODED_AT_MOST = 20_000
 """So many questions are encoded before a run, to see that their prompts fit; of more, those with most characters."""
@@ -81,6 +83,7 @@ def assemble(config: TrainConfig) -> Parts:
         else []
     )
     _refuse_overlap(train_questions, dev_questions)
+    check_paraphrases(config.rollout.unit, train_questions, source=str(config.data.train_questions))
     with ExitStack() as opened:
         index = opened.enter_context(
             ready_retriever(
@@ -93,11 +96,18 @@ def assemble(config: TrainConfig) -> Parts:
         )
         if protocol.offers_open:
             DocumentReader(index).check()
-        rewards = build_rewards(config.rewards, RewardContext(passage=index.get, corpus=lambda: _corpus(config, index)))
+        rewards = build_rewards(
+            config.rewards,
+            RewardContext(passage=index.get, corpus=lambda: _corpus(config, index)),
+            rule=config.composition.rule,
+            total_steps=config.planned_steps,
+        )
         rewards.check(train_questions)
+        unsure = check_composition(config, rewards)
         _refuse_state_that_runs_ahead(config, rewards)
+        _refuse_winners_elsewhere(config, rewards)
         tokenizer = _checked_tokenizer(config, protocol, [*train_questions, *dev_questions])
-        warnings = _missing_supports({"train": train_questions, "dev": dev_questions}, index)
+        warnings = unsure + _missing_supports({"train": train_questions, "dev": dev_questions}, index)
         opened.pop_all()
     return Parts(
         index=index,
@@ -129,8 +139,11 @@ def _checked_tokenizer(
     tokenizer = load_tokenizer(config.policy.model, trust_remote_code=config.policy.trust_remote_code)
     model_config = load_model_config(config.policy.model, trust_remote_code=config.policy.trust_remote_code)
     environment = SearchEnv(protocol, tokenizer, config.limits)
-    for question in heapq.nlargest(ENCODED_AT_MOST, questions, key=lambda q: len(q.text)):
-        environment.encode_prompt(question.text, context_window=model_window(model_config))
+    unit = config.rollout.unit
+    more = unit.wordings - 1 if isinstance(unit, ParaphraseSetUnit) else 0
+    texts = [text for question in questions for text in (question.text, *question.paraphrases[:more])]
+    for text in heapq.nlargest(ENCODED_AT_MOST, texts, key=len):
+        environment.encode_prompt(text, context_window=model_window(model_config))
     return tokenizer
 
 
@@ -158,6 +171,22 @@ def _refuse_state_that_runs_ahead(config: TrainConfig, rewards: Composition) -> 
         "differ between processes and after --resume; set zero_variance: drop or keep, or one learner and "
         "max_staleness: 0"
     )
+
+
+def _refuse_winners_elsewhere(config: TrainConfig, rewards: Composition) -> None:
+    """A branch's winner is drawn by the rewards of now, which the process that samples has to know."""
+    learners = config.runtime.learners if isinstance(config.runtime, RaySettings) else 1
+    stale = config.rollout.max_staleness
+    if config.rollout.unit.kind not in ("branch", "refine") or (learners == 1 and not stale):
+        return
+    names = sorted(name for name, reward in rewards.rewards.items() if isinstance(reward, StatefulReward))
+    names += sorted(name for name, term in rewards.terms.items() if term.schedule and name not in names)
+    if names:
+        raise ConfigError(
+            f"rollout.unit is {config.rollout.unit.kind} and the reward {', '.join(names)} keeps a state or has a schedule, "
+            f"with runtime.learners {learners} and rollout.max_staleness {stale}: what samples would not know the state "
+            "of the step that learns; use one learner and max_staleness: 0"
+        )
 
 
 def _refuse_overlap(train_questions: Sequence[Question], dev_questions: Sequence[Question]) -> None:

@@ -25,19 +25,25 @@ _REPLACED = ".replaced"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointState:
-    """What the loop itself must know again: steps done, trajectories sampled, rewards' states, units taken."""
+    """What the loop itself must know again: steps done, whole episodes sampled, rewards' states, units taken."""
 
     step: int
-    trajectories: int
+    trajectories: float
     rewards: dict[str, Any] = field(default_factory=dict)
     admission: dict[str, Any] = field(default_factory=dict)
 
 
 def admission_of(state: CheckpointState, units_per_step: int) -> AdmissionState:
     """Which units were taken; where a checkpoint does not say (it is an older one), those of its steps."""
+    spent = float(state.trajectories)
     if state.admission:
-        return AdmissionState(**state.admission)
-    return AdmissionState(settled=state.step * units_per_step)
+        return AdmissionState(**{"spent": spent, **state.admission})
+    return AdmissionState(settled=state.step * units_per_step, spent=spent)
+
+
+def rewards_of(state: CheckpointState) -> dict[str, Any]:
+    """The rewards' state; where a checkpoint does not say how many steps were taken (an older one), its own."""
+    return {"step": state.step, **state.rewards}
 
 
 class CheckpointError(ValueError):

@@ -18,9 +18,11 @@ from envs.policies.noisy import NoiseRates
 from envs.search_env import EpisodeLimits
 from retrieval.spec import RetrieverSetting
 from rewards.compose import RewardTerm
+from train.composition_config import CompositionConfig, composition_problems
 from train.config_file import Section, check_fields, read_mapping
 from train.learner_config import LearnerConfig
 from train.runtime_config import LocalSettings, RaySettings, RuntimeSettings
+from train.unit_config import GroupUnit, UnitSettings, unit_problems
 
 PER_TURN = frozenset({"turn", "turn_normalised", "renorm", "step_tokens", "state", "tree"})
 """Built-in credit estimators whose advantages differ inside a trajectory."""
@@ -68,7 +70,13 @@ class RolloutConfig(Section):
     """How trajectories are sampled."""
 
     questions_per_step: int = Field(12, ge=1, description="Questions (groups) a step; 12 x 8 suits two cores.")
-    samples_per_question: int = Field(8, ge=1, description="Trajectories that share a baseline (num_generations).")
+    samples_per_question: int = Field(
+        8, ge=1, description="Trajectories of a plain group, which share a baseline (num_generations)."
+    )
+    unit: UnitSettings = Field(
+        default_factory=GroupUnit,
+        description="What is sampled for a question: group, paraphrase_set, branch, refine or tree, with its settings.",
+    )
     temperature: float = Field(1.0, description="Sampling temperature; 1 keeps the policy's own distribution.")
     top_p: float = Field(1.0, description="Must be 1: truncated sampling biases the gradient.")
     top_k: int = Field(0, description="Must be 0, for the same reason.")
@@ -139,6 +147,11 @@ class TrainConfig(Section):
 
     seed: int = Field(0, ge=0, description="Seeds data order, sampling and initialisation.")
     steps: int = Field(60, ge=1, description="Optimiser steps; one batch of fresh trajectories each.")
+    max_trajectories: int | None = Field(
+        None,
+        ge=1,
+        description="Sampled trajectories, in whole episodes, after which the run ends with its step; None: no bound.",
+    )
     policy: PolicyConfig
     data: DataConfig
     runtime: RuntimeSettings = Field(default_factory=LocalSettings)
@@ -148,6 +161,7 @@ class TrainConfig(Section):
     retrieval: RetrievalConfig = Field(default_factory=RetrievalConfig)
     rollout: RolloutConfig = Field(default_factory=RolloutConfig)
     rewards: dict[str, RewardTerm] = Field(description="Rewards by name; each component is logged apart.")
+    composition: CompositionConfig = Field(default_factory=CompositionConfig)
     credit: CreditConfig = Field(default_factory=CreditConfig)
     learner: LearnerConfig = Field(default_factory=LearnerConfig)
     cold_start: ColdStartConfig | None = Field(None, description="None starts RL from the model as it is.")
@@ -175,11 +189,16 @@ class TrainConfig(Section):
                 f"rollout.top_p={self.rollout.top_p}, top_k={self.rollout.top_k}: training needs the full distribution "
                 "(top_p 1.0, top_k 0), or the learner's ratios are wrong"
             )
-        if self.rollout.samples_per_question < 2:
+        if isinstance(self.rollout.unit, GroupUnit) and self.rollout.samples_per_question < 2:
             problems.append(
                 "rollout.samples_per_question is 1: a group of one has no baseline and every advantage is 0; use 2 or "
                 "more (8 is usual)"
             )
+        problems += unit_problems(
+            self.rollout.unit,
+            estimator=self.credit.estimator,
+            rewards={name: term.use or name for name, term in self.rewards.items()},
+        )
         problems += self._engine_problems()
         if self.rollout.max_staleness and self.learner.importance_weight_cap is None:
             problems.append(
@@ -188,8 +207,13 @@ class TrainConfig(Section):
             )
         if not self.rewards:
             problems.append("rewards is empty: name at least one, for example `exact_match: {weight: 1.0}`")
-        elif all(term.weight == 0 for term in self.rewards.values()):
-            problems.append("every reward has weight 0: nothing would be learned")
+        problems += composition_problems(
+            self.composition,
+            self.rewards,
+            self.credit.estimator,
+            self.credit.params.get("discount", 1.0),
+            self.planned_steps,
+        )
         if self.learner.seed not in (0, self.seed):
             problems.append(
                 f"learner.seed is {self.learner.seed}, but seed is {self.seed}: a run has one seed; set `seed` and "
@@ -268,8 +292,22 @@ class TrainConfig(Section):
 
     @property
     def trajectories_per_step(self) -> int:
-        """Trajectories sampled in one step."""
-        return self.rollout.questions_per_step * self.rollout.samples_per_question
+        """Most trajectories of one step; candidates of a branch count one by one."""
+        return self.rollout.questions_per_step * self.trajectories_per_unit
+
+    @property
+    def planned_steps(self) -> int:
+        """Steps after which schedules of rewards count the run as over: `steps`, or where `max_trajectories` ends a run of
+        groups or paraphrase sets sooner, those that it pays for. What branches cost is not known beforehand.
+        """
+        if self.max_trajectories is None or self.rollout.unit.kind not in ("group", "paraphrase_set"):
+            return self.steps
+        return min(self.steps, -(-self.max_trajectories // self.trajectories_per_step))
+
+    @property
+    def trajectories_per_unit(self) -> int:
+        """Most trajectories of one unit."""
+        return self.rollout.unit.most_trajectories(self.rollout.samples_per_question, self.limits.max_turns)
 
 
 def load_config(path: Path | str, overrides: Sequence[str] = ()) -> TrainConfig:

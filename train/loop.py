@@ -2,7 +2,7 @@
 checkpoint.
 
     units   = door.next_units(step, rank, world_size)        # groups of trajectories, of bounded age
-    judged  = judge.judge(unit)                              # scores by reward name, and the rows of credit
+    judged  = judge.judge_step(units)                        # scores by reward name, and the rows of credit
     metrics = learner.update(rows)                           # TRL's loss on them, one optimiser step
     door.publish(learner.named_weights())                    # the next rollouts are on policy
 
@@ -13,7 +13,7 @@ steps are the same steps.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from anyio.from_thread import start_blocking_portal
 from agent.trajectory import NOT_THE_POLICYS_FAULT, Unit
 from evaluation.turn_scores import turn_scores
 from train.assembly import Parts
-from train.checkpoint import CheckpointState, admission_of, beginning, save_checkpoint
+from train.checkpoint import CheckpointState, admission_of, beginning, rewards_of, save_checkpoint
 from train.config import TrainConfig
 from train.judge import Judged, UnitJudge
 from train.learner import Learner
@@ -36,7 +36,7 @@ from train.run_folder import RunFolder
 from train.runtime import InProcess, Runtime
 from train.runtime_config import RaySettings
 from train.sampler import Door, LocalDoor, Sampler
-from train.step_metrics import rollout_metrics
+from train.step_metrics import composition_metrics, rollout_metrics
 
 
 def starting_learner(
@@ -60,7 +60,7 @@ def starting_learner(
     )
     if checkpoint:
         learner.load_state(checkpoint / "learner")
-        parts.rewards.load_state_dict(state.rewards)
+        parts.rewards.load_state_dict(rewards_of(state))
         if not ranks.is_first and not parts.rewards.is_stateful:
             parts.rewards.missing = dict.fromkeys(parts.rewards.missing, 0)  # the first rank has those of all
     return state, learner
@@ -118,7 +118,6 @@ def learn(
     """
     ranks = ranks or Ranks()
     questions = parts.questions_by_id
-    weights = parts.rewards.weights
     with ExitStack() as opened:
         records = Records.open(config, run, state, progress) if ranks.is_first else None
         if records:
@@ -128,6 +127,8 @@ def learn(
             records.dev = door.evaluate(0).summary
             records.log_step(0, {"trajectories": 0, **_prefixed("dev/", records.dev)})
         for step in range(state.step, config.steps):
+            if is_spent(config, state.trajectories):
+                break
             clock = Stopwatch()
             units = door.next_units(step, ranks.rank, ranks.world_size)
             clock.lap("rollout")
@@ -143,26 +144,36 @@ def learn(
                 learned = learner.update(rows, trajectories, config.rollout.temperature, version=step)
             learned.pop("seconds")
             clock.lap("update")
+            weights, logged_weights = parts.rewards.weights, parts.rewards.logged_weights
+            factors = parts.rewards.schedule_factors
+            parts.rewards.advance()
+            asked = judges_everywhere(judge, ranks)
             missing = missing_everywhere(parts, ranks)
-            is_last = step + 1 == config.steps
-            saves = is_last or bool(config.checkpoint_every and (step + 1) % config.checkpoint_every == 0)
             # Now no rank can have asked for units of the next step, which a resume must sample again.
+            readings = door.readings() if ranks.is_first else {}
+            sampled = in_figures(ranks.everywhere(readings.get("sampled_trajectories", 0.0))[0])
+            is_last = step + 1 == config.steps or is_spent(config, sampled)
+            saves = is_last or bool(config.checkpoint_every and (step + 1) % config.checkpoint_every == 0)
             admission = door.checkpoint() if saves and ranks.is_first else {}
             publish(door, learner, step + 1, ranks)
             clock.lap("sync")
             if records:
                 units, judged = [unit for unit, _ in everything], [one for _, one in everything]
-                scores = [one.scores for one in judged]
-                records.trajectories += sum(len(unit.trajectories) for unit in units)
-                readings = door.readings()
-                values: dict[str, Any] = {"trajectories": sampled_so_far(records, readings, config)}
-                values.update(rollout_metrics(units, scores, questions, version=step), **learned)
+                scores, raw = [one.scores for one in judged], [one.raw for one in judged]
+                readings.pop("sampled_trajectories")
+                values: dict[str, Any] = {"trajectories": sampled}
+                values.update(
+                    rollout_metrics(units, scores, questions, version=step, raw=raw, weights=logged_weights), **learned
+                )
+                values.update(composition_metrics([one.gates for one in judged], factors))
                 values["groups/zero_variance"] = sum(not one.teaches for one in judged)
                 values.update(readings)
+                for name, count in asked.items():
+                    values[name] = values.get(name, 0.0) + count
                 values.update((f"rewards/{name}/missing", count) for name, count in missing.items() if count)
                 if records.store:
                     all_rows = [row for one in judged for row in one.rows]
-                    extra = turn_scores(units, scores, all_rows, weights)
+                    extra = turn_scores(units, scores, all_rows, weights, raw=raw, logged_weights=logged_weights)
                     records.store.append(step + 1, [t for unit in units for t in unit.trajectories], extra)
                 if config.evaluate_every and (is_last or (step + 1) % config.evaluate_every == 0):
                     records.dev = door.evaluate(step + 1).summary
@@ -172,12 +183,11 @@ def learn(
                 records.log_step(step + 1, values)
             if saves:
                 rewards = {**parts.rewards.state_dict(), "missing": missing}
-                seen = records.trajectories if records else 0
-                state = CheckpointState(step=step + 1, trajectories=seen, rewards=rewards, admission=admission)
+                state = CheckpointState(step=step + 1, trajectories=sampled, rewards=rewards, admission=admission)
                 save(config, run, learner, state, ranks)
         write_model(run, learner, ranks)
-        seen, dev = (records.trajectories, records.dev) if records else (0, None)
-        return TrainResult(model=run.model, steps=config.steps, trajectories=seen, dev=dev)
+        dev = records.dev if records else None
+        return TrainResult(model=run.model, steps=state.step, trajectories=state.trajectories, dev=dev)
 
 
 @contextmanager
@@ -230,8 +240,8 @@ def judge_own(
     same order, so that its state is that of one process.
     """
     if ranks.world_size == 1 or not parts.rewards.is_stateful:
-        return [judge.judge(unit) for unit in units]
-    everything = [judge.judge(unit) for unit in door.next_units(step, 0, 1)]
+        return judge.judge_step(units, step)
+    everything = judge.judge_step(door.next_units(step, 0, 1), step)
     return everything[ranks.rank :: ranks.world_size]
 
 
@@ -242,6 +252,15 @@ def missing_everywhere(parts: Parts, ranks: Ranks) -> dict[str, int]:
         return dict(own)
     of_ranks = ranks.everywhere(own)
     return {name: sum(missing[name] for missing in of_ranks) for name in own}
+
+
+def judges_everywhere(judge: UnitJudge, ranks: Ranks) -> dict[str, float]:
+    """What all ranks asked of judges in this step, as figures; empty where no reward has a judge."""
+    reading = judge.take_reading()
+    if reading is None:
+        return {}
+    of_ranks = [one.metrics() for one in ranks.everywhere(reading)]
+    return {name: sum(figures[name] for figures in of_ranks) for name in of_ranks[0]}
 
 
 def chosen(judged: Sequence[Judged], config: TrainConfig, ranks: Ranks) -> list[Judged]:
@@ -269,10 +288,14 @@ def refuse_nothing_to_learn(everything: Sequence[tuple[Unit, Judged]], ranks: Ra
     raise RolloutFailure(f"no trajectory of this step can be learned from ({told}): {advice}")
 
 
-def sampled_so_far(records: Records, readings: Mapping[str, float], config: TrainConfig) -> int:
-    """Trajectories that the run has cost: those that steps took, and groups that were refused or spoiled."""
-    for_nothing = readings["groups/rejected"] + readings["groups/sampled_again"]
-    return records.trajectories + int(for_nothing) * config.rollout.samples_per_question
+def is_spent(config: TrainConfig, sampled: float) -> bool:
+    """True if the run has sampled as many trajectories as it may."""
+    return config.max_trajectories is not None and sampled >= config.max_trajectories
+
+
+def in_figures(episodes: float) -> float:
+    """Whole episodes as a figure: a whole number where it is one, else to the thousandth."""
+    return int(episodes) if episodes == int(episodes) else round(episodes, 3)
 
 
 def _prefixed(prefix: str, values: dict[str, Any]) -> dict[str, Any]:

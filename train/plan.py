@@ -117,11 +117,11 @@ def _batch(config: TrainConfig, inputs: PlanInputs) -> list[str]:
     lines = [
         _line(
             "batch",
-            f"{rollout.questions_per_step} questions x {rollout.samples_per_question} samples = {per_step} "
+            f"{rollout.questions_per_step} questions x {_unit(config)} = {per_step} "
             f"trajectories a step, {config.steps} steps, {per_step * config.steps:,} trajectories",
         )
     ]
-    rows = math.ceil(rollout.questions_per_step / ranks) * rollout.samples_per_question
+    rows = math.ceil(rollout.questions_per_step / ranks) * config.trajectories_per_unit
     words = f"{ranks} rank{'s' if ranks > 1 else ''} of at most {rows:,} rows"
     if inputs.shape is not None:
         longest, together = row_tokens(config, inputs.shape), micro_batch_tokens(config, inputs.shape)
@@ -133,6 +133,13 @@ def _batch(config: TrainConfig, inputs: PlanInputs) -> list[str]:
     if config.learner.updates_per_batch > 1:
         words += f"; {config.learner.updates_per_batch} updates on each batch"
     return [*lines, _line("learner", words)]
+
+
+def _unit(config: TrainConfig) -> str:
+    """What is sampled for a question, in words."""
+    if config.rollout.unit.kind == "group":
+        return f"{config.rollout.samples_per_question} samples"
+    return f"at most {config.trajectories_per_unit} trajectories of a {config.rollout.unit.kind}"
 
 
 def _longest_episode(config: TrainConfig, prompt: int) -> int:

@@ -15,11 +15,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainResult:
-    """What a finished run leaves: the trained model's folder, steps done, trajectories sampled, last dev evaluation."""
+    """What a finished run leaves: the trained model's folder, steps done, trajectories sampled (in whole episodes), and
+    the last dev evaluation.
+    """
 
     model: Path
     steps: int
-    trajectories: int
+    trajectories: float
     dev: dict[str, Any] | None
 
 

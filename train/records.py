@@ -19,7 +19,6 @@ class Records:
     store: TrajectoryWriter | None
     progress: Progress
     steps: int
-    trajectories: int
     dev: dict[str, Any] | None = field(default=None)
 
     @classmethod
@@ -32,7 +31,7 @@ class Records:
             bound = None if config.trajectories_gb is None else int(config.trajectories_gb * 1e9)
             store = TrajectoryWriter(run.trajectories, max_bytes=bound, tell=progress.stage)
             store.keep_until(state.step)
-        return cls(log=log, store=store, progress=progress, steps=config.steps, trajectories=state.trajectories)
+        return cls(log=log, store=store, progress=progress, steps=config.steps)
 
     def log_step(self, step: int, values: dict[str, Any]) -> None:
         """Write the figures of a step, and show them."""

@@ -21,6 +21,7 @@ from train.tracking import flatten
 
 MAY_CHANGE_ON_RESUME = frozenset(
     {
+        "max_trajectories",
         "steps",
         "evaluate_every",
         "checkpoint_every",
@@ -34,13 +35,35 @@ MAY_CHANGE_ON_RESUME = frozenset(
         "rollout.max_outage_share",
         "rollout.outage_patience_s",
         "rollout.max_resampled",
+        "composition.max_judge_failure_share",
+        "composition.judge_window",
         "learner.max_tokens_per_micro_batch",
         "learner.gradient_checkpointing",
     }
 )
 """Fields, and sections with all theirs, that say how and where a step is computed and not what it learns from: what a
-person changes who goes on after an outage, on other machines, or with less memory. `steps` only while the rate is
-constant."""
+person changes who goes on after an outage, on other machines, or with less memory. `steps` only while neither the rate
+nor a reward's weight follows the length of the run."""
+
+JUDGES_MAY_CHANGE = frozenset(
+    {
+        "url",
+        "api_key_env",
+        "timeout_s",
+        "retries",
+        "first_pause_s",
+        "most_pause_s",
+        "max_concurrency",
+        "max_requests",
+        "max_tokens",
+        "max_cost",
+        "price_per_million_prompt_tokens",
+        "price_per_million_answer_tokens",
+        "cache",
+    }
+)
+"""Settings of a reward's judge (`rewards.NAME.params.judge`) that say where and how often it is asked, and not what it
+says: what a person changes who goes on after a judge has failed, or has spent its budget."""
 
 
 RETRIEVER_FILE = "retriever.json"
@@ -174,13 +197,22 @@ def _set(fields: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _is_where_a_judge_is_asked(key: str) -> bool:
+    section, _, setting = key.rpartition(".")
+    return section.startswith("rewards.") and section.endswith(".params.judge") and setting in JUDGES_MAY_CHANGE
+
+
 def _refuse_changes(old: Mapping[str, Any], config: TrainConfig, same_retriever: bool) -> None:
-    may_change = MAY_CHANGE_ON_RESUME - ({"steps"} if config.learner.schedule != "constant" else set())
+    follows = config.learner.schedule != "constant" or any(
+        term.schedule and term.schedule.needs_total_steps for term in config.rewards.values()
+    )
+    may_change = MAY_CHANGE_ON_RESUME - ({"steps", "max_trajectories"} if follows else set())
     before, now = flatten(_set(_as_read_now(old))), flatten(_set(config.model_dump(mode="json")))
     changed = sorted(
         key
         for key in before.keys() | now.keys()
         if not any(f"{key}.".startswith(f"{field}.") for field in may_change)
+        and not _is_where_a_judge_is_asked(key)
         and not (same_retriever and f"{key}.".startswith(("data.index.", "data.corpus_index.")))
         and before.get(key) != now.get(key)
     )
@@ -188,5 +220,5 @@ def _refuse_changes(old: Mapping[str, Any], config: TrainConfig, same_retriever:
         pairs = "; ".join(f"{key}: was {before.get(key)!r}, now {now.get(key)!r}" for key in changed)
         raise ConfigError(
             f"--resume with another config ({pairs}): a resumed run repeats the interrupted one, so only "
-            f"{', '.join(sorted(may_change))} may change; start a new --out for the rest"
+            f"{', '.join(sorted(may_change))} and where a judge is asked may change; start a new --out for the rest"
         )
