@@ -60,7 +60,7 @@ def make_unit(
     trajectories = []
     for sample in range(size):
         numbers: dict[str, int] = {}
-        turns = []
+        turns: list[Turn] = []
         for _ in range(num_searches):
             passages = list(dict.fromkeys(rng.choices(pool, k=2 * k)))[:k]
             asked = passages[0].text.split()

