@@ -81,8 +81,8 @@ class DocumentRelevanceReward(JudgedTurnReward):
         if correct:
             return Bounds(low=self.answer_step, high=paid)
         ends = [
-            max(self.wrong_scale, self.malformed_scale) * searches(max_turns - 1),
-            max(self.unanswered_scale, 1.0) * searches(max_turns),
+            self.wrong_scale * searches(max_turns - 1),
+            max(self.unanswered_scale, self.malformed_scale, 1.0) * searches(max_turns),
         ]
         return Bounds(low=0.0, high=max(ends) if self.min_f1 is None else max(*ends, paid))
 

@@ -43,6 +43,21 @@ PARAMS: dict[str, list[dict]] = {
         for discount in (1.0, 0.7, 0.2)
     ],
     "query_quality": [{"correct_by": "f1"}, {"placed": "turns"}, {"gamma": 0.0}, {"max_overlap": 0, "gamma": 0.3}],
+    "judgement": [{"aggregate": "sum"}, {"required": True, "label": "answer"}, {"false_reject": 0.9, "label": "hop"}],
+    "reflection": [{"balanced": False, "label": "words"}, {"required": True}],
+    "formatted_match": [{"format_weight": 0.4, "max_answer_words": 1}],
+    "boundary": [{"bonus": 0.0}, {"thought_required": True, "wrong_searched": 0.3, "free_searches": 1}],
+    "document_relevance": [
+        {"aggregate": "sum", "relevance": "lexical"},
+        {"min_f1": None, "relevance": "alias"},
+        {"min_f1": None, "aggregate": "sum", "malformed_scale": 3.0},
+        {"min_f1": 0.1, "unanswered_scale": 0.1, "wrong_scale": 5.0},
+        {"judge": "rules", "aggregate": "sum"},
+    ],
+    "nuggets": [{"nuggets": "sentences"}, {"text": "both", "strict": True}, {"text": "shown"}, {"judge": "rules"}],
+    "principles": [{"aggregate": "sum"}, {"aggregate": "sum", "judge": "rules"}],
+    "step_quality": [{"aggregate": "sum", "max_turns": 2, "early_bonus": 1.0}, {"judge": "rules"}],
+    "judged_answer": [{"max_extra_words": 0}],
     "answerability": [{"pay_right": False, "pay_repeats": True}],
     "splittability": [{"pay_right": False, "share": 2.0}],
     "coverage": [{"variant": "union"}, {"f1": True, "discount": 0.5}],
@@ -127,6 +142,8 @@ def test_no_trajectory_leaves_the_bounds(name: str, params: dict, unit: Unit) ->
 
 
 FOUND = (search(["a"], "founder Lomira"), search(["b"], "town Tavo Rinsel grow up"))
+SURE = answer("Oskel", judgement=True, reflection=True)
+GOOD = search(["a"], "founder of Lomira", thought="the founder of Lomira")
 AGAIN = [search(["x"] * 400) for _ in range(2)]
 # Parameters, right or not, most turns, the two ends, and for each end a trajectory that comes to it (within 0.01).
 TIGHT = [
@@ -180,6 +197,60 @@ TIGHT = [
         (answer("Oskel"),),
     ),
     ("query_quality", {}, False, 4, (0.0, 0.4), (invalid(),), None),
+    ("judgement", {}, True, 1, (0.0, 0.0), (answer("Oskel"),), (answer("Oskel"),)),
+    ("judgement", {}, True, 2, (-0.6, 0.3), (search([]), SURE), (search(["a", "b"]), SURE)),
+    (
+        "judgement",
+        {"aggregate": "sum"},
+        False,
+        4,
+        (-1.8, 0.9),
+        (search([]), *[search([], judgement=True)] * 3),
+        (search([]), *[search([], judgement=False)] * 3),
+    ),
+    ("reflection", {}, True, 2, (0.0, 1.0), (search([]), SURE), (search(["a"]), SURE)),
+    ("reflection", {}, False, 1, (0.0, 0.0), (answer("no"),), (answer("no"),)),
+    ("formatted_match", {}, True, 2, (0.8, 1.0), (invalid(), answer("Oskel")), (answer("Oskel"),)),
+    ("formatted_match", {}, False, 1, (0.0, 0.2), (invalid(),), (answer("no"),)),
+    ("boundary", {}, True, 2, (-1.0, 1.6), (invalid(), answer("Oskel")), (answer("Oskel"),)),
+    ("boundary", {}, False, 1, (-1.0, 0.05), (invalid(),), (search([]),)),
+    ("document_relevance", {}, True, 2, (2.0, 3.6), (answer("Oskel"),), (search(["a"]), answer("Oskel"))),
+    ("document_relevance", {}, True, 1, (2.0, 2.0), (answer("Oskel"),), (answer("Oskel"),)),
+    (
+        "document_relevance",
+        {"min_f1": 0.6},
+        False,
+        2,
+        (0.0, 3.6),
+        (answer("no"),),
+        (search(["a"]), answer("town Oskel")),
+    ),
+    (
+        "document_relevance",
+        {"min_f1": None, "aggregate": "sum", "wrong_scale": 4.0},
+        False,
+        3,
+        (0.0, 8.0),
+        (answer("no"),),
+        (*FOUND, answer("no")),
+    ),
+    ("nuggets", {}, True, 1, (1.0, 1.0), (answer("Oskel"),), (answer("Oskel"),)),
+    ("nuggets", {}, False, 1, (0.0, 1.0), (answer("no"),), (answer("it is Oskel"),)),
+    ("principles", {}, True, 1, (0.0, 0.0), (answer("Oskel"),), (answer("Oskel"),)),
+    ("principles", {"aggregate": "sum"}, False, 2, (0.0, 2.0), (answer("no"),), (GOOD, GOOD)),
+    ("principles", {}, True, 2, (0.0, 1.0), (invalid(), answer("Oskel")), (GOOD, answer("Oskel"))),
+    (
+        "step_quality",
+        {"aggregate": "sum"},
+        True,
+        2,
+        (-1.95, 4.05),
+        (invalid(), answer("Oskel")),
+        (GOOD, answer("Oskel", thought="Lomira")),
+    ),
+    ("step_quality", {}, False, 2, (-2.0, 2.0), (invalid(),), (GOOD,)),
+    ("judged_answer", {}, True, 1, (1.0, 1.0), (answer("Oskel"),), (answer("Oskel"),)),
+    ("judged_answer", {}, False, 1, (0.0, 1.0), (answer("no"),), (answer("it is Oskel"),)),
 ]
 
 
