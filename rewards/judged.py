@@ -80,4 +80,5 @@ class JudgedTurnReward(_Judged):
 
 def aggregated(values: NDArray[np.float64], aggregate: str) -> NDArray[np.float64]:
     """Scores of turns as they are for `sum`; for `mean` each divided by the number of turns that have one (not NaN)."""
-    return values / max(np.count_nonzero(~np.isnan(values)), 1) if aggregate == "mean" else values
+    num_scored = int(np.count_nonzero(~np.isnan(values)))
+    return values / max(num_scored, 1) if aggregate == "mean" else values

@@ -13,7 +13,7 @@ from rewards.bounds import Bounds
 from rewards.judge.judge import Judge, JudgeRequest
 from rewards.judged import JudgedTurnReward, aggregated
 from rewards.parameter import AGGREGATES, one_of, opened_judge
-from rewards.reading import read_passages, read_texts
+from rewards.reading import Context, contexts_of, read_passages, read_texts
 from rewards.reward import RewardContext, finite_parameter
 from rewards.wording import all_words, content_words, key_words
 
@@ -80,15 +80,16 @@ class PrinciplesReward(JudgedTurnReward):
         """`[num_turns]`, NaN at the turn that answers."""
         values = np.array([np.nan if turn.action.kind == "answer" else 0.0 for turn in trajectory.turns])
         scores = iter(verdicts)
+        contexts = contexts_of(trajectory, question, self._passage) if self.judge is None else []
         for t in _searching(trajectory):
             if self.judge is None:
-                values[t] = float(np.mean(self._kept(trajectory, question, t)))
+                values[t] = float(np.mean(self._kept(trajectory, question, t, contexts[t])))
             else:
                 thought = next(scores) if trajectory.turns[t].action.thought.strip() else 0.0
                 values[t] = (thought + next(scores)) / 2.0
         return aggregated(values, self.aggregate)
 
-    def _kept(self, trajectory: Trajectory, question: Question, t: int) -> list[bool]:
+    def _kept(self, trajectory: Trajectory, question: Question, t: int, context: Context) -> list[bool]:
         """The principles that apply at a turn that searches, and whether it keeps each."""
         turn, before = trajectory.turns[t], trajectory.turns[:t]
         shown = {s.passage_id for earlier in before for s in earlier.shown}
@@ -97,13 +98,12 @@ class PrinciplesReward(JudgedTurnReward):
         last = [p.contents for p in read_passages(before[-1], self._passage)] if before else []
         facts = {word for text in last for word in key_words(text)}
         query = queries_of(turn)
-        names = key_words(question.text).union(*(key_words(text) for text in read_texts(before, self._passage)))
         is_query = is_justified and all(request.argument.strip() for request in turn.action.requests)
         return [
             is_justified,
             *([bool(thought & facts)] if facts else []),
             bool(thought & content_words(question.text)),
-            is_query and bool(content_words(query) & names),
+            is_query and bool(content_words(query) & context.key_words),
             is_query and not all_words(query) & PRONOUNS,
             is_query and len(_WORD.findall(query)) <= self.max_query_words,
         ]

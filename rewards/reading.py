@@ -5,11 +5,12 @@ token budget shortened counts whole.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from agent.trajectory import Trajectory, Turn
 from envs.question import Hop, Question
 from retrieval.passage import Passage
-from rewards.wording import mentions
+from rewards.wording import content_words, key_words, mentions
 
 
 def read_passages(turn: Turn, passage: Callable[[str], Passage]) -> list[Passage]:
@@ -29,6 +30,29 @@ def read_texts(turns: Sequence[Turn], passage: Callable[[str], Passage]) -> list
         for found in read_passages(turn, passage):
             first.setdefault(found.id, found.contents)
     return list(first.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """The words of what a turn was written in view of: the question, and every passage shown before it."""
+
+    key_words: frozenset[str]
+    content_words: frozenset[str]
+
+
+def contexts_of(trajectory: Trajectory, question: Question, passage: Callable[[str], Passage]) -> list[Context]:
+    """The context of each turn, `[num_turns]`."""
+    keys, contents = set(key_words(question.text)), set(content_words(question.text))
+    seen: set[str] = set()
+    contexts: list[Context] = []
+    for turn in trajectory.turns:
+        contexts.append(Context(key_words=frozenset(keys), content_words=frozenset(contents)))
+        for found in read_passages(turn, passage):
+            if found.id not in seen:
+                seen.add(found.id)
+                keys |= key_words(found.contents)
+                contents |= content_words(found.contents)
+    return contexts
 
 
 def is_found(hop: Hop, passages: Sequence[Passage]) -> bool:

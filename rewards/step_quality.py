@@ -15,9 +15,9 @@ from rewards.judge.judge import Judge, JudgeRequest
 from rewards.judged import JudgedTurnReward, aggregated
 from rewards.parameter import AGGREGATES, one_of, opened_judge
 from rewards.principles import queries_of
-from rewards.reading import answers_of, read_passages, read_texts
+from rewards.reading import Context, answers_of, contexts_of, read_passages, read_texts
 from rewards.reward import RewardContext, finite_parameter
-from rewards.wording import all_words, content_words, jaccard, key_words, mentions, name_stems
+from rewards.wording import all_words, content_words, jaccard, mentions, name_stems
 
 SAME_WORDS = 0.8
 """Token Jaccard above which two queries, or two thoughts, say the same."""
@@ -101,6 +101,7 @@ class StepQualityReward(JudgedTurnReward):
     def turns(self, trajectory: Trajectory, question: Question, verdicts: Sequence[float]) -> NDArray[np.float64]:
         """`[num_turns]`, each in [-2, 2 + early_bonus] before it is shared out."""
         scores = map(_ternary, verdicts)
+        context = contexts_of(trajectory, question, self._passage) if self.judge is None else []
         new = _bringing_turns(trajectory, question, self._passage) if self.judge is None else frozenset[int]()
         values = np.empty(trajectory.num_turns)
         for t, turn in enumerate(trajectory.turns):
@@ -111,7 +112,7 @@ class StepQualityReward(JudgedTurnReward):
                 think = next(scores) if turn.action.thought.strip() else -1.0
                 said = next(scores)
             else:
-                think = self._think(trajectory, question, t)
+                think = _think(trajectory.turns, t, context[t])
                 is_call = turn.action.kind == "call"
                 said = _query(trajectory.turns, t, brings=t in new) if is_call else _answer(turn, question)
             bonus = self._bonus(t + 1) if turn.action.kind == "answer" else 0.0
@@ -121,16 +122,14 @@ class StepQualityReward(JudgedTurnReward):
     def _bonus(self, turn: int) -> float:
         return self.early_bonus * max(0.0, (self.max_turns - turn) / self.max_turns)
 
-    def _think(self, trajectory: Trajectory, question: Question, t: int) -> float:
-        thought = trajectory.turns[t].action.thought
-        words = all_words(thought)
-        earlier = (all_words(turn.action.thought) for turn in trajectory.turns[:t])
-        if not content_words(thought) or any(jaccard(words, others) > SAME_WORDS for others in earlier):
-            return -1.0
-        read = [question.text, *read_texts(trajectory.turns[:t], self._passage)]
-        has_name = any(content_words(thought) & key_words(text) for text in read)
-        known = frozenset[str]().union(*(content_words(text) for text in read))
-        return 1.0 if has_name and name_stems(thought) <= known else 0.0
+
+def _think(turns: Sequence[Turn], t: int, context: Context) -> float:
+    thought = turns[t].action.thought
+    words, content = all_words(thought), content_words(thought)
+    earlier = (all_words(turn.action.thought) for turn in turns[:t])
+    if not content or any(jaccard(words, others) > SAME_WORDS for others in earlier):
+        return -1.0
+    return 1.0 if content & context.key_words and name_stems(thought) <= context.content_words else 0.0
 
 
 def _query(turns: Sequence[Turn], t: int, *, brings: bool) -> float:

@@ -4,7 +4,8 @@ import pytest
 
 from agent.trajectory import Shown
 from retrieval.passage import Passage
-from rewards.reading import answers_of, is_found, observed_turns, read_passages, read_texts
+from rewards.reading import answers_of, contexts_of, is_found, observed_turns, read_passages, read_texts
+from rewards.wording import content_words, key_words
 from tests.rewards.builders import PASSAGES, QUESTION, answer, context, invalid, search, trajectory
 
 PASSAGE = context().passage
@@ -28,6 +29,16 @@ def test_texts_are_read_once_in_the_order_of_their_first_showing() -> None:
     turns = [search(["x", "a"]), invalid(), search(["a", "b"])]
     assert read_texts(turns, PASSAGE) == [PASSAGES[i].contents for i in "xab"]
     assert read_texts([], PASSAGE) == []
+
+
+def test_the_words_of_a_turns_context_are_those_of_the_question_and_of_all_that_was_shown_before() -> None:
+    shown = ["a", "x", "b"]
+    episode = trajectory(*(search([i]) for i in shown), answer("Oskel"))
+    for t, context_of_turn in enumerate(contexts_of(episode, QUESTION, PASSAGE)):
+        texts = [QUESTION.text, *(PASSAGES[i].contents for i in shown[:t])]
+        assert context_of_turn.key_words == {word for text in texts for word in key_words(text)}
+        assert context_of_turn.content_words == {word for text in texts for word in content_words(text)}
+    assert contexts_of(trajectory(finish="token_limit"), QUESTION, PASSAGE) == []
 
 
 def test_a_hop_is_found_by_its_support_or_else_by_its_answer() -> None:
