@@ -2,6 +2,7 @@
 
 from rich.console import Console
 
+from evaluation.consistency import consistency_line
 from evaluation.job import JobResult
 from evaluation.report import controls_table, evaluation_table, retrieval_table
 from evaluation.report_parts import Arm
@@ -17,6 +18,8 @@ def print_result(result: JobResult, console: Console) -> None:
     for table in (*tables, retrieval_table(result.retrieval)):
         if table is not None:
             console.print(terminal_table(table))
+    if result.consistency is not None:
+        console.print(consistency_line(result.consistency), soft_wrap=True, highlight=False)
     ended = [f"{reason} {count}" for reason, count in result.evaluation.finish_reasons.items() if count]
     console.print(f"episodes ended: {', '.join(ended)}", highlight=False)
     console.print(f"report: {result.report}", soft_wrap=True, highlight=False, markup=False)

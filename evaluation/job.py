@@ -19,6 +19,7 @@ from agent.trajectory import Trajectory
 from envs.datasets import check_supports_in, read_questions
 from envs.question import Question
 from evaluation.comparability import comparability_block
+from evaluation.consistency import Consistency, check_wordings, consistency_line
 from evaluation.controls import CONTROLS, check_controls, evaluate_controls, oracle_decomposition
 from evaluation.evaluated_policy import (
     SCRIPTED,
@@ -31,7 +32,7 @@ from evaluation.job_settings import READS_GOLD, EvaluationJob, check_job, prepar
 from evaluation.metrics import Evaluation
 from evaluation.report import retrieval_table, write_report
 from evaluation.report_parts import Arm, Report
-from evaluation.run import evaluate_policy
+from evaluation.run import evaluate_policy, evaluate_policy_consistency
 from evaluation.trajectory_record import plain
 from evaluation.trajectory_store import TrajectoryWriter
 from retrieval.access import DocumentReader
@@ -45,9 +46,13 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobResult:
-    """What came out: the evaluation, summaries of the controls, retrieval ceilings, warnings, and the report's path."""
+    """What came out: the evaluation, summaries of the controls, retrieval ceilings, warnings, and the report's path.
+
+    `consistency` is None where it was not asked for.
+    """
 
     evaluation: Evaluation
+    consistency: Consistency | None
     controls: dict[str, dict[str, Any]]
     retrieval: dict[str, dict[str, Any]]
     comparability: dict[str, Any]
@@ -58,6 +63,7 @@ class JobResult:
         """The object of `evaluate --json`."""
         return {
             **self.evaluation.summary,
+            **(self.consistency.summary if self.consistency else {}),
             "controls": self.controls,
             "retrieval": self.retrieval,
             "comparability": self.comparability,
@@ -93,7 +99,11 @@ def run_job(job: EvaluationJob, *, progress: Progress = lambda stage, done, tota
             raise ValueError(f"the retriever {retriever_spec(job.index)} stopped answering: {error}") from error
         block = _comparability(job, protocol, index, policy)
         prepare_folder(job)
-        evaluation, trajectories, controls = asyncio.run(_play(job, protocol, questions, index, policy, progress))
+        if job.consistency:
+            check_wordings(questions, job.wordings)
+        evaluation, trajectories, controls, consistency = asyncio.run(
+            _play(job, protocol, questions, index, policy, progress)
+        )
         warnings.extend(_outages(evaluation, index, job.limits.top_k, example))
         try:
             retrieval = oracle_decomposition(index, questions, seed=job.seed) if job.controls else {}
@@ -115,6 +125,7 @@ def run_job(job: EvaluationJob, *, progress: Progress = lambda stage, done, tota
         )
     result = JobResult(
         evaluation=evaluation,
+        consistency=consistency,
         controls=controls,
         retrieval=plain(retrieval),
         comparability=block,
@@ -164,7 +175,7 @@ async def _play(
     index: OpenRetriever,
     policy: EvaluatedPolicy,
     progress: Progress,
-) -> tuple[Evaluation, list[Trajectory], dict[str, dict[str, Any]]]:
+) -> tuple[Evaluation, list[Trajectory], dict[str, dict[str, Any]], Consistency | None]:
     total = len(questions) * job.samples
     stage = "evaluating"
     done = 0
@@ -200,10 +211,26 @@ async def _play(
                 questions, index=index, limits=job.limits, seed=job.seed, on_control=on_control, **settings
             )
             controls = {name: control.summary for name, (control, _) in found.items()}
+        consistency = None
+        if job.consistency:
+            done, stage = 0, "consistency"
+            asked = [question for question in questions if question.paraphrases]
+            total = sum(2 * min(job.wordings, 1 + len(question.paraphrases)) - 1 for question in asked)
+            progress(stage, done, total)
+            own = {name: settings[name] for name in ("protocol", "tokenizer", "engine", "policy", "on_finish")}
+            consistency = await evaluate_policy_consistency(
+                questions,
+                retriever=index,
+                limits=job.limits,
+                wordings=job.wordings,
+                seed=job.seed,
+                max_concurrent=job.max_batch,
+                **own,
+            )
     finally:
         if policy.engine is not None:
             await policy.engine.close()
-    return evaluation, trajectories, controls
+    return evaluation, trajectories, controls, consistency
 
 
 def _comparability(
@@ -241,6 +268,8 @@ def _write(
     name = job.policy if job.policy.startswith(SCRIPTED) else Path(job.policy).name
     write_report(job.out, _report(job, name, result, trajectories, questions))
     record = {**result.record(), "per_question": result.evaluation.record()["per_question"]}
+    if result.consistency is not None:
+        record["consistency_per_question"] = result.consistency.record()["per_question"]
     text = json.dumps(record, ensure_ascii=False, allow_nan=False, indent=1)
     (job.out / "evaluation.json").write_text(text + "\n", encoding="utf-8", errors="replace")
 
@@ -263,6 +292,8 @@ def _report(
             f"{summary['num_outages']} episodes ended in an outage of the retriever or engine and count as wrong; "
             f"without them EM is {'not defined' if without is None else f'{without:.3f}'}."
         )
+    if result.consistency is not None:
+        lines.append(consistency_line(result.consistency))
     lines.extend(result.warnings)
     notes = [f"Control {key}: {CONTROLS[key].description}." for key in result.controls]
     return Report(

@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from agent.engines.opening import AnySpec, Precision
 from envs.search_env import EpisodeLimits
+from evaluation.consistency import DEFAULT_WORDINGS
 from evaluation.evaluated_policy import SCRIPTED, engine_spec
 from retrieval.spec import retriever_spec
 
@@ -31,6 +32,7 @@ class EvaluationJob:
         protocol: name of the protocol, or `module:object`.
         limits: of one episode.
         controls: whether the controls are run too.
+        consistency: whether each question is asked in its other wordings too, in `wordings` of them at most.
         temperature: 0 is greedy.
         answers_from: questions whose answers `scripted:closed_book` guesses from; None: the questions asked.
         max_batch: episodes in flight, and rows that the engine `transformers` decodes together.
@@ -47,6 +49,8 @@ class EvaluationJob:
     question_format: str | None = None
     limits: EpisodeLimits = field(default_factory=EpisodeLimits)
     controls: bool = False
+    consistency: bool = False
+    wordings: int = DEFAULT_WORDINGS
     limit: int | None = None
     samples: int = 1
     temperature: float = 0.0
@@ -76,6 +80,8 @@ def check_job(job: EvaluationJob) -> None:
     for name, value in (("limit", job.limit), ("samples", job.samples), ("max_batch", job.max_batch)):
         if value is not None and value < 1:
             raise ValueError(f"{name} is {value}; it must be at least 1")
+    if job.consistency and job.wordings < 2:
+        raise ValueError(f"wordings is {job.wordings}; consistency compares at least 2")
     if job.temperature < 0:
         raise ValueError(f"temperature is {job.temperature}; it must be 0 (greedy) or more")
     if job.temperature == 0 and job.samples > 1 and not job.policy.startswith(SCRIPTED):

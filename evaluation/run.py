@@ -13,9 +13,10 @@ from agent.protocol import AgentProtocol
 from agent.trajectory import Trajectory
 from envs.actor import Actor, EngineActor, ScriptedActor, ScriptedPolicy, stable_seed
 from envs.episode import Documents, EpisodeSpec, Search
-from envs.episode_pool import run_episodes
+from envs.episode_pool import EpisodePool, run_episodes
 from envs.question import Question
 from envs.search_env import EpisodeLimits
+from evaluation.consistency import DEFAULT_WORDINGS, Consistency, evaluate_consistency
 from evaluation.metrics import Evaluation, evaluate_trajectories
 from retrieval.access import DocumentReader
 from retrieval.batcher import MicroBatcher
@@ -65,8 +66,6 @@ async def evaluate_policy(
         ValueError: no question, repeated question ids, both or neither of a pair, a prompt that does not fit, or a
             protocol that offers `open` over a retriever that opens nothing.
     """
-    if (engine is None) == (policy is None):
-        raise ValueError("give either engine= or policy= (a scripted one), and not both")
     if (search is None) == (retriever is None):
         raise ValueError("give either search= or retriever=, and not both")
     if not questions:
@@ -75,12 +74,7 @@ async def evaluate_policy(
         raise ValueError("two questions have one id; figures are kept per question, so make the ids unique")
     if samples < 1:
         raise ValueError(f"samples is {samples}; ask every question at least once")
-    actor: Actor
-    if engine is not None:
-        actor = EngineActor(engine, temperature=temperature)
-    else:
-        assert policy is not None
-        actor = ScriptedActor(policy, tokenizer)
+    actor = _actor(engine, policy, tokenizer, temperature)
     if retriever is not None and documents is None and protocol.offers_open:
         documents = DocumentReader(retriever).open
     batcher = MicroBatcher(retriever) if retriever is not None else None
@@ -101,6 +95,43 @@ async def evaluate_policy(
             await batcher.close()
     evaluation = evaluate_trajectories(trajectories, questions, citations=protocol.citations, seed=seed)
     return evaluation, trajectories
+
+
+async def evaluate_policy_consistency(
+    questions: Sequence[Question],
+    *,
+    protocol: AgentProtocol,
+    tokenizer: PreTrainedTokenizerBase,
+    limits: EpisodeLimits,
+    retriever: Retriever,
+    engine: Engine | None = None,
+    policy: ScriptedPolicy | None = None,
+    wordings: int = DEFAULT_WORDINGS,
+    seed: int = 0,
+    max_concurrent: int = 256,
+    on_finish: OnFinish = lambda trajectory: None,
+) -> Consistency:
+    """Measure how alike a policy answers the wordings of each question; see `evaluation.consistency`.
+
+    Raises:
+        ValueError: both or neither of `engine` and `policy`, no question with a paraphrase, or what `EpisodePool`
+            refuses.
+    """
+    batcher = MicroBatcher(retriever)
+    pool = EpisodePool(
+        actor=_actor(engine, policy, tokenizer, 0.0),
+        search=batcher.search,
+        documents=DocumentReader(retriever).open if protocol.offers_open else None,
+        protocol=protocol,
+        tokenizer=tokenizer,
+        limits=limits,
+        max_concurrent=max_concurrent,
+    )
+    try:
+        return await evaluate_consistency(questions, pool, wordings=wordings, seed=seed, on_finish=on_finish)
+    finally:
+        await pool.close()
+        await batcher.close()
 
 
 def evaluation_specs(
@@ -125,6 +156,17 @@ def evaluation_specs(
         for question in questions
         for sample in range(samples)
     ]
+
+
+def _actor(
+    engine: Engine | None, policy: ScriptedPolicy | None, tokenizer: PreTrainedTokenizerBase, temperature: float
+) -> Actor:
+    if (engine is None) == (policy is None):
+        raise ValueError("give either engine= or policy= (a scripted one), and not both")
+    if engine is not None:
+        return EngineActor(engine, temperature=temperature)
+    assert policy is not None
+    return ScriptedActor(policy, tokenizer)
 
 
 def _given(search: Search | None) -> Search:

@@ -29,6 +29,10 @@ def evaluate(
     controls: Annotated[
         bool, typer.Option("--controls", help="Also closed book, random passages, one search, oracle decomposition.")
     ] = False,
+    consistency: Annotated[
+        bool, typer.Option("--consistency", help="Also ask each question in its other wordings, and compare.")
+    ] = False,
+    wordings: Annotated[int, typer.Option(help="With --consistency: wordings of a question at most.")] = 6,
     limit: Annotated[int | None, typer.Option(help="Ask only the first so many questions.")] = None,
     samples: Annotated[int, typer.Option(help="Episodes per question.")] = 1,
     top_k: Annotated[int, typer.Option(help="Passages per search.")] = 3,
@@ -98,6 +102,8 @@ def evaluate(
         question_format=format,
         limits=limits,
         controls=controls,
+        consistency=consistency,
+        wordings=wordings,
         limit=limit,
         samples=samples,
         temperature=temperature,

@@ -16,6 +16,7 @@ from agent.protocols.registry import load_protocol
 from envs.datasets import check_supports_in, read_questions
 from envs.question import Question
 from envs.search_env import SearchEnv
+from evaluation.consistency import check_wordings
 from retrieval.access import DocumentReader
 from retrieval.ready import ready_retriever
 from retrieval.retriever import CorpusElsewhere, OpenRetriever, RetrievalError, corpus_of
@@ -83,6 +84,8 @@ def assemble(config: TrainConfig) -> Parts:
         else []
     )
     _refuse_overlap(train_questions, dev_questions)
+    if config.evaluate_wordings and config.evaluate_every:
+        check_wordings(dev_questions, config.evaluate_wordings)
     check_paraphrases(config.rollout.unit, train_questions, source=str(config.data.train_questions))
     with ExitStack() as opened:
         index = opened.enter_context(
@@ -183,9 +186,9 @@ def _refuse_winners_elsewhere(config: TrainConfig, rewards: Composition) -> None
     names += sorted(name for name, term in rewards.terms.items() if term.schedule and name not in names)
     if names:
         raise ConfigError(
-            f"rollout.unit is {config.rollout.unit.kind} and the reward {', '.join(names)} keeps a state or has a schedule, "
-            f"with runtime.learners {learners} and rollout.max_staleness {stale}: what samples would not know the state "
-            "of the step that learns; use one learner and max_staleness: 0"
+            f"rollout.unit is {config.rollout.unit.kind} and the reward {', '.join(names)} keeps a state or has a "
+            f"schedule, with runtime.learners {learners} and rollout.max_staleness {stale}: what samples would not know "
+            "the state of the step that learns; use one learner and max_staleness: 0"
         )
 
 

@@ -166,6 +166,9 @@ class TrainConfig(Section):
     learner: LearnerConfig = Field(default_factory=LearnerConfig)
     cold_start: ColdStartConfig | None = Field(None, description="None starts RL from the model as it is.")
     evaluate_every: int = Field(10, ge=0, description="Steps between greedy evaluations on dev; 0 never.")
+    evaluate_wordings: int = Field(
+        0, ge=0, description="Wordings in which each evaluation asks a dev question, to compare the answers; 0: one."
+    )
     checkpoint_every: int = Field(10, ge=0, description="Steps between checkpoints; 0 only at the end.")
     keep_checkpoints: int = Field(2, ge=1, description="Newest checkpoints kept; older ones are deleted.")
     save_trajectories: bool = Field(True, description="Write every trajectory with its scores to the run folder.")
@@ -225,6 +228,8 @@ class TrainConfig(Section):
                 f"credit.estimator {self.credit.estimator} gives each turn an advantage of its own: use outcome or "
                 "outcome_mean, or importance_sampling_level: token"
             )
+        if self.evaluate_wordings == 1:
+            problems.append("evaluate_wordings is 1, and there is nothing to compare: use 0, or 2 or more (6 is usual)")
         if self.evaluate_every and self.data.dev_questions is None:
             problems.append(
                 f"evaluate_every is {self.evaluate_every}, but data.dev_questions is not set: set it, or set 0"

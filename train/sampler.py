@@ -6,7 +6,7 @@ same process over a portal (`LocalDoor`), or from several learner processes thro
 
 import asyncio
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from anyio.from_thread import BlockingPortal
@@ -14,6 +14,7 @@ from anyio.from_thread import BlockingPortal
 from agent.engines.opening import TransformersSpec
 from agent.trajectory import Unit
 from envs.packed_weights import SharedWeights
+from evaluation.consistency import evaluate_consistency
 from evaluation.metrics import Evaluation, evaluate_trajectories
 from evaluation.run import evaluation_specs
 from train.admission import AdmissionState
@@ -104,7 +105,7 @@ class Sampler:
         await self._runtime.resume()
 
     async def evaluate(self, step: int) -> Evaluation:
-        """Greedy episodes on the dev questions, with the newest weights."""
+        """Greedy episodes on the dev questions, with the newest weights; also in other wordings, where asked for."""
         questions = self._parts.dev_questions
         specs = evaluation_specs(questions, seed=self._config.seed, temperature=0.0, name=f"eval{step:06d}")
         futures = self._runtime.submit(specs)
@@ -114,7 +115,17 @@ class Sampler:
             for future in futures:
                 future.cancel()
         citations = self._parts.protocol.citations
-        return evaluate_trajectories(trajectories, questions, citations=citations, seed=self._config.seed)
+        evaluation = evaluate_trajectories(trajectories, questions, citations=citations, seed=self._config.seed)
+        if not self._config.evaluate_wordings:
+            return evaluation
+        consistency = await evaluate_consistency(
+            questions,
+            self._runtime,
+            wordings=self._config.evaluate_wordings,
+            seed=self._config.seed,
+            name=f"consistency{step:06d}",
+        )
+        return replace(evaluation, summary={**evaluation.summary, **consistency.summary})
 
     async def checkpoint(self) -> dict[str, Any]:
         """What a checkpoint keeps of the rollouts."""
