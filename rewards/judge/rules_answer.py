@@ -27,6 +27,7 @@ _NO_ANSWER = re.compile(
 )
 _YES = frozenset(["yes", "yeah", "true", "correct", "indeed", "right"])
 _NO = frozenset(["no", "nope", "false", "incorrect", "wrong", "not"])
+_HEDGES = frozenset("maybe perhaps possibly probably likely".split())
 _ALTERNATIVE = re.compile(r"\b(?:or|either|and|versus|vs)\b|[/,;&|]", re.IGNORECASE)
 
 
@@ -39,9 +40,9 @@ def answer_is_right(question: str, answer: str, golds: Sequence[str]) -> bool:
     or number is coordinated with it. What the question says, titles and initials are allowed beside it. A part of a
     gold is no gold.
     """
+    normal = [normal for normal in map(normalize_answer, golds) if normal]
     if not answer.strip():
         return False
-    normal = [normalize_answer(gold) for gold in golds]
     if normalize_answer(answer) in normal:
         return True
     if _NO_ANSWER.search(answer.lower().replace("’", "'")):
@@ -71,7 +72,7 @@ def _states(question: str, answer: str, gold: str, golds: Sequence[str]) -> bool
     allowed = asked | {stem(word) for other in golds for word in tokens(other)}
     found = False
     for raw in sentences(answer):
-        sentence = without_contrast(raw)
+        sentence = _last_clause(without_contrast(raw), gold)
         words, wanted = _bare(tokens(sentence)), _bare(tokens(gold))
         if any(is_number(word) for word in wanted):
             place = _place_of_number(words, wanted, asked)
@@ -90,6 +91,13 @@ def _states(question: str, answer: str, gold: str, golds: Sequence[str]) -> bool
             return False
         found = True
     return found
+
+
+def _last_clause(sentence: str, gold: str) -> str:
+    """What follows `but`, where the gold stands there: what comes before it is set aside."""
+    before, but, after = sentence.rpartition(" but ")
+    dismisses = tokens(before)[-1:] not in (["anything"], ["nothing"], ["all"])
+    return after if but and dismisses and set(_bare(tokens(gold))) <= set(tokens(after)) else sentence
 
 
 def _place_of_name(words: list[str], wanted: list[str]) -> tuple[int, int] | None:
@@ -149,7 +157,7 @@ def _coordinated(sentence: str, gold: str, allowed: set[str]) -> bool:
         between = flat[first:second]
         for word in (*whole, *run):
             between = between.replace(word, " ")
-        left = [word for word in tokens(_ALTERNATIVE.sub(" ", between)) if word not in STOP]
+        left = [word for word in tokens(_ALTERNATIVE.sub(" ", between)) if word not in STOP and word not in _HEDGES]
         if not left and _ALTERNATIVE.search(between):
             return True
     return False

@@ -33,6 +33,7 @@ GOAL_RECALL = 0.6
 """Share of a goal's content words where no gold is known; the threshold of RE-Searcher's rule."""
 OTHER_ENTITY = 0.4
 """Most relevance of a passage that lacks a name of the query."""
+_GIVEN = frozenset({"went", "goes", "given", "awarded", "belongs", "belonged"})
 _JOINED = re.compile(r",?\s+and\s+(?=[a-z])|,\s+and\s+")
 
 
@@ -56,7 +57,7 @@ def _broken_name(text: str, statement: Statement) -> bool:
 
 
 def _roles(text: str) -> tuple[frozenset[str], frozenset[str]]:
-    """(owners, doers): names after `of` or with 's, and the names after `by` or `to`, or else the first one."""
+    """(owners, doers): names after `of` or with 's, and the names after `by` or `went to`, or else the first one."""
     owners: set[str] = set()
     doers: set[str] = set()
     runs = names(f"It {text}")
@@ -69,7 +70,7 @@ def _roles(text: str) -> tuple[frozenset[str], frozenset[str]]:
             continue
         if (at > 0 and words[at - 1] == "of") or run[-1] in possessive:
             owners.update(run)
-        if at > 0 and words[at - 1] in ("by", "to"):
+        if at > 0 and (words[at - 1] == "by" or (words[at - 1] == "to" and words[at - 2] in _GIVEN)):
             doers.update(run)
     if not doers and runs:
         doers.update(runs[0])
@@ -79,11 +80,11 @@ def _roles(text: str) -> tuple[frozenset[str], frozenset[str]]:
 def _swapped(claim: str, statement: Statement) -> bool:
     """True if claim and sentence relate the same two names the other way round, as far as `of`, 's and `by` tell.
 
-    Where a relation is the same both ways (spouses) nothing is swapped.
+    Where a relation is the same both ways (spouses), or one of the two is a place ("where"), nothing is swapped.
     """
     if len(names(f"It {claim}")) != 2 or len(names(f"It {statement.text}")) != 2:
         return False
-    if SYMMETRIC & {*content(claim), *content(statement.text)}:
+    if SYMMETRIC & {*content(claim), *content(statement.text)} or "where" in tokens(f"{claim} {statement.text}"):
         return False
     owners, doers = _roles(claim)
     other_owners, other_doers = _roles(statement.text)
@@ -103,6 +104,7 @@ def _is_supported_by(claim: str, statement: Statement, least: float) -> bool:
         not _broken_name(claim, statement)
         and numbers(claim) <= numbers(statement.text)
         and recall(content(claim), content(statement.whole)) >= least
+        and (bool(_relation(claim)) or len(names(claim)) > 1 or bool(numbers(claim)))
         and recall(_relation(claim), content(statement.text)) >= RELATION_RECALL
         and is_negated(claim) == statement.negated
         and not _swapped(claim, statement)
@@ -136,10 +138,14 @@ def supports(claim: str, passages: Sequence[str], least: float = SUPPORT_RECALL)
     def held(part: str) -> bool:
         return any(_is_supported_by(part, statement, least) for statement in said)
 
-    if held(asserted):
-        return True
-    parts = _parts(asserted)
-    return len(parts) > 1 and all(map(held, parts))
+    return all(map(held, _parts(asserted))) or (
+        " and " in asserted and not _says_two_things(asserted) and held(asserted)
+    )
+
+
+def _says_two_things(claim: str) -> bool:
+    """True if more than one of the parts that `and` joins has a relation of its own: names alone are one list."""
+    return sum(bool(_relation(part)) for part in _parts(claim)) > 1
 
 
 def relevance(query: str, passages: Sequence[str]) -> float:

@@ -29,10 +29,11 @@ _REPORTED = re.compile(
     re.IGNORECASE,
 )
 _INTENT = re.compile(
-    r"\b(?:need|needs|should|must|search|look|find|next|first|let|let's|want|whether|check|figure|determine|identify|"
-    r"still|missing|unknown|know|learn|maybe|perhaps)\b",
+    r"\b(?:i|we|let me|let us|let's)\b.*\b(?:need|should|must|will|want|have to|search|look|find out|check|do not know|"
+    r"don't know)\b|\b(?:needs? to|should|must|still|whether|next|time to|one more|remains)\b",
     re.IGNORECASE,
 )
+_REFERENCE = re.compile(r"\b(?:document|doc|passage|result|source|step|hop)\s*#?\d+\b|\[\d+\]", re.IGNORECASE)
 
 
 def thought_score(question: str, thought: str, context: Sequence[str]) -> float:
@@ -43,6 +44,7 @@ def thought_score(question: str, thought: str, context: Sequence[str]) -> float:
     number, or denies something, is held by a sentence of the context. Progress: it names something or says what to do
     next. 0 for less than three words, or a loop (fewer than half of its word pairs differ).
     """
+    thought = _REFERENCE.sub("it", thought)
     words = tokens(thought)
     if len(words) < 3 or _is_loop(words):
         return 0.0
@@ -87,7 +89,7 @@ def query_score(question: str, thought: str, query: str, context: Sequence[str])
 
     Key entity: it holds a whole name of question or context. Clarity: no pronoun. Concision: 2 to 15 words. Faults: no
     key entity; a name or number that occurs nowhere before; part of a name of the question or the thought; none of the
-    thought's names, where it has any; a negation that the thought does not have; words of which more than `REPEATED`
+    thought's names, where it has any; a negation that the question does not have; words of which more than `REPEATED`
     are those of an earlier text of the context that is as short as a query.
     """
     words = tokens(query)
@@ -103,7 +105,7 @@ def query_score(question: str, thought: str, query: str, context: Sequence[str])
     )
     thought_names = name_words(thought)
     off_thought = bool(thought_names) and not thought_names & set(words)
-    turned = is_negated(query) and not is_negated(thought) and not is_negated(question)
+    turned = is_negated(query) and not is_negated(question)
     unclear = any(word in PRONOUNS - {"that", "this", "there", "those", "these"} for word in words)
     score = (bool(whole) + (not unclear) + (2 <= len(words) <= MOST_QUERY_WORDS)) / 3
     halved = [

@@ -36,11 +36,16 @@ _NUMBER_WORDS = {word: str(number) for number, word in enumerate(_LISTS["number_
 _CLASS_OF = {word: words.split()[0] for words in _LISTS["classes"] for word in words.split()}
 _WORD = re.compile(r"\d+(?:\.\d+)?|[^\W_]+(?:'[^\W_]+)?")
 _CAPITAL_WORD = re.compile(r"[^\W\d_][\w'’.-]*")
-_SENTENCE_END = re.compile(r"(?<=[.!?;])\s+(?=[\"'(A-Z0-9])|\n+")
+_SENTENCE_END = re.compile(r"(?<=[.!?:])\s+(?=[\"'(A-Z0-9])|(?<=;)\s+|\n+")
+_DENYING_PHRASE = re.compile(
+    r"\b(?:ruled out|far from|by no means|anything but|out of the question|points? away from|came to nothing)\b"
+)
+_CLEFT = re.compile(r"it (?:is|was) .*\b(?:who|that|which)\b", re.IGNORECASE)
 _INSTEAD = re.compile(r"^(?:instead of|rather than|unlike|contrary to)\s[^,;.]*,\s*", re.IGNORECASE)
 _NOT_BUT = re.compile(r"\bnot\s+[^,;.]*?,?\s+but\s+(?:rather\s+)?", re.IGNORECASE)
 _CONTRAST = re.compile(
-    r"(?:,\s*|\s+(?:and|but)\s+|\s+)(?:not|rather than|instead of|as opposed to|and not|but never)\s+"
+    r"(?:,\s*|\s+(?:and|but)\s+|\s+)"
+    r"(?:not|(?:definitely|certainly|and) not|by no means|rather than|instead of|as opposed to|but never)\s+"
     r"(?=(?:in|at|on|by|from|to|of|the|a|an|for|with)\s|[A-Z0-9])[^,;.]*",
 )
 _stemmer = Stemmer.Stemmer("english")
@@ -92,7 +97,7 @@ def numbers(text: str) -> frozenset[str]:
 
 def is_negated(text: str) -> bool:
     """True if the text has an odd number of negations."""
-    words = tokens(text)
+    words = tokens(_DENYING_PHRASE.sub("not", folded(text).removeprefix("no, ")))
     return sum(is_negation(word) for word in words) % 2 == 1
 
 
@@ -219,7 +224,7 @@ def statements(passage: str) -> tuple[Statement, ...]:
     for sentence in sentences(body if has_title else passage):
         asserted = without_contrast(sentence)
         words = tokens(asserted)
-        refers = bool(words) and (words[0] in PRONOUNS or not names(asserted))
+        refers = bool(words) and (words[0] in PRONOUNS or not names(asserted)) and not _CLEFT.match(asserted)
         named = [" ".join(word.capitalize() for word in run) for run in names(before)]
         context = "\n".join(dict.fromkeys(filter(None, (title, *named)))) if refers else ""
         made.append(Statement(asserted, context, is_negated(asserted)))
