@@ -5,10 +5,10 @@
     python -m benchmarks.judge_accuracy --judge '{kind: endpoint, url: "http://127.0.0.1:8000", model: M}' --cases 300
     python -m benchmarks.judge_accuracy --smoke
 
-Two families share no template, relation or name. Rules were written against `development` alone; `held_out` was written
-after the last change of the rules, and the rules were not changed for it. Half the cases are adversarial: a negation, a
-swapped entity, or part of a name. Graded verdicts count as holding from 0.5 on. "fooled" is the share of what does not
-hold that was accepted, "missed" the share of what holds that was not.
+Three families share no template, relation or name. Rules were written against `development` and `second_development`;
+`held_out` was written after the last change of the rules, and the rules were not changed for it. Half the cases are
+adversarial: a negation, a swapped entity, or part of a name. Graded verdicts count as holding from 0.5 on. "fooled" is
+the share of what does not hold that was accepted, "missed" the share of what holds that was not.
 """
 
 import argparse
@@ -26,10 +26,15 @@ from benchmarks.judge_cases.development import DEVELOPMENT
 from benchmarks.judge_cases.family import Family
 from benchmarks.judge_cases.held_out import HELD_OUT
 from benchmarks.judge_cases.making import TRAPS, Case, make_cases
+from benchmarks.judge_cases.second_development import SECOND_DEVELOPMENT
 from rewards.judge import Judge, Verdict, open_judge
 from rewards.judge.judge import CRITERIA
 
-FAMILIES: dict[str, Family] = {"development": DEVELOPMENT, "held_out": HELD_OUT}
+FAMILIES: dict[str, Family] = {
+    "development": DEVELOPMENT,
+    "second_development": SECOND_DEVELOPMENT,
+    "held_out": HELD_OUT,
+}
 HOLDS_FROM = 0.5
 NUM_RESAMPLES = 2000
 _NOTHING_HOLDS = ("fails", "not_support")

@@ -27,7 +27,7 @@ _NO_ANSWER = re.compile(
 )
 _YES = frozenset(["yes", "yeah", "true", "correct", "indeed", "right"])
 _NO = frozenset(["no", "nope", "false", "incorrect", "wrong", "not"])
-_HEDGES = frozenset("maybe perhaps possibly probably likely".split())
+_HEDGES = frozenset(["maybe", "perhaps", "possibly", "probably", "likely"])
 _ALTERNATIVE = re.compile(r"\b(?:or|either|and|versus|vs)\b|[/,;&|]", re.IGNORECASE)
 
 
