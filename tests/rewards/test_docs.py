@@ -17,7 +17,8 @@ PAGE = (REPOSITORY / "docs" / "rewards.md").read_text(encoding="utf-8")
 
 
 def test_the_table_has_every_reward_with_the_needs_it_states() -> None:
-    rows = {m[1]: m[0] for m in re.finditer(r"^\| `(\w+)` \|.*$", PAGE, re.M)}
+    section = PAGE.split("## The built-in rewards\n")[1].split("\n## ")[0]
+    rows = {m[1]: m[0] for m in re.finditer(r"^\| `(\w+)` \|.*$", section, re.M)}
     assert set(rows) == set(REWARDS)
     for name, row in rows.items():
         needs = REWARDS[name](context()).needs
