@@ -50,8 +50,8 @@ def _clipped_in_a_product(config: TrainConfig, rewards: Composition) -> tuple[st
         )
     return tuple(
         f"composition.combine is gated_product, and {name} can add up to "
-        f"{f'{high:.4g}' if math.isfinite(high) else 'more'} in {turns} turns: its sum is clipped to 1, beyond which no "
-        "episode is told from another"
+        f"{f'{high:.4g}' if math.isfinite(high) else 'more'} in {turns} turns: its sum is clipped to 1, beyond which "
+        "no episode is told from another"
         for name, high in best.items()
         if high > 1
     )

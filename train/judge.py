@@ -117,7 +117,9 @@ class UnitJudge:
                 self._kept.update(kept)
 
     def preview(self, unit: Unit, *, credit: bool = True) -> Judged:
-        """Judge a unit that is not whole yet: no count and no state of a reward remembers it; no rows without `credit`."""
+        """Judge a unit that is not whole yet, of which no count and no state of a reward remembers anything; without
+        `credit` it has no rows.
+        """
         with self._lock:
             before = deepcopy(self._rewards.state_dict())
             try:

@@ -1,4 +1,4 @@
-"""Gates, schedules and the product in real runs: what is learnt from follows the step that is taken, after a kill too."""
+"""Gates, schedules and the product in real runs: what is learnt from follows the step taken, after a resume too."""
 
 import json
 from pathlib import Path
@@ -109,7 +109,7 @@ def test_what_may_change_on_resume(testbed: Testbed, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="steps: was 1, now 2"):
         train(check_config(run_settings(testbed, steps=2, rewards=share, **base)), tmp_path / "run", resume=True)
     steeper = {"fading": {**share["fading"], "weight": 0.4}}
-    with pytest.raises(ConfigError, match="rewards.fading.weight: was 0.5, now 0.4"):
+    with pytest.raises(ConfigError, match=r"rewards\.fading\.weight: was 0\.5, now 0\.4"):
         train(check_config(run_settings(testbed, steps=1, rewards=steeper, **base)), tmp_path / "run", resume=True)
     base["composition"] = {"judge_window": 70, "max_judge_failure_share": 0.5}
     assert train(check_config(run_settings(testbed, steps=1, rewards=share, **base)), tmp_path / "run", resume=True)

@@ -177,7 +177,7 @@ def test_judges_are_found_once_and_without_any_there_is_no_guard() -> None:
 
 @pytest.mark.parametrize("settings", [{"max_share": 1.0}, {"max_share": -0.1}, {"window": 0}, {"patience_s": 0}])
 def test_a_guard_that_makes_no_sense_is_refused(settings: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="share of the requests|more than 0"):
+    with pytest.raises(ValueError, match=r"share of the requests|more than 0"):
         JudgeGuard([FlakyJudge()], **settings)  # type: ignore[arg-type]
 
 
