@@ -1,6 +1,6 @@
 """SLATE's claim, measured: how much less the advantage varies where candidates share a prefix and are scored at once.
 
-    python -m benchmarks.slate_variance             # 1 to 4 hops, 300 questions each: the table in docs/credit.md
+    python -m benchmarks.slate_variance             # 1 to 4 hops, 120 questions each: the table in docs/credit.md
     python -m benchmarks.slate_variance --smoke     # seconds: that it runs, not what it measures
 
 One policy (the scripted expert with faults, at a quality drawn for each question) and one set of rewards (1 for each
@@ -235,7 +235,7 @@ def as_text(figures: dict[str, Any]) -> str:
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     """Measure and print; returns the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--questions", type=int, default=300, help="questions for each number of hops")
+    parser.add_argument("--questions", type=int, default=120, help="questions for each number of hops")
     parser.add_argument("--candidates", type=int, default=5, help="k: group size, and candidates of each step")
     parser.add_argument("--smoke", action="store_true", help="a tiny version of everything, to see that it runs")
     parser.add_argument("--json", type=Path, help="also write the figures here")

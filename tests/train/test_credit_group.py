@@ -1,5 +1,7 @@
 """From named scores to rows: who takes part, what lands where, and what is refused."""
 
+import inspect
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -151,6 +153,12 @@ def test_the_estimator_of_the_docs_page_runs() -> None:
     unit = unit_of([2, 1, 1])
     rows = scope["LastTurn"]()(unit, {"em": by_outcome(unit, [1, 0, NAN])}, {"em": 1.0})
     assert [per_turn(row) for row in rows] == [[0.0, 0.5], [-0.5]]
+
+
+def test_the_docs_table_has_every_estimator_with_its_parameters() -> None:
+    page = (REPOSITORY / "docs" / "credit.md").read_text(encoding="utf-8")
+    rows = {m[1]: re.findall(r"`(\w+)`", m[2]) for m in re.finditer(r"^\| `(\w+)` \|[^|]*\|([^|]*)\|$", page, re.M)}
+    assert rows == {name: list(inspect.signature(factory).parameters) for name, factory in ESTIMATORS.items()}
 
 
 def not_an_estimator() -> str:

@@ -52,7 +52,7 @@ def states_of_progress(component: Component, has_turn: NDArray[np.bool_]) -> NDA
     Raises:
         ValueError: the reward scores no turn of any trajectory, but trajectories as a whole.
     """
-    unknown = np.isnan(component.turns).all(axis=1)
+    unknown = np.asarray(np.isnan(component.turns).all(axis=1))
     if unknown.all() and not np.isnan(component.outcome).all():
         raise ValueError(f"credit.params.progress is {component.name!r}, which scores trajectories; name one of turns")
     scores = np.nan_to_num(component.turns)

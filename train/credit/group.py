@@ -194,7 +194,8 @@ def _check(unit: Unit, scores: Mapping[str, Scores], weights: Mapping[str, float
 
 def _group(unit: Unit, scores: Mapping[str, Scores], weights: Mapping[str, float], members: list[int]) -> Group:
     num_turns = np.asarray([unit.trajectories[i].num_turns for i in members], dtype=np.int64)
-    paid, unpaid = [], []
+    paid: list[Component] = []
+    unpaid: list[Component] = []
     for name, score in scores.items():
         turns = np.full((len(members), num_turns.max()), np.nan)
         for row, member in enumerate(members):
