@@ -127,6 +127,50 @@ def test_the_search_environment_reads_nothing_and_never_waits() -> None:
     assert {"asyncio"} <= set(inputs_and_waits(REPOSITORY, "envs.episode")), "the coroutine around it waits"
 
 
+def judges_in_reach(root: Path, folder: str) -> list[str]:
+    """What of `rewards.judge` a folder's modules import, or name in a text, by themselves or through modules of ours."""
+    files, seen, found = modules(root), set[str](), list[str]()
+    waiting = [module for module in files if module.split(".")[0] == folder]
+    while waiting:
+        module = waiting.pop()
+        if module in seen or module not in files:
+            continue
+        seen.add(module)
+        needs = [name for _, name in imported_modules(files[module])]
+        texts = [
+            node.value for node in ast.walk(ast.parse(files[module].read_text())) if isinstance(node, ast.Constant)
+        ]
+        named = [text for text in texts if isinstance(text, str) and " " not in text]
+        found += [f"{module}: {name}" for name in (*needs, *named) if f"{name}.".startswith("rewards.judge.")]
+        waiting += [module.rpartition(".")[0], *needs]
+    return sorted(found)
+
+
+def test_evaluation_cannot_reach_a_judge() -> None:
+    assert judges_in_reach(REPOSITORY, "evaluation") == []
+    assert "rewards.citation" in needed_modules(REPOSITORY, "evaluation.metrics"), "what it needs must be looked at"
+
+
+@pytest.mark.parametrize(
+    "reward",
+    [
+        "from rewards.judge import open_judge",
+        "def later():\n    from rewards.judge.opening import open_judge",
+        "import rewards.judge.rules",
+        "from rewards import judge",
+        "import importlib\nopened = importlib.import_module('rewards.judge')",
+    ],
+)
+def test_the_check_for_judges_sees_one_behind_a_reward(tmp_path: Path, reward: str) -> None:
+    for folder, name, text in (
+        ("evaluation", "metrics", "from rewards.answer import f1"),
+        ("rewards", "answer", reward),
+    ):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / f"{name}.py").write_text(text)
+    assert judges_in_reach(tmp_path, "evaluation")
+
+
 def test_no_source_file_is_longer_than_a_reader_can_hold() -> None:
     everywhere = sources(REPOSITORY, (*FLOORS, "tests", "benchmarks"))
     lengths = {str(path.relative_to(REPOSITORY)): len(path.read_text().splitlines()) for path in everywhere}
