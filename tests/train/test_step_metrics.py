@@ -10,7 +10,7 @@ from agent.trajectory import Trajectory, Unit
 from envs.question import Question
 from rewards.score import Scores
 from tests.train.fakes import unit_of
-from train.step_metrics import rollout_metrics, staleness_metrics
+from train.step_metrics import composition_metrics, rollout_metrics, staleness_metrics
 
 QUESTION = Question(id="q", text="Where?", golden_answers=("Oskel",))
 NAN = float("nan")
@@ -68,3 +68,19 @@ def test_staleness_is_counted_in_versions_behind_the_one_that_learns() -> None:
     assert values["staleness/mixed_share"] == 0.5, "of those with a token"
     assert not [n for n in rollout_metrics([unit], [scores], {"q": QUESTION}) if n.startswith("staleness/")]
     assert staleness_metrics([empty], 5) == {}
+
+
+def test_what_a_reward_gave_is_told_beside_what_counts_of_it() -> None:
+    unit = unit_of([1, 1])
+    raw, behind = Scores.of_outcome(unit, np.array([1.0, 0.5])), Scores.of_outcome(unit, np.array([1.0, 0.0]))
+    values = rollout_metrics([unit], [{"f1": behind}], {"q": QUESTION}, raw=[{"f1": raw}], weights={"f1": 0.2})
+    assert values["rewards/f1/mean"] == 0.75
+    assert values["rewards/f1/weighted_mean"] == pytest.approx(0.1)
+    assert values["rewards/f1/group_std"] == 0.5, "the spread that is learnt from"
+
+
+def test_gates_and_schedules_in_figures() -> None:
+    gates = [{"f1": np.array([1.0, NAN]), "em": np.full(2, NAN)}, {"f1": np.array([0.0, 1.0]), "em": np.full(2, NAN)}]
+    values = composition_metrics(gates, {"f1": 0.25})
+    assert values == {"rewards/f1/gate_open": pytest.approx(2 / 3), "rewards/f1/schedule": 0.25}
+    assert composition_metrics([], {}) == {}
