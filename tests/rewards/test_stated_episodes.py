@@ -43,7 +43,7 @@ def earned(played: Trajectory, question: Question) -> tuple[float, float]:
     return float(np.nansum(judged)), float(ReflectionReward(CONTEXT)(unit, questions).outcome[0])
 
 
-# With more hits the first search shows both sides of the comparison, and the expert searches for the second all the same.
+# With more hits the first search shows both sides of the comparison, and the expert searches for the second anyway.
 @pytest.mark.parametrize(("question", "top_k"), [(BRIDGE, 1), (BRIDGE, 3), (COMPARISON, 1)])
 async def test_true_statements_earn_all_and_their_opposites_nothing(question: Question, top_k: int) -> None:
     played = await play(question, top_k=top_k)
