@@ -128,7 +128,7 @@ def test_the_search_environment_reads_nothing_and_never_waits() -> None:
 
 
 def judges_in_reach(root: Path, folder: str) -> list[str]:
-    """What of `rewards.judge` a folder's modules import, or name in a text, by themselves or through modules of ours."""
+    """What of `rewards.judge` a folder's modules import or name in a text, by themselves or through modules of ours."""
     files, seen, found = modules(root), set[str](), list[str]()
     waiting = [module for module in files if module.split(".")[0] == folder]
     while waiting:
