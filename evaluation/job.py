@@ -203,7 +203,7 @@ async def _play(
     progress(stage, 0, total)
     try:
         evaluation, trajectories = await evaluate_policy(
-            questions, retriever=index, limits=job.limits, seed=job.seed, **settings
+            questions, retriever=index, limits=job.limits, seed=job.seed, noise=job.noise, **settings
         )
         controls = {}
         if job.controls:
@@ -224,6 +224,7 @@ async def _play(
                 limits=job.limits,
                 wordings=job.wordings,
                 seed=job.seed,
+                noise=job.noise,
                 max_concurrent=job.max_batch,
                 **own,
             )
@@ -256,6 +257,7 @@ def _comparability(
         },
         seeds={"sampling": job.seed},
         questions=job.questions,
+        deviations=[f"{job.noise:g} of the searches find nothing which helps"] if job.noise else (),
         extra={"question_limit": job.limit, **({"tokenizer": job.policy} if served else {})},
     )
 

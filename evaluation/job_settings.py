@@ -33,6 +33,7 @@ class EvaluationJob:
         limits: of one episode.
         controls: whether the controls are run too.
         consistency: whether each question is asked in its other wordings too, in `wordings` of them at most.
+        noise: share of the policy's searches that find nothing which helps (`envs.noise`); the controls have none.
         temperature: 0 is greedy.
         answers_from: questions whose answers `scripted:closed_book` guesses from; None: the questions asked.
         max_batch: episodes in flight, and rows that the engine `transformers` decodes together.
@@ -51,6 +52,7 @@ class EvaluationJob:
     controls: bool = False
     consistency: bool = False
     wordings: int = DEFAULT_WORDINGS
+    noise: float = 0.0
     limit: int | None = None
     samples: int = 1
     temperature: float = 0.0
@@ -82,6 +84,8 @@ def check_job(job: EvaluationJob) -> None:
             raise ValueError(f"{name} is {value}; it must be at least 1")
     if job.consistency and job.wordings < 2:
         raise ValueError(f"wordings is {job.wordings}; consistency compares at least 2")
+    if not 0.0 <= job.noise <= 1.0:
+        raise ValueError(f"noise is {job.noise}; it is a share of the searches and must be in [0, 1]")
     if job.temperature < 0:
         raise ValueError(f"temperature is {job.temperature}; it must be 0 (greedy) or more")
     if job.temperature == 0 and job.samples > 1 and not job.policy.startswith(SCRIPTED):

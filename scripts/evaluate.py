@@ -33,6 +33,7 @@ def evaluate(
         bool, typer.Option("--consistency", help="Also ask each question in its other wordings, and compare.")
     ] = False,
     wordings: Annotated[int, typer.Option(help="With --consistency: wordings of a question at most.")] = 6,
+    noise: Annotated[float, typer.Option(help="Share of searches that find nothing which helps.")] = 0.0,
     limit: Annotated[int | None, typer.Option(help="Ask only the first so many questions.")] = None,
     samples: Annotated[int, typer.Option(help="Episodes per question.")] = 1,
     top_k: Annotated[int, typer.Option(help="Passages per search.")] = 3,
@@ -104,6 +105,7 @@ def evaluate(
         controls=controls,
         consistency=consistency,
         wordings=wordings,
+        noise=noise,
         limit=limit,
         samples=samples,
         temperature=temperature,

@@ -21,6 +21,7 @@ from rewards.compose import RewardTerm
 from train.composition_config import CompositionConfig, composition_problems
 from train.config_file import Section, check_fields, read_mapping
 from train.learner_config import LearnerConfig
+from train.noise_config import NoiseConfig
 from train.runtime_config import LocalSettings, RaySettings, RuntimeSettings
 from train.unit_config import GroupUnit, UnitSettings, unit_problems
 
@@ -80,6 +81,7 @@ class RolloutConfig(Section):
     temperature: float = Field(1.0, description="Sampling temperature; 1 keeps the policy's own distribution.")
     top_p: float = Field(1.0, description="Must be 1: truncated sampling biases the gradient.")
     top_k: int = Field(0, description="Must be 0, for the same reason.")
+    noise: NoiseConfig | None = Field(None, description="Searches that find nothing which helps, on a curriculum.")
     max_staleness: int = Field(
         0, ge=0, description="Policy versions that a trajectory may be older than its step; 0 is the synchronous loop."
     )

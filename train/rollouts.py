@@ -39,6 +39,7 @@ class Rollouts:
         ledger: told of every unit and trajectory.
         version: of the policy that samples first.
         state: of a checkpoint.
+        noise: share of noisy searches in the units of a step, by the step that a synchronous run would take them in.
         in_step: units that go on in rounds wait for each other, so that what an engine batches depends on ids alone.
     """
 
@@ -58,6 +59,7 @@ class Rollouts:
         ledger: Ledger | None = None,
         version: int = 0,
         state: AdmissionState | None = None,
+        noise: Callable[[int], float] = lambda step: 0.0,
         in_step: bool = False,
     ) -> None:
         self._order = order
@@ -67,6 +69,7 @@ class Rollouts:
         self._per_step = units_per_step
         self._sampler = sampler
         self._seed = seed
+        self._noise = noise
         self._keep = keep
         self._guard = guard
         self._ledger = ledger
@@ -154,7 +157,7 @@ class Rollouts:
         if self._is_paused:
             return
         numbers = self._admission.admit(self._version)
-        plays = {n: UnitPlay(self.task(n), self._sampler, self._episodes, self._tell) for n in numbers}
+        plays = {number: self._play(number) for number in numbers}
         for play in plays.values():
             ids = [spec.id for spec in play.opening]
             self._tell("started", unit=play.task.id, version=self._version, trajectories=ids)
@@ -166,6 +169,10 @@ class Rollouts:
                 held.enter_context(self._rounds.unit())
             task = self._running[number] = asyncio.create_task(play.play([next(futures) for _ in play.opening]))
             task.add_done_callback(lambda _, held=held: held.close())  # type: ignore[misc]
+
+    def _play(self, number: int) -> UnitPlay:
+        noise = self._noise(number // self._per_step)
+        return UnitPlay(self.task(number), self._sampler, self._episodes, self._tell, noise=noise)
 
     async def _gather(self, step: int) -> list[Unit]:
         rejected_before = self.rejected

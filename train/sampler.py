@@ -7,6 +7,7 @@ same process over a portal (`LocalDoor`), or from several learner processes thro
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from anyio.from_thread import BlockingPortal
@@ -84,6 +85,7 @@ class Sampler:
             ledger=ledger,
             version=version,
             state=state,
+            noise=partial(rollout.noise.share, total_steps=config.steps) if rollout.noise else lambda step: 0.0,
             in_step=_is_in_step(config),
         )
 
@@ -107,7 +109,10 @@ class Sampler:
     async def evaluate(self, step: int) -> Evaluation:
         """Greedy episodes on the dev questions, with the newest weights; also in other wordings, where asked for."""
         questions = self._parts.dev_questions
-        specs = evaluation_specs(questions, seed=self._config.seed, temperature=0.0, name=f"eval{step:06d}")
+        noise = self._config.rollout.noise.evaluation if self._config.rollout.noise else 0.0
+        specs = evaluation_specs(
+            questions, seed=self._config.seed, temperature=0.0, name=f"eval{step:06d}", noise=noise
+        )
         futures = self._runtime.submit(specs)
         try:
             trajectories = await asyncio.gather(*futures)
@@ -123,6 +128,7 @@ class Sampler:
             self._runtime,
             wordings=self._config.evaluate_wordings,
             seed=self._config.seed,
+            noise=noise,
             name=f"consistency{step:06d}",
         )
         return replace(evaluation, summary={**evaluation.summary, **consistency.summary})

@@ -6,6 +6,7 @@ so that methods are compared at what they have sampled.
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 from agent.trajectory import Trajectory, Unit
@@ -23,11 +24,15 @@ class UnitPlay:
         task, sampler: the unit, and who samples it.
         episodes: where the rounds after the opening are played.
         tell: is told of each trajectory.
+        noise: share of the unit's searches that find nothing which helps.
     """
 
-    def __init__(self, task: UnitTask, sampler: UnitSampler, episodes: Episodes, tell: Tell) -> None:
+    def __init__(
+        self, task: UnitTask, sampler: UnitSampler, episodes: Episodes, tell: Tell, *, noise: float = 0.0
+    ) -> None:
         self.task = task
-        self.opening = sampler.opening(task)
+        self._noise = noise
+        self.opening = self._noisy(sampler.opening(task))
         """The episodes that the unit begins with."""
         self._sampler = sampler
         self._episodes = episodes
@@ -37,6 +42,7 @@ class UnitPlay:
 
     def submit(self, specs: Sequence[EpisodeSpec]) -> Sequence[asyncio.Future[Trajectory]]:
         """A further round of the unit."""
+        specs = self._noisy(specs)
         self._tell("extended", unit=self.task.id, trajectories=[spec.id for spec in specs])
         futures = self._episodes.submit(specs)
         self._watch(specs, futures)
@@ -52,6 +58,9 @@ class UnitPlay:
         finally:
             for future in self._futures:
                 future.cancel()
+
+    def _noisy(self, specs: Sequence[EpisodeSpec]) -> list[EpisodeSpec]:
+        return [replace(spec, noise=self._noise) for spec in specs]
 
     def _watch(self, specs: Sequence[EpisodeSpec], futures: Sequence[asyncio.Future[Trajectory]]) -> None:
         self._futures += futures
