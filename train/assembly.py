@@ -25,7 +25,7 @@ from rewards.reward import PassageRows, RewardContext, StatefulReward
 from train.composition_check import check_composition
 from train.config import TrainConfig
 from train.config_file import ConfigError
-from train.credit import load_estimator
+from train.credit import check_rewards, load_estimator
 from train.credit.row import CreditEstimator
 from train.runtime_config import RaySettings
 from train.tracking import check_tracker
@@ -105,6 +105,7 @@ def assemble(config: TrainConfig) -> Parts:
             rule=config.composition.rule,
             total_steps=config.planned_steps,
         )
+        check_rewards(estimator, rewards.weights)
         rewards.check(train_questions)
         unsure = check_composition(config, rewards)
         _refuse_state_that_runs_ahead(config, rewards)

@@ -9,7 +9,7 @@ import pytest
 from agent.trajectory import Unit
 from tests.train.credit_units import KINDS, estimator, group_for, per_turn, scored
 from tests.train.fakes import trajectory, turn
-from train.credit import ESTIMATORS
+from train.credit import ESTIMATORS, check_rewards
 
 NAN = float("nan")
 every_estimator = pytest.mark.parametrize("name", sorted(ESTIMATORS))
@@ -155,9 +155,14 @@ def test_parameters_that_make_no_sense_are_refused(name: str, params: dict[str, 
         ("c_grpo", {"rubric": "rubrics"}),
         ("renorm", {"process": "rubrics"}),
         ("state", {"state": "hops_found", "progress": "rubrics"}),
+        ("turn_normalised", {"baseline": "hops_found", "progress": "rubrics"}),
     ],
 )
 def test_a_reward_that_the_config_does_not_have_is_refused(name: str, params: dict[str, Any]) -> None:
+    """Before anything is sampled, and whoever calls it otherwise."""
+    with pytest.raises(ValueError, match=r"is 'rubrics', but the rewards are \['em', 'steps'\]"):
+        check_rewards(estimator(name, **params), ["steps", "em"])
+    check_rewards(estimator(name, **params), ["em", "rubrics"])
     unit = group_for(name, [1, 1])
     with pytest.raises(ValueError, match=r"is 'rubrics', but the rewards are \['em', 'rubric', 'steps'\]"):
         estimator(name, **params)(unit, *scored(unit, [1.0, 0.0]))

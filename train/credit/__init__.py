@@ -1,6 +1,7 @@
 """Credit: how the scores of a unit become advantages on tokens. One estimator a file, looked up by name here."""
 
 import inspect
+from collections.abc import Collection
 from typing import Any
 
 from agent.extension import load_object
@@ -62,4 +63,17 @@ def load_estimator(reference: str, **params: Any) -> CreditEstimator:
     return estimator
 
 
-__all__ = ["ESTIMATORS", "CreditEstimator", "Row", "load_estimator"]
+def check_rewards(estimator: CreditEstimator, names: Collection[str]) -> None:
+    """Refuse rewards among which an estimator does not find one that its parameters name, before anything is sampled.
+
+    `names`: the rewards of the config. An estimator that reads rewards by name has `reads`, their names by parameter.
+
+    Raises:
+        ValueError: one is missing; the message has the parameter and the names.
+    """
+    for role, name in getattr(estimator, "reads", {}).items():
+        if name not in names:
+            raise ValueError(f"credit.params.{role} is {name!r}, but the rewards are {sorted(names)}; name one of them")
+
+
+__all__ = ["ESTIMATORS", "CreditEstimator", "Row", "check_rewards", "load_estimator"]

@@ -36,6 +36,11 @@ class Anchor:
             )
         self.progress = None if progress is None else reward_name("progress", progress)
 
+    @property
+    def reads(self) -> dict[str, str]:
+        """The reward that is read, by the parameter that names it."""
+        return {} if self.progress is None else {"progress": self.progress}
+
     def __call__(self, group: Group) -> NDArray[np.int64]:
         """`[num_trajectories, max_turns]`; see `states_of_progress` and `states_of_passages`."""
         if self.progress is None:

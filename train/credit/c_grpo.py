@@ -60,6 +60,7 @@ class CGrpo:
         self.rubric = reward_name("rubric", rubric)
         self.alpha = share("alpha", alpha)
         self.normalise = switch("normalise", normalise)
+        self.reads = {"outcome": self.outcome, "rubric": self.rubric}
 
     def __call__(self, unit: Unit, scores: Mapping[str, Scores], weights: Mapping[str, float]) -> list[Row]:
         """One row a trajectory, with the same advantage on all its sampled tokens."""

@@ -81,6 +81,7 @@ class ReNorm:
         self.outcome = reward_name("outcome", outcome)
         self.process = reward_name("process", process)
         self.variant = choice("variant", variant, ("grpo", "paper"))
+        self.reads = {"outcome": self.outcome, "process": self.process}
 
     def __call__(self, unit: Unit, scores: Mapping[str, Scores], weights: Mapping[str, float]) -> list[Row]:
         """One row a trajectory, with one advantage per turn on the turn's sampled tokens."""

@@ -62,6 +62,7 @@ class State:
         discount: float = 1.0,
     ) -> None:
         self.anchor = Anchor(state, progress)
+        self.reads = self.anchor.reads
         self.omega = number("omega", omega)
         self.episode_weight = number("episode_weight", episode_weight)
         self.discount = share("discount", discount)

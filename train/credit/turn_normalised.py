@@ -62,6 +62,7 @@ class TurnNormalised:
         if baseline == "turn" and progress is not None:
             raise ValueError(f"progress is {progress!r}, which baseline turn does not read; set baseline: hops_found")
         self.anchor = None if baseline == "turn" else Anchor(baseline, progress, role="baseline")
+        self.reads = {} if self.anchor is None else self.anchor.reads
 
     def __call__(self, unit: Unit, scores: Mapping[str, Scores], weights: Mapping[str, float]) -> list[Row]:
         """One row a trajectory, with one advantage per turn on the turn's sampled tokens."""
