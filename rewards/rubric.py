@@ -121,20 +121,27 @@ def rubric_of_hops(question: Question) -> Rubric | None:
     claims = []
     for i, (hop, triple, subject) in enumerate(zip(hops, triples, subjects, strict=True)):
         if triple is None:
-            asked = hop.question
-            for k in _referred(hop, i):
-                asked = re.sub(rf"#{k + 1}(?!\d)", f"<E{entity[k]}>", asked)
-            claims.append(Claim(text=f"{asked} <E{entity[i]}>", supporting_id=hop.supporting_id))
+            asked = _with_placeholders(f"{hop.question} #{i + 1}", entity)
+            claims.append(Claim(text=asked, supporting_id=hop.supporting_id))
             continue
         if subject is not None:
             start = f"<E{entity[subject]}>"
         else:
             start = f"<E{ANSWER}>" if normalize_answer(triple[0]) in golds else triple[0]
-        mentions = () if PLACEHOLDER.fullmatch(start) else (start,)
-        text = f"{start} {triple[1].replace('_', ' ')} <E{entity[i]}>"
+        start = _with_placeholders(start, entity[:i])
+        mentions = () if PLACEHOLDER.search(start) else (start,)
+        relation = _with_placeholders(triple[1].replace("_", " "), entity[:i])
+        text = f"{start} {relation} <E{entity[i]}>"
         claims.append(Claim(text=text, mentions=mentions, supporting_id=hop.supporting_id))
     ends = {entity[i] for i in range(len(hops)) if i not in followed} - {ANSWER}
     return Rubric(claims=tuple(claims), aliases=aliases, joined=frozenset(ends | {ANSWER}) if ends else frozenset())
+
+
+def _with_placeholders(text: str, entity: Sequence[int]) -> str:
+    """`#k` as the placeholder of the k-th of these hops' entities; other numbers stay."""
+    for k, number in enumerate(entity, start=1):
+        text = re.sub(rf"#{k}(?!\d)", f"<E{number}>", text)
+    return text
 
 
 def _referred(hop: Hop, index: int) -> list[int]:

@@ -82,6 +82,21 @@ def test_evidence_steps_are_read_as_triples() -> None:
     assert [c.text for c in rubric.claims] == ["Elisabeth of Cleves mother <E1>", "<E1> place of death <E0>"]
 
 
+def test_a_step_may_refer_to_two_others() -> None:
+    """MuSiQue's form: one reference is the subject, the other stands in the relation."""
+    hops = (
+        Hop(question="Who wrote it?", answers=("Ann",)),
+        Hop(question="Which town is it?", answers=("Oskel",)),
+        Hop(question="#1 >> school in #2", answers=("Vann",), depends_on=(0, 1)),
+        Hop(question="head of #3 >> name", answers=("Bo",), depends_on=(2,)),
+    )
+    rubric = rubric_of_hops(Question(id="m", text="?", golden_answers=("Bo",), hops=hops))
+    assert rubric is not None
+    assert [c.text for c in rubric.claims[2:]] == ["<E1> school in <E2> <E3>", "head of <E3> name <E0>"]
+    assert all(c.mentions == () for c in rubric.claims) and not rubric.joined
+    assert connected([c.entities for c in rubric.claims], [True] * 4) == [True] * 4
+
+
 def test_a_comparison_is_joined_with_its_answer() -> None:
     rubric = rubric_of_hops(COMPARISON)
     assert rubric is not None
