@@ -12,12 +12,12 @@ from rewards.answer import has_answer, normalize_answer
 from rewards.bounds import Bounds
 from rewards.judge.judge import Judge, JudgeRequest
 from rewards.judge.rules_evidence import nugget_label
-from rewards.judge.wording import sentences
+from rewards.judge.wording import is_negated, sentences
 from rewards.judged import JudgedOutcomeReward
 from rewards.parameter import flag, one_of, opened_judge
 from rewards.reading import answers_of, read_texts
 from rewards.reward import RewardContext, finite_parameter
-from rewards.wording import mentions
+from rewards.wording import content_words, mentions
 
 LABELS = {"support": 1.0, "partial_support": 0.5, "not_support": 0.0}
 SUPPORT = LABELS["support"]
@@ -34,10 +34,14 @@ class Nugget:
 def label_of(nugget: str, text: str) -> float:
     """1 for support, 0.5 for partial support, 0 for none: what a text says of one wording of a nugget, by rules.
 
-    Equal texts, normalised as answers are, support each other ("no" supports nothing else); all others are told by the
-    rules judge's `nugget_label`: content recall of at least 0.8 in a sentence, with names, numbers and polarity.
+    Supported: equal texts, normalised as answers are ("no" is supported by nothing else), and a wording that stands
+    whole in a sentence of the same polarity, which is how short answers are said. All else is told by the rules judge's
+    `nugget_label`: content recall of at least 0.8 in a sentence, with names, numbers and polarity.
     """
     if normalize_answer(nugget) == normalize_answer(text):
+        return SUPPORT
+    said = (sentence for sentence in sentences(text) if mentions(sentence, (nugget,)))
+    if content_words(nugget) and any(is_negated(sentence) == is_negated(nugget) for sentence in said):
         return SUPPORT
     return LABELS[nugget_label(text, nugget)]
 

@@ -35,8 +35,8 @@ def all_words(text: str) -> frozenset[str]:
 def content_words(text: str) -> frozenset[str]:
     """Stems of the words that are neither function words nor negations.
 
-    >>> sorted(content_words("Which rivers cross the town of Oskel?"))
-    ['cross', 'oskel', 'river', 'town']
+    >>> sorted(content_words("Which green towns did Oskel see?"))
+    ['green', 'oskel', 'see', 'town']
     """
     return frozenset(content(text))
 
