@@ -156,8 +156,10 @@ def _ways_out(composition: Composition, case: Case, unbounded: list[str]) -> lis
         ]
     if unbounded:
         return [
-            f"{', '.join(unbounded)} states no bounds: give the reward a method bounds(*, correct, max_turns), set its "
-            "weight to 0, or leave composition.ordering out",
+            f"nothing bounds {', '.join(unbounded)}: choose parameters that do (`normalise: true` where a reward has "
+            "it), or give a reward of your own a method bounds(*, correct, max_turns)",
+            "set its weight to 0",
+            "leave composition.ordering out",
         ]
     margins = {name: case.correct[name] - case.wrong[name] for name in case.correct}
     gain = sum(margin for margin in margins.values() if margin > 0)

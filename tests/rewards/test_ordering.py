@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +16,7 @@ from rewards.combine import GatedProduct
 from rewards.compose import Composition, RewardTerm, build_rewards
 from rewards.ordering import Case, OrderingViolated, check_ordering, may_be_missing, worst_case
 from rewards.score import Scores
+from tests.conftest import REPOSITORY
 from tests.rewards.builders import QUESTION, answer, context, group, search, trajectory
 
 EM = {"exact_match": {}}
@@ -114,7 +116,7 @@ def test_em_first_shaping_is_held_under_one() -> None:
 def test_a_reward_that_says_nothing_of_itself_is_named_unless_its_weight_is_zero() -> None:
     silent = {"use": f"{__name__}:SaysNothing"}
     message = refused({**EM, "silent": silent})
-    assert "silent states no bounds: give the reward a method bounds" in message
+    assert "nothing bounds silent: choose parameters" in message and "a method bounds(*, correct, max_turns)" in message
     assert check_ordering(build({**EM, "silent": {**silent, "weight": 0.0}}), max_turns=4).margin == 1.0
     refused({**EM, "silent": {**silent, "gate": "correct"}})  # for below it may go below 0
 
@@ -200,3 +202,22 @@ def test_a_case_without_bounds_has_no_finite_margin() -> None:
     case = Case(step=0, wrong={"a": np.inf, "b": 0.0}, correct={"a": -np.inf, "b": 1.0})
     assert case.margin == -np.inf
     assert worst_case(build(EM), max_turns=4).margin == 1.0
+
+
+def test_the_pages_examples_are_what_they_say() -> None:
+    page = (REPOSITORY / "docs" / "rewards.md").read_text(encoding="utf-8")
+    section = page.split("## Composition\n")[1].split("\n## ")[0]
+    ordered, product = (yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", section, re.S))
+    terms = {name: RewardTerm(**term) for name, term in ordered["rewards"].items()}
+    assert ordered["composition"] == {"ordering": "correct_above_wrong"}
+    assert check_ordering(build_rewards(terms, context(), total_steps=10), max_turns=6).margin > 0
+    rule = GatedProduct(bottom_line=tuple(product["composition"]["bottom_line"]))
+    terms = {name: RewardTerm(**term) for name, term in product["rewards"].items()}
+    unit = group(trajectory(search(["a", "b"]), answer("Oskel", (1, 2))))
+    scores = build_rewards(terms, context(), rule=rule).score(unit, {"q": QUESTION})
+    assert scores["gated_product"].outcome.tolist() == pytest.approx([1.001])
+    terms = {"exact_match": RewardTerm(), "hop_relevance": RewardTerm(weight=4.0, params={"normalise": True})}
+    with pytest.raises(OrderingViolated) as error:
+        check_ordering(build_rewards(terms, context()), max_turns=4)
+    case = str(error.value).split("\nWays out")[0]
+    assert case in section

@@ -16,12 +16,15 @@ from rewards.reward import RewardContext
 from tests.train.conftest import run_settings
 from tests.train.fakes import EvenTokens
 from tests.train.test_judge import QUESTIONS, unit
+from tests.train.test_judge_outage import FlakyJudge
 from tests.train.test_resume import assert_same_run, reproducible
 from train.checkpoint import list_checkpoints, read_state
 from train.config import check_config
 from train.config_file import ConfigError
 from train.credit import load_estimator
 from train.judge import UnitJudge
+from train.outage import RolloutFailure
+from train.progress import Progress
 from train.run import train
 from train.testbed import Testbed
 
@@ -114,3 +117,43 @@ def test_what_may_change_on_resume(testbed: Testbed, tmp_path: Path) -> None:
     base["composition"] = {"judge_window": 70, "max_judge_failure_share": 0.5}
     assert train(check_config(run_settings(testbed, steps=1, rewards=share, **base)), tmp_path / "run", resume=True)
     assert json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])["step"] == 1
+
+
+class Breaking(EvenTokens):
+    """A reward that asks a judge, which fails every request from its 13th on while `is_broken`."""
+
+    is_broken = True
+
+    def __init__(self, context: RewardContext) -> None:
+        super().__init__(context)
+        self.judge = FlakyJudge()
+
+    def turns(self, trajectory: Trajectory, question: Question) -> NDArray[np.float64]:
+        self.judge.failures = int(Breaking.is_broken and self.judge.asked >= 12)
+        return super().turns(trajectory, question) * (np.nan if self.judge.ask(1) else 1.0)
+
+
+def test_a_run_whose_judge_fails_pauses_ends_and_goes_on(testbed: Testbed, tmp_path: Path) -> None:
+    rewards = {"even": EVEN, "breaking": {"use": f"{__name__}:Breaking"}}
+    settings = run_settings(testbed, steps=3, evaluate_every=0, rewards=rewards)
+    settings["rollout"] = {**settings["rollout"], "outage_patience_s": 0.3}
+    config, told = check_config(settings), Told()
+    Breaking.is_broken = True
+    with pytest.raises(RolloutFailure, match=r"step 1: 12 of the newest 12 requests.*then go on with --resume"):
+        train(config, tmp_path / "run", progress=told)
+    assert [line.split(":")[0] for line in told.stages if line.startswith("paused")] == ["paused"]
+    assert [line["step"] for line in reproducible(tmp_path / "run")] == [1], "what fails is not learnt from"
+    Breaking.is_broken = False
+    assert train(config, tmp_path / "run", resume=True).steps == 3
+    lines = reproducible(tmp_path / "run")
+    assert [(line["judge/asked"], line["judge/failed"], line["judge/cost"]) for line in lines] == [(12, 0, 6.0)] * 3
+
+
+class Told(Progress):
+    """Keeps what is told."""
+
+    def __init__(self) -> None:
+        self.stages: list[str] = []
+
+    def stage(self, text: str) -> None:
+        self.stages.append(text)
