@@ -76,6 +76,7 @@ async def evaluate_consistency(
     *,
     wordings: int = DEFAULT_WORDINGS,
     seed: int = 0,
+    noise: float = 0.0,
     name: str = "consistency",
     on_finish: Callable[[Trajectory], None] = lambda trajectory: None,
 ) -> Consistency:
@@ -88,6 +89,7 @@ async def evaluate_consistency(
         episodes: where they are played, an `EpisodePool` for instance.
         wordings: asked of each question, itself included, at least 2; of a question with fewer, those that it has.
         seed: of the intervals, and of the scripted policies that draw.
+        noise: share of searches that find nothing which helps (`envs.noise`).
         name: begins the episodes' ids.
         on_finish: called with each trajectory, for progress.
 
@@ -104,6 +106,7 @@ async def evaluate_consistency(
             group_id=f"{name}-{question.id}",
             seed=stable_seed(seed, question.id, view),
             temperature=0.0,
+            noise=noise,
         )
         for question in asked
         for view in range(min(wordings, 1 + len(question.paraphrases)))

@@ -39,6 +39,7 @@ async def evaluate_policy(
     temperature: float = 0.0,
     samples: int = 1,
     seed: int = 0,
+    noise: float = 0.0,
     max_concurrent: int = 256,
     on_finish: OnFinish | None = None,
 ) -> tuple[Evaluation, list[Trajectory]]:
@@ -56,6 +57,7 @@ async def evaluate_policy(
         documents: opens documents, for a protocol that offers `open`; a `retriever` opens its own.
         samples: episodes per question; their figures are averaged before means are taken.
         seed: of sampling and of scripted policies. Equal arguments give equal trajectories.
+        noise: share of searches that find nothing which helps (`envs.noise`).
         max_concurrent: episodes in flight.
         on_finish: called with each trajectory when it ends, for progress.
 
@@ -80,7 +82,7 @@ async def evaluate_policy(
     batcher = MicroBatcher(retriever) if retriever is not None else None
     try:
         trajectories = await run_episodes(
-            evaluation_specs(questions, samples=samples, seed=seed),
+            evaluation_specs(questions, samples=samples, seed=seed, noise=noise),
             actor=actor,
             search=batcher.search if batcher is not None else _given(search),
             documents=documents,
@@ -108,6 +110,7 @@ async def evaluate_policy_consistency(
     policy: ScriptedPolicy | None = None,
     wordings: int = DEFAULT_WORDINGS,
     seed: int = 0,
+    noise: float = 0.0,
     max_concurrent: int = 256,
     on_finish: OnFinish = lambda trajectory: None,
 ) -> Consistency:
@@ -128,7 +131,9 @@ async def evaluate_policy_consistency(
         max_concurrent=max_concurrent,
     )
     try:
-        return await evaluate_consistency(questions, pool, wordings=wordings, seed=seed, on_finish=on_finish)
+        return await evaluate_consistency(
+            questions, pool, wordings=wordings, seed=seed, noise=noise, on_finish=on_finish
+        )
     finally:
         await pool.close()
         await batcher.close()
@@ -140,6 +145,7 @@ def evaluation_specs(
     samples: int = 1,
     seed: int = 0,
     temperature: float | None = None,
+    noise: float = 0.0,
     name: str = "eval",
 ) -> list[EpisodeSpec]:
     """The episodes of an evaluation, in the order of the questions. `name` begins their ids; no seed depends on it."""
@@ -152,6 +158,7 @@ def evaluation_specs(
             sample=sample,
             seed=stable_seed(seed, question.id, sample),
             temperature=temperature,
+            noise=noise,
         )
         for question in questions
         for sample in range(samples)

@@ -30,7 +30,7 @@ SIZE_IS_KNOWN = frozenset({"group", "paraphrase_set"})
 class Ablation:
     """Methods, seeds, a setting and a budget, in a folder: `testbed/`, `cold_start/`, `runs/`, `records/`, `logs/`.
 
-    `records` may lie elsewhere, for example in a checkout.
+    `records` may lie elsewhere, for example in a checkout. `overrides` are those that `setting` was read with.
 
     Raises:
         ConfigError: a method that the setting cannot run, a budget that buys no step, or a config that does not
@@ -45,6 +45,7 @@ class Ablation:
         methods: Sequence[Method],
         seeds: Sequence[int],
         out: Path,
+        overrides: Sequence[str] = (),
         budget: int | None = None,
         records: Path | None = None,
         say: Say = lambda text: None,
@@ -52,6 +53,7 @@ class Ablation:
         if not methods or not seeds:
             raise ConfigError(f"{len(methods)} methods and {len(seeds)} seeds: a comparison needs at least one of both")
         self.name, self.setting, self.out = name, setting, out
+        self.overrides = tuple(overrides)
         self.methods = {method.name: method for method in methods}
         self.seeds = tuple(seeds)
         self.budget = setting.budget if budget is None else budget
@@ -114,6 +116,8 @@ class Ablation:
             method=method,
             seed=seed,
             budget=self.budget,
+            consistency_limit=self.setting.consistency_limit if "paraphrases" in self.setting.provides else 0,
+            consistency_wordings=self.setting.consistency_wordings,
             folder=self.out,
             records=self.records,
             keep_run=keep_run,

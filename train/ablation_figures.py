@@ -50,7 +50,14 @@ COSTS = ("retriever_calls", "sampled_tokens", "judge_calls", "seconds")
 
 
 def comparison_figures(
-    methods: Sequence[Method], found: Mapping[str, Runs], *, setting: str, title: str, threshold: float, budget: int
+    methods: Sequence[Method],
+    found: Mapping[str, Runs],
+    *,
+    setting: str,
+    title: str,
+    threshold: float,
+    budget: int,
+    overrides: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Everything that is reported, as JSON types.
 
@@ -69,6 +76,7 @@ def comparison_figures(
     compared = _compare(rows, found) if baseline else {}
     result: dict[str, Any] = {
         "setting": setting,
+        "overrides": list(overrides),
         "title": title,
         "budget": budget,
         "threshold": threshold,
@@ -129,7 +137,7 @@ def final_figures(runs: Runs) -> dict[str, Any]:
 
 
 def _final(run: RunRecord, measure: str) -> float:
-    value = run.test.get(measure)
+    value = {**run.test, **(run.consistency or {})}.get(measure)
     return float("nan") if value is None else float(value)
 
 
@@ -182,18 +190,22 @@ def _compare(rows: Mapping[str, Method], found: Mapping[str, Runs]) -> dict[tupl
             continue
         for measure in PAIRED:
             ours, theirs = (_values(found[which], seeds, measure) for which in (name, BASELINE))
-            if ours is not None and theirs is not None and (one := compare_over_seeds(ours, theirs)):
+            if ours is None or theirs is None or ours.shape != theirs.shape:
+                continue
+            if one := compare_over_seeds(ours, theirs):
                 compared[name, measure] = one
     tested = [key for key in compared if key[1] in TESTED]
     return compared | dict(zip(tested, correct_together([compared[key] for key in tested]), strict=True))
 
 
 def _values(runs: Runs, seeds: Sequence[int], measure: str) -> NDArray[np.float64] | None:
-    """`[num_seeds, num_questions]`, NaN where the figure does not apply; None where a run does not have it."""
-    rows = [runs[seed].per_question.get(measure) for seed in seeds]
-    if any(row is None for row in rows):
+    """`[num_seeds, num_questions]`, NaN where the figure does not apply; None where a run does not have it, or where
+    runs have it of different numbers of questions.
+    """
+    rows = [runs[seed].per_question.get(measure, []) for seed in seeds]
+    if not rows[0] or len({len(row) for row in rows}) > 1:
         return None
-    return np.array([[np.nan if value is None else value for value in row or ()] for row in rows], dtype=np.float64)
+    return np.array([[np.nan if value is None else value for value in row] for row in rows], dtype=np.float64)
 
 
 def _as_record(one: SeedComparison) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from pydantic import Field
 
 from envs.datasets import read_questions
 from evaluation.comparability import checkout_commit, describe_model, hardware, package_versions
+from evaluation.consistency import Consistency
 from evaluation.metrics import Evaluation
 from evaluation.trajectory_record import plain
 from train.ablation_record import (
@@ -33,7 +34,7 @@ from train.ablation_record import (
     write_record,
 )
 from train.config_file import Section
-from train.final_evaluation import evaluate_model, retriever_of
+from train.final_evaluation import evaluate_model, evaluate_model_consistency, retriever_of
 from train.progress import Progress
 from train.study import ArmRun, Study, StudyConfig
 
@@ -54,6 +55,8 @@ class AblationJob(Section):
     method: str
     seed: int
     budget: int
+    consistency_limit: int = 0
+    consistency_wordings: int = 5
     folder: Path = Field(description="With testbed and cold start; the run is made in runs/ under it.")
     records: Path
     keep_run: bool = False
@@ -72,6 +75,17 @@ def run_job(job: AblationJob, progress: Progress | None = None) -> RunRecord:
     started = time.perf_counter()
     with retriever_of(run.config) as index:
         evaluation, _ = evaluate_model(run.folder / "model", run.config, index, questions)
+        consistency = (
+            evaluate_model_consistency(
+                run.folder / "model",
+                run.config,
+                index,
+                questions[: job.consistency_limit],
+                wordings=job.consistency_wordings,
+            )
+            if job.consistency_limit
+            else None
+        )
     seconds = time.perf_counter() - started
     settings = RecordedSettings.of(job.study.testbed, job.study.test_limit, run.config)
     return RunRecord(
@@ -86,7 +100,8 @@ def run_job(job: AblationJob, progress: Progress | None = None) -> RunRecord:
         curve=_curve(run),
         training=_training(run.metrics),
         test=evaluation.summary,
-        per_question=_per_question(evaluation),
+        per_question=_per_question(evaluation, consistency),
+        consistency=consistency.summary if consistency else None,
         costs=_costs(run, seconds),
         environment=_environment(),
     )
@@ -138,8 +153,11 @@ def _number(value: Any) -> float | None:
     return round(value, DIGITS) if isinstance(value, int | float) else None
 
 
-def _per_question(evaluation: Evaluation) -> dict[str, list[float | None]]:
-    return {name: plain(evaluation.per_question[name].round(3)) for name in PER_QUESTION}
+def _per_question(evaluation: Evaluation, consistency: Consistency | None) -> dict[str, list[float | None]]:
+    figures = {name: evaluation.per_question[name] for name in PER_QUESTION}
+    if consistency:
+        figures["consistency_end_to_end"] = consistency.per_question["consistency_end_to_end_f1"]
+    return {name: plain(values.round(3)) for name, values in figures.items()}
 
 
 def _costs(run: ArmRun, final_seconds: float) -> RecordedCosts:

@@ -22,7 +22,7 @@ def as_markdown(figures: Mapping[str, Any]) -> str:
     parts = [
         f"### {figures['title']}\n",
         f"{figures['budget']:,} sampled trajectories a run; made by "
-        f"`waymark ablate {' '.join(figures['methods'])} --setting {figures['setting']}`.\n",
+        f"`waymark ablate {' '.join([*figures['methods'], *figures['overrides']])} --setting {figures['setting']}`.\n",
     ]
     for table in (
         final_table(figures),

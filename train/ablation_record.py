@@ -98,7 +98,9 @@ class RunRecord(Section):
     curve: list[RecordedPoint]
     training: dict[str, list[float | None]] = Field(description="Metrics of every step, by name: `[num_steps]` each.")
     test: dict[str, Any] = Field(description="Summary of the final evaluation, as `evaluate --json` has it.")
-    per_question: dict[str, list[float | None]] = Field(description="`[num_questions]` each, three decimals.")
+    per_question: dict[str, list[float | None]] = Field(
+        description="`[num_questions]` each, three decimals; consistency is of the first ones alone."
+    )
     consistency: dict[str, Any] | None = None
     costs: RecordedCosts
     environment: dict[str, Any] = Field(description="Commit, hardware, threads, Python and package versions.")

@@ -62,6 +62,7 @@ def report(ablation: Ablation, *, json_file: Path | None = None, markdown: Path 
         list(ablation.methods.values()),
         found,
         setting=ablation.name,
+        overrides=ablation.overrides,
         title=ablation.setting.title,
         threshold=ablation.setting.threshold,
         budget=ablation.budget,

@@ -84,6 +84,7 @@ class AblationRequest:
             seeds=self.seeds,
             budget=self.budget,
             out=self.out,
+            overrides=self.overrides,
             records=self.records,
             say=say,
         )

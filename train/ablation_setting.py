@@ -29,6 +29,12 @@ class SettingConfig(Section):
     budget: int = Field(DEFAULT_BUDGET, ge=1, description="Sampled trajectories of a run.")
     threshold: float = Field(0.8, gt=0, le=1, description="Dev EM up to which trajectories are counted.")
     test_limit: int = Field(250, ge=1, description="First so many test questions of the final evaluation.")
+    consistency_limit: int = Field(
+        100, ge=0, description="First so many test questions that are asked in all their wordings too; 0: none."
+    )
+    consistency_wordings: int = Field(
+        5, ge=2, description="Wordings of each, itself included; asking n costs 2 n - 1 episodes."
+    )
 
     @field_validator("train")
     @classmethod

@@ -34,17 +34,19 @@ def ablate(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command(*arguments), cwd=REPOSITORY, capture_output=True, text=True, check=False)
 
 
-def test_it_reports_records_alone(setting: Path, tmp_path: Path) -> None:
+def test_it_reports_records_alone(setting: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_fakes(
         tiny_ablation(tmp_path, METHODS),
         {"outcome": [[0.0, 1.0], [1.0, 1.0]], "hops_normalised": [[1.0, 1.0]]},
     )
-    arguments = ("--report-only", "--records", tmp_path / "records", "--out", tmp_path / "out")
     figures, page = tmp_path / "figures.json", tmp_path / "tables.md"
-    done = ablate(*METHODS, "--setting", setting, "--seeds", 2, *arguments, "--json", figures, "--markdown", page)
-    assert done.returncode == 0, done.stderr
-    assert "without a record: hops_normalised/1" in done.stderr
-    assert "| Outcome-only GRPO | 2 | 0.500 · 1.000 |" in done.stdout
+    places = ("--records", tmp_path / "records", "--out", tmp_path / "out", "--json", figures, "--markdown", page)
+    with pytest.raises(SystemExit) as left:
+        main(["ablate", *METHODS, "--setting", str(setting), "--seeds", "2", "--report-only", *map(str, places)])
+    said = capsys.readouterr()
+    assert left.value.code == 0, said.err
+    assert "without a record: hops_normalised/1" in said.err
+    assert "| Outcome-only GRPO | 2 | 0.500 · 1.000 |" in said.out
     assert json.loads(figures.read_text())["methods"]["outcome"]["final"]["em"]["seeds"] == [0.5, 1.0]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["methods.json", "report.html", "report.json"]
     assert "<!-- ablate:tiny -->" in page.read_text(encoding="utf-8")
@@ -95,6 +97,8 @@ def test_a_comparison_that_is_killed_goes_on_and_reports_the_same_from_its_recor
     assert [point.trajectories for point in record.curve] == [0, 8, 16]
     assert record.costs.trajectories == record.budget == 16
     assert len(record.per_question["em"]) == TINY["test_limit"]
+    assert record.consistency and record.consistency["consistency_n"] == TINY["consistency_limit"]
+    assert len(record.per_question["consistency_end_to_end"]) == TINY["consistency_limit"]
     assert record.cold_start_sha256 == read_record(first).cold_start_sha256
 
     figures = json.loads((out / "methods.json").read_text())

@@ -38,6 +38,8 @@ TINY = {
     "budget": 16,
     "threshold": 0.8,
     "test_limit": 6,
+    "consistency_limit": 3,
+    "consistency_wordings": 2,
 }
 """A setting whose runs have two steps of eight trajectories."""
 

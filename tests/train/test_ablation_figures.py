@@ -131,6 +131,28 @@ def test_runs_over_other_questions_are_not_paired(tmp_path: Path) -> None:
         figures_of(ablation)
 
 
+def test_consistency_is_compared_where_every_run_has_it_of_the_same_questions(tmp_path: Path) -> None:
+    ablation = tiny_ablation(tmp_path, seeds=1)
+
+    def write(method: str, values: list[float | None]) -> None:
+        measured = {"consistency": {"consistency_end_to_end": 0.5}} if values else {}
+        record = fake_record(ablation, method, 0, em=WRONG, **measured)
+        record.per_question["consistency_end_to_end"] = values
+        write_record(record_path(ablation.records, method, 0), record)
+
+    def compared() -> dict[str, Any]:
+        row: dict[str, Any] = figures_of(ablation)["methods"]["hops_normalised"]
+        return row
+
+    write("outcome", [0.25, 0.5])
+    write("hops_normalised", [0.5, 1.0])
+    assert compared()["against_baseline"]["consistency_end_to_end"]["difference"] == 0.375
+    assert compared()["final"]["consistency_end_to_end"]["seeds"] == [0.5]
+    for values in ([], [0.5, 1.0, 1.0]):
+        write("hops_normalised", values)
+        assert "consistency_end_to_end" not in compared()["against_baseline"]
+
+
 def test_cold_starts_of_different_bits_are_told(tmp_path: Path) -> None:
     ablation = tiny_ablation(tmp_path)
     write_fakes(ablation, {"outcome": [WRONG]})
