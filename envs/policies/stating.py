@@ -1,7 +1,8 @@
 """Says before each action what a protocol with statements asks for: judgement, reflection, goal.
 
 It leads another scripted policy and reads the truth off the gold hops: what was shown is enough when every hop is
-found, the last observation met its goal when the hop that was looked for is found. `wrong_rate` of the judgements and
+found (an expert that does not skip hops found by chance then says so and searches on), the last observation met its
+goal when the hop that was looked for is found. `wrong_rate` of the judgements and
 reflections say the opposite, so that a policy which learns from them leaves a reward something to repair.
 """
 
@@ -35,7 +36,8 @@ class StatingPolicy:
         judgement: bool | None = None
         reflection: bool | None = None
         if turns:
-            judgement = (plan.query is None) != (of_judgement < self._wrong_rate)
+            enough = all(is_found(hop, plan.seen) for hop in question.hops)
+            judgement = enough != (of_judgement < self._wrong_rate)
             looked_for = self._expert.plan(question, turns[:-1]).hop
             if looked_for is not None:
                 met = is_found(question.hops[looked_for], plan.seen)

@@ -81,3 +81,8 @@ def test_what_will_be_stated_is_known_beforehand() -> None:
     for words in ("<judge> yes</judge>", "<judge> no</judge>", "<reflect> true</reflect>", "<goal> founded by</goal>"):
         assert words in spoken
     assert "<judge>" not in " ".join(ExpertPolicy(load_protocol("waymark")).spoken(BRIDGE))
+
+
+def test_a_hop_found_by_chance_counts_as_found() -> None:
+    both = search_turn("Who founded Velmora?", "velmora", "tarnek")
+    assert stated(both).judgement is True
