@@ -49,8 +49,13 @@ class MethodConfig(Section):
     @field_validator("overrides")
     @classmethod
     def _check_owned(cls, overrides: dict[str, Any]) -> dict[str, Any]:
-        if "rollout" in overrides:
-            raise ValueError("rollout replaces the setting's whole section; name its fields, such as rollout.unit")
+        if whole := overrides.keys() & {"rollout", "rollout.noise"}:
+            raise ValueError(
+                f"{min(whole)} replaces the setting's whole section; name its fields, such as rollout.unit or "
+                "rollout.noise.end"
+            )
+        if "rollout.noise.evaluation" in overrides:
+            raise ValueError("rollout.noise.evaluation is the setting's: all methods are evaluated alike")
         foreign = sorted(key for key in overrides if key.split(".", 1)[0] not in OWNED)
         if foreign:
             raise ValueError(

@@ -116,6 +116,20 @@ def test_the_other_settings_open_for_the_baseline(name: str, tmp_path: Path) -> 
     assert ablation.config("outcome", 0).evaluate_every
 
 
+def test_a_method_with_noise_of_its_own_is_evaluated_like_the_others(tmp_path: Path) -> None:
+    for name in ("2hops", "2hops_noisy"):
+        ablation = Ablation(
+            name=name,
+            setting=load_setting(name),
+            methods=load_methods(["outcome", "zerosearch"]),
+            seeds=[0],
+            out=tmp_path,
+        )
+        noises = [ablation.config(method, 0).rollout.noise for method in ("outcome", "zerosearch")]
+        assert len({noise.evaluation if noise else 0.0 for noise in noises}) == 1
+        assert noises[1] is not None and (noises[1].start, noises[1].end) == (0.0, 0.5)
+
+
 def test_noisy_retrieval_shares_world_and_cold_start_with_clean() -> None:
     clean, noisy = load_setting("2hops"), load_setting("2hops_noisy")
     assert noisy.testbed == clean.testbed
@@ -128,6 +142,8 @@ def test_noisy_retrieval_shares_world_and_cold_start_with_clean() -> None:
     [
         ({"overrides": {"learner.learning_rate": 1.0}}, "a method sets composition, credit, rewards, rollout"),
         ({"overrides": {"rollout": {"unit": "group"}}}, "rollout replaces the setting's whole section"),
+        ({"overrides": {"rollout.noise": {"end": 0.5}}}, r"rollout\.noise replaces the setting's whole section"),
+        ({"overrides": {"rollout.noise.evaluation": 0.5}}, "all methods are evaluated alike"),
         ({"overrides": {}}, "overrides: Dictionary should have at least 1 item"),
         ({"titel": "x"}, "titel: unknown field; did you mean 'title'"),
         ({"needs": ["luck"]}, "needs"),
