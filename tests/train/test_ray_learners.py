@@ -32,6 +32,10 @@ from train.testbed import Testbed
 
 TWO = {"kind": "ray", "learners": 2, "learner_cpus": 0.5, "start_timeout_s": 400}
 REWARDS = {"even_tokens": {"use": "tests.train.fakes:EvenTokens"}}
+FADING = {
+    **REWARDS,
+    "fading": {**REWARDS["even_tokens"], "gate": "em_first", "schedule": {"kind": "cosine", "steps": 3}},
+}
 OF_PACKING = ("padding", "micro_batches", "scripted/", "seconds/")
 
 
@@ -99,8 +103,9 @@ def wait_until_gone(seconds: float) -> None:
 @pytest.mark.slow
 def test_two_learners_do_what_one_does(testbed: Testbed, tmp_path: Path, on_ray: None) -> None:
     """Three groups over two ranks: one has twice the rows of the other. Sampling is scripted, because an engine that
-    batches what happens to wait rounds differently from run to run, which can flip a token."""
-    config = settings(testbed, learner={"learning_rate": 1e-2, "max_tokens_per_micro_batch": 64})
+    batches what happens to wait rounds differently from run to run, which can flip a token. A reward whose weight fades
+    has the same weight on both ranks, at every step."""
+    config = settings(testbed, rewards=FADING, learner={"learning_rate": 1e-2, "max_tokens_per_micro_batch": 64})
     told = Kept()
     both = on_two(config, tmp_path / "two", told)
     assert told.steps == [0, 1, 2, 3, 4]
