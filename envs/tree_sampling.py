@@ -48,8 +48,10 @@ class TreeSampler:
             missing = self.leaves - len(leaves)
             points = self._chosen(task, leaves, forked, number_of_rounds, missing)
             forked.update(points)
-            parents: list[Point | None] = [point for point in points for _ in range(self.branching - 1)][:missing]
-            parents = parents or [None] * missing
+            parents: list[Point | None] = []
+            for point in points:
+                parents += [point] * (self.branching - 1)
+            parents = parents[:missing] or [None] * missing
             specs = [
                 self._leaf(task, len(leaves) + i, None if point is None else (leaves[point[0]], point[1]))
                 for i, point in enumerate(parents)
