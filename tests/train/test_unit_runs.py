@@ -124,3 +124,14 @@ class Sometimes(EvenTokens):
     def turns(self, trajectory: Trajectory, question: Question) -> np.ndarray:
         scores = super().turns(trajectory, question)
         return scores if trajectory.unit_id[-1] in "02468" else np.zeros_like(scores)
+
+
+def test_evaluations_compare_wordings_where_that_is_asked_for(
+    testbed: Testbed, searching: Path, tmp_path: Path
+) -> None:
+    config = settings(testbed, searching, {"kind": "group"}, "turn", steps=1, evaluate_every=1, evaluate_wordings=2)
+    train(check_config(config), tmp_path / "run")
+    for line in read_metrics(tmp_path / "run" / METRICS_FILE):
+        assert line["dev/consistency_n"] == 8 and line["dev/consistency_wordings"] == 2
+        assert 0 <= line["dev/consistency_end_to_end_low"] <= line["dev/consistency_end_to_end_high"] <= 1
+        assert 0 <= line["dev/consistency_generator"] <= 1
