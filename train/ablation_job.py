@@ -170,7 +170,7 @@ def _costs(run: ArmRun, final_seconds: float) -> RecordedCosts:
         steps=last["step"],
         retriever_calls=total("retriever_calls"),
         sampled_tokens=total("sampled_tokens") or None,
-        judge_calls=total("judge/calls"),
+        judge_calls=total("judge/asked"),
         seconds=round(run.seconds, 1),
         final_evaluation_seconds=round(final_seconds, 1),
     )
