@@ -1,6 +1,5 @@
 """CaRR's reward: which claims behind the answer were named, cited, supported, and connected to it."""
 
-import importlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from rewards.answer import exact_match, has_answer
 from rewards.bounds import Bounds
 from rewards.citation import resolve_citations
 from rewards.judge.judge import Judge, JudgeRequest
+from rewards.parameter import opened_judge
 from rewards.reward import Questions, RewardContext, finite_parameter
 from rewards.rubric import ANSWER, Claim, Rubric, connected, named_in, rubric_of_hops
 from rewards.rubric_file import read_rubrics
@@ -86,7 +86,7 @@ class CitationRubricReward:
         max_citations: int = 20,
         min_recall: float = 0.6,
         slack: int | None = 1,
-        judge: str | Mapping[str, Any] | None = None,
+        judge: str | Mapping[str, Any] | Judge | None = None,
     ) -> None:
         for parameter, value in (("normalise", normalise), ("only_if_correct", only_if_correct)):
             if not isinstance(value, bool):
@@ -101,11 +101,11 @@ class CitationRubricReward:
         self.max_citations = int(finite_parameter(self.name, "max_citations", max_citations, minimum=1))
         self.min_recall = finite_parameter(self.name, "min_recall", min_recall)
         self.slack = None if slack is None else finite_parameter(self.name, "slack", slack)
+        if not isinstance(file, str | Path | None):
+            raise ValueError(f"reward {self.name}: file must be the path of a file of rubrics, got {file!r}")
         self.rubrics = None if file is None else read_rubrics(file)
         self.needs = frozenset({"golden_answers"} | ({"hops"} if file is None else set()))
-        self.judge: Judge | None = None
-        if judge is not None:
-            self.judge = importlib.import_module("rewards.judge").open_judge(judge)
+        self.judge = opened_judge(judge)
         self._passage = context.passage
         self._key_words = lru_cache(maxsize=50_000)(key_words)
 

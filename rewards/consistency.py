@@ -16,6 +16,7 @@ from rewards.embeddings import TextEmbeddings
 from rewards.reward import RewardContext
 from rewards.score import Scores
 from rewards.similarity import Similarity, bleu2, embedding_similarity, token_f1
+from rewards.text_space import shared_embeddings
 
 _T = TypeVar("_T")
 SimilarityName = Literal["bleu2", "token_f1", "embedding"]
@@ -79,7 +80,6 @@ class ConsistencyReward:
         seed: int = 0,
         only_if_correct: bool = False,
         refusals: Sequence[str] = REFUSALS,
-        max_cached: int = 100_000,
         embeddings: TextEmbeddings | None = None,
     ) -> None:
         del context
@@ -91,6 +91,13 @@ class ConsistencyReward:
             raise ValueError(
                 f"reward {self.name}: similarity embedding needs a model, a sentence-transformers name or folder"
             )
+        if similarity != "embedding" and model is not None:
+            raise ValueError(
+                f"reward {self.name}: model {model!r} is for similarity embedding, and similarity is {similarity}; set "
+                "similarity: embedding, or leave the model out"
+            )
+        if not isinstance(model, str | None):
+            raise ValueError(f"reward {self.name}: model must be a folder or a hub id, got {model!r}")
         if (wordings is None) != (rollouts is None):
             raise ValueError(
                 f"reward {self.name}: the sampled estimate needs both wordings (kappa) and rollouts (s), got "
@@ -103,13 +110,13 @@ class ConsistencyReward:
             raise ValueError(f"reward {self.name}: seed must be a whole number, got {seed!r}")
         if not isinstance(only_if_correct, bool):
             raise ValueError(f"reward {self.name}: only_if_correct must be true or false, got {only_if_correct!r}")
-        if isinstance(refusals, str):
+        if not isinstance(refusals, list | tuple) or not all(isinstance(refusal, str) for refusal in refusals):
             raise ValueError(f"reward {self.name}: refusals must be a list of answers, got {refusals!r}")
         self.only_if_correct = only_if_correct
         self.wordings, self.rollouts, self.seed = wordings, rollouts, seed
         self.embeddings: TextEmbeddings | None = None
         if similarity == "embedding":
-            self.embeddings = embeddings or TextEmbeddings(model, max_cached=max_cached)
+            self.embeddings = embeddings or shared_embeddings(model or "")
         self.needs = frozenset({"paraphrases"} | ({"golden_answers"} if only_if_correct else set()))
         self.num_pairs_asked = 0
         self.num_pairs_computed = 0

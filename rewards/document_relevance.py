@@ -92,7 +92,7 @@ class DocumentRelevanceReward(JudgedTurnReward):
             JudgeRequest(
                 criterion="relevance",
                 fields={
-                    "question": question.text,
+                    "question": question.wording(trajectory.view),
                     "query": "; ".join(call.argument for call in turn.calls),
                     "passages": [passage.contents for passage in read_passages(turn, self._passage)],
                 },

@@ -54,7 +54,7 @@ class JudgedAnswerReward(JudgedOutcomeReward):
         answer = trajectory.final_answer or ""
         if not self._is_open(trajectory, question):
             return []
-        fields = {"question": question.text, "answer": answer, "golds": question.golden_answers}
+        fields = {"question": question.wording(trajectory.view), "answer": answer, "golds": question.golden_answers}
         return [JudgeRequest(criterion="answer", fields=fields)]
 
     def outcome(self, trajectory: Trajectory, question: Question, verdicts: Sequence[float]) -> float:
@@ -68,20 +68,19 @@ class JudgedAnswerReward(JudgedOutcomeReward):
         if answer is None or not has_answer(trajectory) or exact_match(answer, golds) == 1.0:
             return False
         is_short = _num_words(answer) <= max(map(_num_words, golds)) + self.max_extra_words
-        return is_short and not leaves_a_choice_open(answer, question)
+        return is_short and not leaves_a_choice_open(answer, question.wording(trajectory.view), golds)
 
 
-def leaves_a_choice_open(answer: str, question: Question) -> bool:
+def leaves_a_choice_open(answer: str, asked: str, golds: Sequence[str]) -> bool:
     """True if the answer offers alternatives, by the word "or" or by naming both sides of a comparison.
 
     "Lomira is older than Torvane" names both, too: who compares has to name the winner alone.
     """
-    golds = question.golden_answers
     if "or" in all_words(answer) and not any("or" in all_words(gold) for gold in golds):
         return True
-    if not any(content_words(gold) and content_words(gold) <= content_words(question.text) for gold in golds):
+    if not any(content_words(gold) and content_words(gold) <= content_words(asked) for gold in golds):
         return False
-    others = name_stems(question.text).difference(*(content_words(gold) for gold in golds))
+    others = name_stems(asked).difference(*(content_words(gold) for gold in golds))
     return bool(content_words(answer) & others)
 
 

@@ -89,7 +89,7 @@ class JudgementReward(JudgedTurnReward):
             JudgeRequest(
                 criterion="relevance",
                 fields={
-                    "question": question.text,
+                    "question": question.wording(trajectory.view),
                     "query": wanted,
                     "passages": [p.contents for p in read_passages(trajectory.turns[t - 1], self._passage)],
                 },

@@ -52,15 +52,20 @@ def read_nuggets(path: str | Path) -> dict[str, tuple[Nugget, ...]]:
     `text` is one wording or a list of them, `weight` is 1 where left out.
 
     Raises:
+        FileNotFoundError: there is no such file.
         ValueError: a line of another form, a question twice, a weight that is no finite number above 0.
     """
+    if not Path(path).is_file():
+        raise FileNotFoundError(
+            f"the file of nuggets {path} does not exist; without a file there are answer and sentences"
+        )
     found: dict[str, tuple[Nugget, ...]] = {}
     for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
         if not line.strip():
             continue
         try:
             entry = json.loads(line)
-            question_id, nuggets = entry["question_id"], tuple(_nugget(item) for item in entry["nuggets"])
+            question_id, nuggets = str(entry["question_id"]), tuple(_nugget(item) for item in entry["nuggets"])
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f"{path}, line {number} holds no nuggets ({error!r}); the form is "
@@ -105,6 +110,10 @@ class NuggetsReward(JudgedOutcomeReward):
         judge: str | Mapping[str, Any] | Judge | None = None,
     ) -> None:
         self._passage = context.passage
+        if not isinstance(nuggets, str | Path):
+            raise ValueError(
+                f"reward {self.name}: nuggets must be answer, sentences or the path of a file, got {nuggets!r}"
+            )
         self.source = nuggets
         self._by_question = None if nuggets in ("answer", "sentences") else read_nuggets(nuggets)
         self.text = one_of(self.name, "text", text, ("answer", "shown", "both"))

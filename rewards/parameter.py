@@ -32,10 +32,14 @@ def flag(reward: str, parameter: str, value: bool) -> bool:
 
 
 def opened_judge(spec: str | Mapping[str, Any] | Judge | None) -> Judge | None:
-    """None for None, a judge as it is, and what `rewards.judge.open_judge` makes of a name or of settings."""
+    """None for None, a judge as it is, and what `rewards.judge.open_judge` makes of a name or of settings.
+
+    Raises:
+        ValueError: none of these, or settings that are not valid.
+    """
     if spec is None:
         return None
-    if not isinstance(spec, str | Mapping):
+    if not isinstance(spec, str | Mapping) and callable(getattr(spec, "ask", None)):
         return spec
     from rewards.judge import open_judge
 

@@ -70,7 +70,7 @@ class PrinciplesReward(JudgedTurnReward):
         for t in _searching(trajectory):
             action = trajectory.turns[t].action
             context = read_texts(trajectory.turns[:t], self._passage)
-            fields = {"question": question.text, "thought": action.thought, "context": context}
+            fields = {"question": question.wording(trajectory.view), "thought": action.thought, "context": context}
             if action.thought.strip():
                 asked.append(JudgeRequest(criterion="thought", fields=fields))
             asked.append(JudgeRequest(criterion="query", fields={**fields, "query": queries_of(trajectory.turns[t])}))
@@ -102,7 +102,7 @@ class PrinciplesReward(JudgedTurnReward):
         return [
             is_justified,
             *([bool(thought & facts)] if facts else []),
-            bool(thought & content_words(question.text)),
+            bool(thought & content_words(question.wording(trajectory.view))),
             is_query and bool(content_words(query) & context.key_words),
             is_query and not all_words(query) & PRONOUNS,
             is_query and len(_WORD.findall(query)) <= self.max_query_words,

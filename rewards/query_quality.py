@@ -1,6 +1,5 @@
 """SmartSearch's reward: was each query new and useful, within bounds that keep right answers above wrong ones."""
 
-import importlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -15,6 +14,7 @@ from rewards.answer import exact_match, f1, has_answer
 from rewards.bounds import Bounds
 from rewards.format import FormatReward
 from rewards.judge.judge import Judge, JudgeRequest
+from rewards.parameter import opened_judge
 from rewards.reward import Questions, RewardContext, finite_parameter
 from rewards.rubric import named_in
 from rewards.score import Scores
@@ -73,7 +73,7 @@ class QueryQualityReward:
         correct_by: CorrectBy = "exact_match",
         threshold: float = 0.8,
         placed: Placed = "outcome",
-        judge: str | Mapping[str, Any] | None = None,
+        judge: str | Mapping[str, Any] | Judge | None = None,
     ) -> None:
         self.gamma = finite_parameter(self.name, "gamma", gamma)
         self.floor = finite_parameter(self.name, "floor", floor)
@@ -96,9 +96,7 @@ class QueryQualityReward:
                 raise ValueError(f"reward {self.name}: {parameter} must be one of {allowed}, got {value!r}")
         self.correct_by, self.placed = correct_by, placed
         self.needs = frozenset({"golden_answers"} | ({"hops"} if judge is None else set()))
-        self.judge: Judge | None = None
-        if judge is not None:
-            self.judge = importlib.import_module("rewards.judge").open_judge(judge)
+        self.judge = opened_judge(judge)
         self._format = FormatReward(context)
         self._passage = context.passage
 

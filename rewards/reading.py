@@ -41,8 +41,9 @@ class Context:
 
 
 def contexts_of(trajectory: Trajectory, question: Question, passage: Callable[[str], Passage]) -> list[Context]:
-    """The context of each turn, `[num_turns]`."""
-    keys, contents = set(key_words(question.text)), set(content_words(question.text))
+    """The context of each turn, `[num_turns]`; the question is the wording that was asked."""
+    asked = question.wording(trajectory.view)
+    keys, contents = set(key_words(asked)), set(content_words(asked))
     seen: set[str] = set()
     contexts: list[Context] = []
     for turn in trajectory.turns:

@@ -85,16 +85,17 @@ class StepQualityReward(JudgedTurnReward):
     def requests(self, trajectory: Trajectory, question: Question) -> list[JudgeRequest]:
         """Thought and queries, or thought and answer, of each valid turn; an empty thought is not asked about."""
         asked: list[JudgeRequest] = []
+        wording = question.wording(trajectory.view)
         for t, turn in enumerate(trajectory.turns):
             action = turn.action
             context = read_texts(trajectory.turns[:t], self._passage)
-            fields = {"question": question.text, "thought": action.thought, "context": context}
+            fields = {"question": wording, "thought": action.thought, "context": context}
             if action.kind != "invalid" and action.thought.strip():
                 asked.append(JudgeRequest(criterion="thought", fields=fields))
             if action.kind == "call":
                 asked.append(JudgeRequest(criterion="query", fields={**fields, "query": queries_of(turn)}))
             elif action.kind == "answer":
-                fields = {"question": question.text, "answer": action.answer or "", "golds": question.golden_answers}
+                fields = {"question": wording, "answer": action.answer or "", "golds": question.golden_answers}
                 asked.append(JudgeRequest(criterion="answer", fields=fields))
         return asked
 

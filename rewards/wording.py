@@ -11,7 +11,8 @@ from functools import lru_cache
 from rewards.answer import normalize_answer
 from rewards.judge.wording import content, name_words, numbers, stem, tokens
 
-_REMEMBERED_TEXTS = 50_000
+_REMEMBERED_TEXTS = 12_000
+"""Of each kind; a passage of 100 words takes some 40 kB in all of them, so these are half a gigabyte at most."""
 
 
 @lru_cache(maxsize=_REMEMBERED_TEXTS)

@@ -46,9 +46,9 @@ class RulesJudge(JudgeCounts):
         super().__init__()
         self.settings = settings or RulesSettings()
         if embeddings is None and self.settings.encoder is not None:
-            from rewards.embeddings import TextEmbeddings
+            from rewards.text_space import shared_embeddings
 
-            embeddings = TextEmbeddings(self.settings.encoder)
+            embeddings = shared_embeddings(self.settings.encoder)
         self._embeddings = embeddings
         self._rules: dict[str, Callable[[Fields], Verdict]] = {
             "answer": lambda f: _binary(

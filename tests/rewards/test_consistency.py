@@ -1,3 +1,4 @@
+import importlib.util
 from dataclasses import replace
 from itertools import combinations, product
 
@@ -12,6 +13,7 @@ from rewards.compose import Composition, RewardTerm
 from rewards.consistency import ConsistencyReward, standard_error
 from rewards.embeddings import TextEmbeddings
 from rewards.similarity import bleu2, token_f1
+from rewards.text_space import shared_embeddings
 from tests.rewards.builders import QUESTION, answer, context, group, paraphrase_set, search, trajectory
 
 ASKED = {"q": QUESTION}
@@ -199,16 +201,25 @@ def test_an_encoder_is_asked_once_a_unit_and_its_hit_rate_is_readable() -> None:
     assert embeddings.misses == 2 and reward.figures()["hit_rate"] == embeddings.hit_rate > 0.5
 
 
+def test_an_encoder_by_name_is_the_one_of_all_rewards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())  # it would be loaded at the first text
+    one, other = (ConsistencyReward(context(), similarity="embedding", model="some-model") for _ in range(2))
+    assert one.embeddings is other.embeddings is shared_embeddings("some-model")
+
+
 def test_bad_input_is_refused() -> None:
     for params, message in [
         ({"similarity": "rouge"}, r"similarity must be one of .* got 'rouge'"),
         ({"similarity": "embedding"}, r"embedding needs a model"),
+        ({"model": "MiniLM"}, r"model 'MiniLM' is for similarity embedding, and similarity is bleu2"),
+        ({"similarity": "embedding", "model": 3}, r"model must be a folder or a hub id, got 3"),
         ({"wordings": 3}, r"needs both wordings \(kappa\) and rollouts \(s\), got 3 and None"),
         ({"wordings": 0, "rollouts": 1}, r"wordings must be a whole number >= 1, got 0"),
         ({"wordings": 1, "rollouts": True}, r"rollouts must be a whole number >= 1, got True"),
         ({"seed": 0.5}, r"seed must be a whole number, got 0\.5"),
         ({"only_if_correct": 1}, r"only_if_correct must be true or false, got 1"),
         ({"refusals": "none"}, r"refusals must be a list of answers, got 'none'"),
+        ({"refusals": None}, r"refusals must be a list of answers, got None"),
     ]:
         with pytest.raises(ValueError, match=message):
             ConsistencyReward(context(), **params)

@@ -148,3 +148,20 @@ def test_missing_annotation_and_bad_parameters() -> None:
     for params in ({"text": "thought"}, {"strict": "yes"}, {"slack": -1}):
         with pytest.raises(ValueError, match=f"nuggets.*{next(iter(params))}"):
             NuggetsReward(context(), **params)
+
+
+@pytest.mark.parametrize("nuggets", [3, True, None, ["answer"]])
+def test_what_names_no_nuggets_is_refused(nuggets: object) -> None:
+    with pytest.raises(ValueError, match="nuggets must be answer, sentences or the path of a file"):
+        NuggetsReward(context(), nuggets=nuggets)
+
+
+def test_a_file_that_is_not_there_is_told_with_the_names_that_are() -> None:
+    with pytest.raises(FileNotFoundError, match="answr does not exist; without a file there are answer and sentences"):
+        NuggetsReward(context(), nuggets="answr")
+
+
+def test_ids_that_are_numbers_in_the_file_are_found(tmp_path) -> None:
+    path = tmp_path / "nuggets.jsonl"
+    path.write_text(json.dumps({"question_id": 7, "nuggets": [{"text": FACT}]}))
+    assert list(read_nuggets(path)) == ["7"]

@@ -22,3 +22,9 @@ def test_judges_are_opened_by_name_or_settings_and_taken_as_they_are() -> None:
     assert opened_judge(fake) is fake
     with pytest.raises(ValueError, match="judge"):
         opened_judge("oracle")
+
+
+@pytest.mark.parametrize("spec", [True, 3, ["rules"], float("nan")])
+def test_what_is_no_judge_is_refused_before_anything_is_scored(spec: object) -> None:
+    with pytest.raises(ValueError, match=r"judge must be 'rules'"):
+        opened_judge(spec)  # type: ignore[arg-type]
