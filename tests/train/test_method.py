@@ -199,7 +199,7 @@ def test_overrides_reach_a_setting_and_its_world() -> None:
         ("outcome", 3840, {"steps": 40}),
         ("outcome", 100, {"steps": 1}),
         ("ps_grpo", 3840, {"steps": 40}),
-        ("slate", 3840, {"steps": 202, "max_trajectories": 3840}),
+        ("slate", 3840, {"steps": 240, "max_trajectories": 3840}),
         ("tree_outcome", 960, {"steps": 80, "max_trajectories": 960}),
     ],
 )
