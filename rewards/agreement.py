@@ -52,6 +52,7 @@ class AgreementReward:
     """
 
     name = "agreement"
+    unit_kinds = frozenset({"paraphrase_set"})
     needs = frozenset({"golden_answers"})
 
     def __init__(self, context: RewardContext, *, only_if_correct: bool = True) -> None:

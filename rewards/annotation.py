@@ -6,6 +6,7 @@ composition's `check` refuses such questions; at score time their trajectories g
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from typing import Protocol, runtime_checkable
 
 from agent.trajectory import NOT_THE_POLICYS_FAULT, Trajectory
 from envs.question import Question
@@ -20,21 +21,37 @@ class MissingAnnotation(ValueError):
     """A reward needs an annotation that the questions lack."""
 
 
+@runtime_checkable
+class Selective(Protocol):
+    """A reward that may have nothing to say of a question though the fields in `needs` are annotated."""
+
+    def lacking(self, question: Question) -> str | None:
+        """What the question lacks, in words, or None: "rubrics in rubrics.jsonl"."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lack:
-    """How many of `num_questions` lack `field`, and the ids of the first few."""
+    """How many of `num_questions` lack `field`, or what `Selective.lacking` says, and the ids of the first few.
+
+    source: where the questions were read, if it is known.
+    """
 
     field: str
     count: int
     num_questions: int
     examples: tuple[str, ...]
+    source: str | None = None
 
     def __str__(self) -> str:
-        name = f"'{DATASET_FIELDS.get(self.field, self.field)}'"
+        name = self.field
+        if self.field in QUESTION_FIELDS:
+            name = f"dataset field '{DATASET_FIELDS.get(self.field, self.field)}'"
         if self.field in DATASET_FIELDS:
             name += f" (Question.{self.field})"
         listed = ", ".join(self.examples) + (", ..." if self.count > len(self.examples) else "")
-        return f"dataset field {name}, which {self.count} of {self.num_questions} questions lack ({listed})"
+        of = f" of {self.source}" if self.source else ""
+        return f"{name}, which {self.count} of {self.num_questions} questions{of} lack ({listed})"
 
 
 def missing_fields(question: Question, needs: Iterable[str]) -> tuple[str, ...]:
@@ -50,17 +67,30 @@ def missing_fields(question: Question, needs: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in names if not getattr(question, name))
 
 
-def find_lacks(questions: Iterable[Question], needs: Iterable[str], *, num_examples: int = 3) -> list[Lack]:
-    """One entry per needed field that at least one question lacks, in alphabetical order."""
+def find_lacks(
+    questions: Iterable[Question],
+    needs: Iterable[str],
+    *,
+    reward: object = None,
+    source: str | None = None,
+    num_examples: int = 3,
+) -> list[Lack]:
+    """One entry per needed field that at least one question lacks, in alphabetical order.
+
+    Then what a reward that is `Selective` says of the questions that have all fields. `source` names the questions.
+    """
     names = sorted(needs)
     lacking: dict[str, list[str]] = {name: [] for name in names}
     num_questions = 0
     for question in questions:
         num_questions += 1
-        for name in missing_fields(question, names):
+        missing = missing_fields(question, names)
+        for name in missing:
             lacking[name].append(question.id)
+        if not missing and isinstance(reward, Selective) and (what := reward.lacking(question)):
+            lacking.setdefault(what, []).append(question.id)
     return [
-        Lack(field=name, count=len(ids), num_questions=num_questions, examples=tuple(ids[:num_examples]))
+        Lack(field=name, count=len(ids), num_questions=num_questions, examples=tuple(ids[:num_examples]), source=source)
         for name, ids in lacking.items()
         if ids
     ]

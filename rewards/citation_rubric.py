@@ -103,6 +103,7 @@ class CitationRubricReward:
         self.slack = None if slack is None else finite_parameter(self.name, "slack", slack)
         if not isinstance(file, str | Path | None):
             raise ValueError(f"reward {self.name}: file must be the path of a file of rubrics, got {file!r}")
+        self.file = file
         self.rubrics = None if file is None else read_rubrics(file)
         self.needs = frozenset({"golden_answers"} | ({"hops"} if file is None else set()))
         self.judge = opened_judge(judge)
@@ -115,6 +116,12 @@ class CitationRubricReward:
             return rubric_of_hops(question)
         rubric = self.rubrics.get(question.id)
         return rubric and replace(rubric, aliases={**rubric.aliases, ANSWER: question.golden_answers})
+
+    def lacking(self, question: Question) -> str | None:
+        """Rubrics, or answers to make them of."""
+        if self.rubric_of(question) is not None:
+            return None
+        return "answers of every hop" if self.file is None else f"rubrics in {self.file}"
 
     def __call__(self, unit: Unit, questions: Questions) -> Scores:
         """Score every trajectory of a unit: outcome `[num_trajectories]`, every turn NaN."""

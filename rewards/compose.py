@@ -96,8 +96,10 @@ class Composition:
         """An optimiser step has been taken."""
         self.step += 1
 
-    def check(self, questions: Iterable[Question]) -> None:
+    def check(self, questions: Iterable[Question], *, source: str | None = None) -> None:
         """Refuse questions that lack what a reward or its gate needs; costs one pass, before anything is spent.
+
+        `source` says in the message where the questions were read.
 
         With `allow_missing` a component is refused only where not a single question has what it needs.
 
@@ -107,8 +109,9 @@ class Composition:
         questions = list(questions)
         problems: list[str] = []
         for name, reward in self.rewards.items():
-            for lack in find_lacks(questions, reward.needs | self.terms[name].gate_needs):
-                by = "" if lack.field in reward.needs else f", behind gate {' and '.join(self.terms[name].gate)},"
+            by_gate = self.terms[name].gate_needs - reward.needs
+            for lack in find_lacks(questions, reward.needs | by_gate, reward=reward, source=source):
+                by = f", behind gate {' and '.join(self.terms[name].gate)}," if lack.field in by_gate else ""
                 if not self.terms[name].allow_missing:
                     problems.append(
                         f"reward {name!r}{by} needs the {lack}. Annotate them, leave the reward out, or set "

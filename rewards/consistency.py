@@ -68,6 +68,7 @@ class ConsistencyReward:
     """
 
     name = "consistency"
+    unit_kinds = frozenset({"paraphrase_set"})
 
     def __init__(
         self,

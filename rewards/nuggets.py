@@ -128,6 +128,10 @@ class NuggetsReward(JudgedOutcomeReward):
         is_certain = correct and self.source == "answer" and self.text == "answer" and self.judge is None
         return Bounds(low=1.0 if is_certain else 0.0, high=1.0)
 
+    def lacking(self, question: Question) -> str | None:
+        """Nuggets in the file."""
+        return None if self._nuggets(question) else f"nuggets in {self.source}"
+
     def requests(self, trajectory: Trajectory, question: Question) -> list[JudgeRequest]:
         """Each text against every wording of each nugget; an empty text needs no judge."""
         return [

@@ -1,7 +1,8 @@
 """Two bases for rewards that look at one trajectory at a time, which is nearly all of them.
 
 They do what every reward has to do and is easily forgotten: NaN for an episode that ended in an outage, NaN where the
-question lacks an annotation, no outcome for a candidate that was cut. A subclass states `name` and `needs` and writes one pure method.
+question lacks an annotation, no outcome for a candidate that was cut. A subclass states `name` and `needs`
+and writes one pure method.
 """
 
 from abc import ABC, abstractmethod

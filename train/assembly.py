@@ -106,7 +106,8 @@ def assemble(config: TrainConfig) -> Parts:
             total_steps=config.planned_steps,
         )
         check_rewards(estimator, rewards.weights)
-        rewards.check(train_questions)
+        rewards.check(train_questions, source=str(config.data.train_questions))
+        _refuse_units_elsewhere(config, rewards)
         unsure = check_composition(config, rewards)
         _refuse_state_that_runs_ahead(config, rewards)
         _refuse_winners_elsewhere(config, rewards)
@@ -177,6 +178,18 @@ def _refuse_state_that_runs_ahead(config: TrainConfig, rewards: Composition) -> 
     )
 
 
+def _refuse_units_elsewhere(config: TrainConfig, rewards: Composition) -> None:
+    """A reward that compares wordings says nothing of any other unit: it would be NaN from first to last."""
+    kind = config.rollout.unit.kind
+    for name, reward in rewards.rewards.items():
+        kinds = getattr(reward, "unit_kinds", None)
+        if kinds and kind not in kinds:
+            raise ConfigError(
+                f"rewards.{name} scores units of kind {' or '.join(sorted(kinds))} alone, and rollout.unit is {kind}, "
+                f"of which it would score nothing: set rollout.unit: {sorted(kinds)[0]}, or leave the reward out"
+            )
+
+
 def _refuse_winners_elsewhere(config: TrainConfig, rewards: Composition) -> None:
     """A branch's winner is drawn by the rewards of now, which the process that samples has to know."""
     learners = config.runtime.learners if isinstance(config.runtime, RaySettings) else 1
@@ -188,8 +201,8 @@ def _refuse_winners_elsewhere(config: TrainConfig, rewards: Composition) -> None
     if names:
         raise ConfigError(
             f"rollout.unit is {config.rollout.unit.kind} and the reward {', '.join(names)} keeps a state or has a "
-            f"schedule, with runtime.learners {learners} and rollout.max_staleness {stale}: what samples would not know "
-            "the state of the step that learns; use one learner and max_staleness: 0"
+            f"schedule, with runtime.learners {learners} and rollout.max_staleness {stale}: what samples would not "
+            "know the state of the step that learns; use one learner and max_staleness: 0"
         )
 
 

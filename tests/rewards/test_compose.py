@@ -2,6 +2,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -97,6 +98,29 @@ def test_check_names_field_reward_and_count() -> None:
     assert "reward 'hop_relevance' needs the dataset field 'supporting_ids', which 2 of 3 questions lack" in message
     assert "rewards.hop_relevance.allow_missing: true" in message
     assert "format" not in message
+
+
+def test_check_names_the_dataset() -> None:
+    told = "'hop_relevance' needs the dataset field 'supporting_ids', which 1 of 2 questions of data/hotpot.jsonl lack"
+    with pytest.raises(MissingAnnotation, match=told):
+        build(hop_relevance={}).check([QUESTION, UNLABELLED], source="data/hotpot.jsonl")
+
+
+def test_check_asks_a_reward_what_it_lacks_beyond_the_fields(tmp_path: Path) -> None:
+    rubrics, nuggets = tmp_path / "rubrics.jsonl", tmp_path / "nuggets.jsonl"
+    rubrics.write_text('{"id": "q", "rubrics": ["Lomira is <E0>"]}')
+    nuggets.write_text('{"question_id": "q", "nuggets": [{"text": "Oskel"}]}')
+    files = {"citation_rubric": {"params": {"file": str(rubrics)}}, "nuggets": {"params": {"nuggets": str(nuggets)}}}
+    composition = build(**files)
+    composition.check([QUESTION])
+    with pytest.raises(MissingAnnotation) as error:
+        composition.check([QUESTION, replace(QUESTION, id="r")])
+    for name, what in (("citation_rubric", f"rubrics in {rubrics}"), ("nuggets", f"nuggets in {nuggets}")):
+        assert f"reward '{name}' needs the {what}, which 1 of 2 questions lack (r)" in str(error.value)
+        assert f"rewards.{name}.allow_missing: true" in str(error.value)
+    without = replace(QUESTION, hops=tuple(replace(hop, answers=()) for hop in QUESTION.hops))
+    with pytest.raises(MissingAnnotation, match="'citation_rubric' needs the answers of every hop, which 1 of 1"):
+        build(citation_rubric={}).check([without])
 
 
 def test_check_names_the_datasets_field_where_it_differs() -> None:

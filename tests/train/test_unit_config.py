@@ -115,6 +115,8 @@ def test_questions_with_too_few_paraphrases_are_refused_by_dataset_and_count() -
             },
             "max_staleness: 0",
         ),
+        ({"rewards": {"consistency": {}}}, "rewards.consistency scores units of kind paraphrase_set alone"),
+        ({"rewards": {"mine": {"use": "agreement"}}}, "rewards.mine scores .* alone, and rollout.unit is group"),
     ],
 )
 def test_an_assembly_refuses_what_only_files_or_rewards_tell(
@@ -122,3 +124,8 @@ def test_an_assembly_refuses_what_only_files_or_rewards_tell(
 ) -> None:
     with pytest.raises(ConfigError, match=words):
         assemble(check_config(run_settings(testbed, **changes)))
+
+
+def test_rewards_that_read_what_a_search_found_are_rewards() -> None:
+    assert set(REWARDS) >= READS_RESULTS, "a name that no reward has would refuse nothing"
+    assert "hop_relevance" in READS_RESULTS
