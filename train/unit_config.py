@@ -27,13 +27,17 @@ MASKS_PREFIXES = {"branch": ("branch",), "refine": ("branch", "tree"), "tree": (
 
 READS_RESULTS = frozenset(
     {
-        "relevance",
-        "information_gain",
-        "hop_potential",
-        "query_quality",
-        "document_relevance",
-        "nuggets",
+        "answerability",
+        "biased_relevance",
         "coverage",
+        "document_relevance",
+        "hop_potential",
+        "hop_relevance",
+        "information_gain",
+        "nuggets",
+        "query_diversity",
+        "query_quality",
+        "step_quality",
         "sufficiency",
     }
 )

@@ -7,6 +7,7 @@ import pytest
 from envs.branching import BranchSampler, RefineSampler
 from envs.tree_sampling import TreeSampler
 from envs.units import GroupSampler, ParaphraseSetSampler
+from rewards.registry import REWARDS
 from tests.envs.small_world import BRIDGE, COMPARISON
 from tests.envs.unit_parts import Scored
 from tests.train.conftest import run_settings
@@ -15,7 +16,7 @@ from train.assembly import assemble
 from train.config import TrainConfig, check_config
 from train.config_file import ConfigError, apply_override
 from train.testbed import Testbed
-from train.unit_config import ParaphraseSetUnit, check_paraphrases
+from train.unit_config import READS_RESULTS, ParaphraseSetUnit, check_paraphrases
 
 
 def config(unit: Any, estimator: str = "branch", **changes: Any) -> TrainConfig:
