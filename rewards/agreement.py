@@ -52,6 +52,7 @@ class AgreementReward:
     """
 
     name = "agreement"
+    may_abstain = True
     unit_kinds = frozenset({"paraphrase_set"})
     needs = frozenset({"golden_answers"})
 

@@ -68,6 +68,7 @@ class ConsistencyReward:
     """
 
     name = "consistency"
+    may_abstain = True
     unit_kinds = frozenset({"paraphrase_set"})
 
     def __init__(

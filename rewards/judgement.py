@@ -48,6 +48,7 @@ class JudgementReward(JudgedTurnReward):
     """
 
     name = "judgement"
+    may_abstain = True
 
     def __init__(
         self,

@@ -44,6 +44,7 @@ class PrinciplesReward(JudgedTurnReward):
     """
 
     name = "principles"
+    may_abstain = True
 
     def __init__(
         self,

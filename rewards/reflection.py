@@ -41,6 +41,7 @@ class ReflectionReward(JudgedOutcomeReward):
     """
 
     name = "reflection"
+    may_abstain = True
 
     def __init__(
         self,

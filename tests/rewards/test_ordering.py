@@ -168,6 +168,22 @@ def test_the_product_is_ordered_where_only_right_answers_keep_the_bottom_line() 
     assert "gated_product: wrong up to 0.0316" in message and "composition.bottom_line" in message
 
 
+def test_the_product_is_ordered_without_what_whole_questions_lack() -> None:
+    """With the hops the utilities are in order, and the product too; without them a wrong episode has more of both."""
+    terms = {
+        "kept": {"params": {"right": (0.8, 1), "wrong": (0, 0.3)}},
+        "hops": {"use": f"{__name__}:NeedsHops", "params": {"right": (0.7, 1), "wrong": (0, 0.4)}, "weight": 3.0},
+        "found": {"params": {"right": (0, 1), "wrong": (0, 1)}},
+    }
+    rule = GatedProduct(bottom_line=("kept",))
+    expected = 0.801 * 3 * 0.7 / 4 - 0.301 * (3 * 0.4 + 1) / 4
+    assert check_ordering(build(terms, rule=rule), max_turns=4).margin == pytest.approx(expected)
+    terms["hops"]["allow_missing"] = True
+    assert "gated_product: wrong up to 0.301, correct down to 0" in refused(terms, rule=rule)
+    alone = {"kept": terms["kept"], "hops": terms["hops"]}
+    assert check_ordering(build(alone, rule=rule), max_turns=4).margin > 0, "without it nothing is left to learn from"
+
+
 @given(data=st.data())
 def test_a_composition_that_is_accepted_orders_every_pair_that_its_rewards_can_pay(data: st.DataObject) -> None:
     ends = st.tuples(st.floats(-1, 1), st.floats(-1, 1)).map(sorted)
@@ -221,3 +237,19 @@ def test_the_pages_examples_are_what_they_say() -> None:
         check_ordering(build_rewards(terms, context()), max_turns=4)
     case = str(error.value).split("\nWays out")[0]
     assert case in section
+
+
+def test_a_product_is_bounded_where_a_utility_says_nothing_too() -> None:
+    # Who reflects on nothing has a higher mean than who judges as well as one can, 0.3: f1 counts alone.
+    rule = GatedProduct(bottom_line=("formatted_match",))
+    terms = {"formatted_match": {}, "f1": {}, "judgement": {"weight": 5.0}}
+    composition = build_rewards({name: RewardTerm(**term) for name, term in terms.items()}, context(), rule=rule)
+    assert may_be_missing(composition) == {"judgement"}
+    silent = trajectory(search(["a"]), answer("Oskel town, yes"))
+    unit, asked = group(silent), {QUESTION.id: QUESTION}
+    assert np.isnan(composition.score_apart(unit, asked).raw["judgement"].turn[0]).all()
+    earned = composition.score(unit, asked)["gated_product"].outcome[0]
+    case = worst_case(composition, max_turns=4)
+    assert (1.0 + 5 * 0.3) / 6 * 0.201 < earned <= case.wrong["gated_product"]
+    with pytest.raises(OrderingViolated):
+        check_ordering(composition, max_turns=4)
