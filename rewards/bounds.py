@@ -36,6 +36,24 @@ class Bounded(Protocol):
         ...
 
 
+@runtime_checkable
+class BoundedToGo(Protocol):
+    """A reward of turns that, from some turn on, can pay less or more than over a whole trajectory."""
+
+    def bounds_to_go(self, *, correct: bool, max_turns: int) -> Bounds:
+        """Bounds of outcome plus the sum over turns t, t + 1, ... to the end, for every t; else as `Bounded.bounds`."""
+        ...
+
+
 def bounds_of(reward: object, *, correct: bool, max_turns: int) -> Bounds:
     """The reward's own bounds, or `UNBOUNDED` where it does not state any."""
     return reward.bounds(correct=correct, max_turns=max_turns) if isinstance(reward, Bounded) else UNBOUNDED
+
+
+def bounds_to_go_of(reward: object, *, correct: bool, max_turns: int) -> Bounds:
+    """Bounds of what is left to earn at any turn. A reward that does not state them is taken to keep to `bounds_of` from
+    every turn on, as all do that score trajectories; of a trajectory's turns the last are one too.
+    """
+    if isinstance(reward, BoundedToGo):
+        return reward.bounds_to_go(correct=correct, max_turns=max_turns)
+    return bounds_of(reward, correct=correct, max_turns=max_turns)

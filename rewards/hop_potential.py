@@ -83,3 +83,13 @@ class HopPotentialReward(TurnReward):
             return Bounds(low=min(0.0, kept - between if max_turns > 1 else 0.0), high=max(0.0, found))
         low = kept - between if self.terminal == "keep" else -between
         return Bounds(low=min(0.0, low), high=0.0 if correct else kept)
+
+    def bounds_to_go(self, *, correct: bool, max_turns: int) -> Bounds:
+        """What is left at a turn before which everything was found is the price of having found it."""
+        whole = self.bounds(correct=correct, max_turns=max_turns)
+        if max_turns < 2:
+            return whole
+        ends_found = self.terminal == "keep" or (correct and self.terminal == "answer")
+        kept = self.discount * self.value if ends_found else 0.0
+        between = (1.0 - self.discount) * self.value * (max_turns - 2)
+        return Bounds(low=min(whole.low, kept - self.value - between), high=whole.high)

@@ -2,15 +2,17 @@
 
 It follows from what the rewards say of themselves (`rewards.bounds`), their gates, weights and schedules, and the
 longest episode that the limits allow. Compared is the sum of one whole trajectory, before any normalising: it holds for
-estimators that add raw values. Schedules weigh both alike, so every step is looked at on its own.
+estimators that add raw values. Those that compare turns see what is left to earn from a turn on (`to_go`), which can be
+in another order than the whole. Schedules weigh both alike, so every step is looked at on its own.
 """
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain, combinations
 
-from rewards.bounds import Bounds, bounds_of
-from rewards.combine import GATED_PRODUCT
+from rewards.bounds import Bounds, bounds_of, bounds_to_go_of
+from rewards.combine import GATED_PRODUCT, GatedProduct
 from rewards.compose import Composition
 from rewards.gates import bounds_behind
 
@@ -37,21 +39,23 @@ class Case:
         return sum(margins) if -math.inf not in margins else -math.inf
 
 
-def check_ordering(composition: Composition, *, max_turns: int) -> Case:
+def check_ordering(composition: Composition, *, max_turns: int, to_go: bool = False) -> Case:
     """See that the worst correct episode earns more than the best wrong one at every step; returns the tightest case.
+
+    `to_go`: so does what it earns from any turn on, for credit that compares that.
 
     Raises:
         OrderingViolated: it does not; the message has the case, component by component, and the ways out.
     """
-    case = worst_case(composition, max_turns=max_turns)
+    case = worst_case(composition, max_turns=max_turns, to_go=to_go)
     if not case.margin > 0:
-        raise OrderingViolated(_explain(composition, case, max_turns))
+        raise OrderingViolated(_explain(composition, case, max_turns, to_go))
     return case
 
 
-def worst_case(composition: Composition, *, max_turns: int) -> Case:
+def worst_case(composition: Composition, *, max_turns: int, to_go: bool = False) -> Case:
     """The step, of all in the run, at which a wrong episode comes nearest to a correct one, or farthest above it."""
-    bounds = {correct: _bounds(composition, correct, max_turns) for correct in (True, False)}
+    bounds = {correct: _bounds(composition, correct, max_turns, to_go) for correct in (True, False)}
     cases: dict[tuple[float, ...], Case] = {}
     for step in _steps(composition):
         weights = {name: term.weight_at(step, composition.total_steps) for name, term in composition.terms.items()}
@@ -73,11 +77,12 @@ def may_be_missing(composition: Composition) -> frozenset[str]:
     )
 
 
-def _bounds(composition: Composition, correct: bool, max_turns: int) -> dict[str, Bounds]:
-    """Bounds of each component behind its gates, before its weight."""
+def _bounds(composition: Composition, correct: bool, max_turns: int, to_go: bool) -> dict[str, Bounds]:
+    """Bounds of each component behind its gates, before its weight. A product is an outcome, and due at every turn."""
+    stated = bounds_to_go_of if to_go and not composition.rule else bounds_of
     found = {}
     for name, reward in composition.rewards.items():
-        own = bounds_of(reward, correct=correct, max_turns=max_turns)
+        own = stated(reward, correct=correct, max_turns=max_turns)
         found[name] = bounds_behind(composition.terms[name].gate, own, correct=correct)
     return found
 
@@ -101,9 +106,7 @@ def _case(
 ) -> Case:
     lacking = may_be_missing(composition)
     if composition.rule:
-        least = composition.rule.bounds(of_correct, weights, lacking).low
-        most = composition.rule.bounds(of_wrong, weights, lacking).high
-        return Case(step=step, wrong={GATED_PRODUCT: most}, correct={GATED_PRODUCT: least})
+        return _case_of_product(composition, composition.rule, of_correct, of_wrong, weights, step)
     wrong, correct = {}, {}
     for name, weight in weights.items():
         most, least = _weighted(of_wrong[name], weight).high, _weighted(of_correct[name], weight).low
@@ -113,6 +116,33 @@ def _case(
             most = least = 0.0
         wrong[name], correct[name] = most, least
     return Case(step=step, wrong=wrong, correct=correct)
+
+
+def _case_of_product(
+    composition: Composition,
+    rule: GatedProduct,
+    of_correct: Mapping[str, Bounds],
+    of_wrong: Mapping[str, Bounds],
+    weights: Mapping[str, float],
+    step: int,
+) -> Case:
+    """Parts that whole questions lack leave the product of the others there, right and wrong alike: each choice of such
+    parts is a case of its own. Where no bottom line or no utility is left nothing is learnt, so nothing is out of order.
+    """
+    lacking = may_be_missing(composition)
+    optional = [name for name in of_correct if _is_missing_for_some_questions(composition, name)]
+    cases = []
+    for gone in chain.from_iterable(combinations(optional, size) for size in range(len(optional) + 1)):
+        left = [name for name in of_correct if name not in gone]
+        bottom_line = tuple(name for name in rule.bottom_line if name in left)
+        utilities = [name for name in left if name not in rule.bottom_line and weights[name] > 0]
+        if gone and not (bottom_line and utilities):
+            continue
+        part = replace(rule, bottom_line=bottom_line)
+        of_left = [{name: bounds[name] for name in left} for bounds in (of_correct, of_wrong)]
+        least, most = part.bounds(of_left[0], weights, lacking).low, part.bounds(of_left[1], weights, lacking).high
+        cases.append(Case(step=step, wrong={GATED_PRODUCT: most}, correct={GATED_PRODUCT: least}))
+    return min(cases, key=lambda case: case.margin)
 
 
 def _is_missing_for_some_questions(composition: Composition, name: str) -> bool:
@@ -130,10 +160,11 @@ def _weighted(bounds: Bounds, weight: float) -> Bounds:
     return Bounds(low=min(ends), high=max(ends))
 
 
-def _explain(composition: Composition, case: Case, max_turns: int) -> str:
+def _explain(composition: Composition, case: Case, max_turns: int, to_go: bool) -> str:
     parts = case.correct
     unbounded = [name for name in parts if not math.isfinite(case.correct[name] - case.wrong[name])]
     at = f" at step {case.step} of the schedule" if any(t.schedule for t in composition.terms.values()) else ""
+    at += ", from some turn on (which is what this credit compares)" if to_go else ""
     lines = [
         f"composition.ordering is correct_above_wrong, but within {max_turns} turns (limits.max_turns) a wrong episode "
         f"can earn {sum(case.wrong.values()):.4g} and a correct one as little as {sum(case.correct.values()):.4g}{at}:"

@@ -5,7 +5,7 @@ import math
 from rewards.bounds import bounds_of
 from rewards.compose import Composition
 from rewards.ordering import OrderingViolated, check_ordering
-from train.composition_config import ADDS_RAW_VALUES
+from train.composition_config import ADDS_RAW_VALUES, COMPARES_RETURNS_TO_GO
 from train.config import TrainConfig
 from train.config_file import ConfigError
 
@@ -20,7 +20,8 @@ def check_composition(config: TrainConfig, rewards: Composition) -> tuple[str, .
     if not config.composition.ordering:
         return warnings
     try:
-        check_ordering(rewards, max_turns=config.limits.max_turns)
+        to_go = config.credit.estimator in COMPARES_RETURNS_TO_GO
+        check_ordering(rewards, max_turns=config.limits.max_turns, to_go=to_go)
     except OrderingViolated as error:
         raise ConfigError(str(error)) from error
     if config.credit.estimator in ADDS_RAW_VALUES:

@@ -15,8 +15,8 @@ from train.config_file import Section
 ADDS_RAW_VALUES = frozenset({"outcome", "outcome_mean", "rloo", "ps_grpo", "tree", "turn", "state"})
 """Built-in estimators that compare weighted sums of rewards as they are, on which an order of sums is visible."""
 
-DISCOUNTS = frozenset({"turn", "state"})
-"""Those of them that can discount, and so weigh a far outcome less than a near turn."""
+COMPARES_RETURNS_TO_GO = frozenset({"turn", "state"})
+"""Those of them that compare what is left to earn from a turn on, and can discount it: a far outcome weighs less."""
 
 
 class CompositionConfig(Section):
@@ -68,6 +68,11 @@ def composition_problems(
             "every reward is annealed to 0 before the last step: nothing would be learned from then on; leave one "
             "without a schedule, or give its schedule an `end` above 0"
         )
+    elif (step := _first_step_without(terms, steps)) is not None:
+        problems.append(
+            f"every reward has weight 0 at step {step}: that step would have nothing to learn, and end the run; leave one "
+            "without a schedule, or give its schedule a `start` above 0"
+        )
     problems += _rule_problems(config, terms, steps)
     if config.ordering:
         problems += _estimator_problems(estimator, discount)
@@ -101,9 +106,18 @@ def _rule_problems(config: CompositionConfig, terms: Mapping[str, RewardTerm], s
         problems.append(f"{', '.join(negative)} has a negative weight: utilities of gated_product have a weighted mean")
     if utilities and all(term.weight_at(steps - 1, steps) <= 0 for term in utilities.values()):
         problems.append("no utility of gated_product has a weight above 0 at the last step")
+    elif (step := _first_step_without(utilities, steps)) is not None:
+        problems.append(f"no utility of gated_product has a weight above 0 at step {step}: leave one without a schedule")
     if not utilities:
         problems.append("composition.bottom_line names every reward: gated_product needs a utility beside them")
     return problems
+
+
+def _first_step_without(terms: Mapping[str, RewardTerm], steps: int) -> int | None:
+    """The first of the run's steps at which no component has a weight; None where there is none."""
+    if not terms or any(term.weight != 0 and term.schedule is None for term in terms.values()):
+        return None
+    return next((s for s in range(steps) if all(term.weight_at(s, steps) == 0 for term in terms.values())), None)
 
 
 def _is_plain(term: RewardTerm) -> bool:
@@ -112,7 +126,7 @@ def _is_plain(term: RewardTerm) -> bool:
 
 def _estimator_problems(estimator: str, discount: object) -> list[str]:
     allowed = ", ".join(sorted(ADDS_RAW_VALUES))
-    if estimator in DISCOUNTS and discount != 1.0:
+    if estimator in COMPARES_RETURNS_TO_GO and discount != 1.0:
         return [
             f"composition.ordering speaks of undiscounted sums, but credit.params.discount is {discount}: leave the "
             "discount out, or the ordering"

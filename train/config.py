@@ -23,7 +23,7 @@ from train.config_file import Section, check_fields, read_mapping
 from train.learner_config import LearnerConfig
 from train.noise_config import NoiseConfig
 from train.runtime_config import LocalSettings, RaySettings, RuntimeSettings
-from train.unit_config import GroupUnit, UnitSettings, unit_problems
+from train.unit_config import GroupUnit, ParaphraseSetUnit, UnitSettings, unit_problems
 
 PER_TURN = frozenset({"turn", "turn_normalised", "renorm", "step_tokens", "state", "tree"})
 """Built-in credit estimators whose advantages differ inside a trajectory."""
@@ -305,9 +305,12 @@ class TrainConfig(Section):
     @property
     def planned_steps(self) -> int:
         """Steps after which schedules of rewards count the run as over: `steps`, or where `max_trajectories` ends a run of
-        groups or paraphrase sets sooner, those that it pays for. What branches cost is not known beforehand.
+        groups or paraphrase sets sooner, those that it pays for. What branches cost, and sets of which some may have
+        fewer wordings, is not known beforehand.
         """
-        if self.max_trajectories is None or self.rollout.unit.kind not in ("group", "paraphrase_set"):
+        unit = self.rollout.unit
+        has_one_size = isinstance(unit, GroupUnit) or (isinstance(unit, ParaphraseSetUnit) and not unit.allow_fewer)
+        if self.max_trajectories is None or not has_one_size:
             return self.steps
         return min(self.steps, -(-self.max_trajectories // self.trajectories_per_step))
 

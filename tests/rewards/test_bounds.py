@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from agent.trajectory import FINISH_REASONS, Trajectory, Unit
 from rewards.annotation import is_scorable
 from rewards.answer import exact_match
-from rewards.bounds import UNBOUNDED, Bounded, Bounds, bounds_of
+from rewards.bounds import UNBOUNDED, Bounded, Bounds, bounds_of, bounds_to_go_of
 from rewards.registry import REWARDS
 from tests.rewards.builders import (
     QUESTION,
@@ -139,6 +139,24 @@ def test_no_trajectory_leaves_the_bounds(name: str, params: dict, unit: Unit) ->
         paid = float(np.nansum(everything))
         limits = bounds_of(reward, correct=is_right(t), max_turns=t.num_turns)
         assert limits.low - 1e-9 <= paid <= limits.high + 1e-9, (paid, limits, is_right(t))
+
+
+@pytest.mark.parametrize(("name", "params"), CASES, ids=[f"{name} {params or ''}".strip() for name, params in CASES])
+@settings(max_examples=40)
+@given(unit=units())
+def test_no_trajectory_leaves_the_bounds_from_a_turn_on(name: str, params: dict, unit: Unit) -> None:
+    reward = REWARDS[name](context(), **params)
+    scores = reward(unit, QUESTIONS)
+    for t, turns, outcome in zip(unit.trajectories, scores.turn, scores.outcome, strict=True):
+        if not is_scorable(t) or np.isnan([*turns, outcome]).all():
+            continue
+        limits = bounds_to_go_of(reward, correct=is_right(t), max_turns=t.num_turns)
+        whole = bounds_of(reward, correct=is_right(t), max_turns=t.num_turns)
+        assert limits.low <= whole.low and whole.high <= limits.high
+        for first in range(t.num_turns):
+            left = float(np.nansum([*turns[first:], outcome]))
+            if t.finish_reason != "cut":  # a candidate has one turn of its own, and no outcome
+                assert limits.low - 1e-9 <= left <= limits.high + 1e-9, (first, left, limits, is_right(t))
 
 
 FOUND = (search(["a"], "founder Lomira"), search(["b"], "town Tavo Rinsel grow up"))

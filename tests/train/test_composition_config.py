@@ -13,6 +13,7 @@ from train.testbed import Testbed
 
 PRODUCT = {"combine": "gated_product", "bottom_line": ["format"]}
 FADING = {"kind": "linear", "share": 0.5}
+RISING = {"kind": "linear", "start": 0.0, "end": 1.0}
 
 
 def settings(**changes: Any) -> dict[str, Any]:
@@ -37,6 +38,8 @@ def settings(**changes: Any) -> dict[str, Any]:
         ),
         ({"composition": PRODUCT, "rewards": {"format": {}, "f1": {"weight": -1}}}, ["f1 has a negative weight"]),
         ({"composition": PRODUCT, "rewards": {"format": {}, "f1": {"schedule": FADING}}}, ["no utility", "last step"]),
+        ({"rewards": {"f1": {"schedule": RISING}}}, ["every reward has weight 0 at step 0", "`start` above 0"]),
+        ({"composition": PRODUCT, "rewards": {"format": {}, "f1": {"schedule": RISING}}}, ["no utility", "at step 0"]),
         ({"composition": PRODUCT, "rewards": {"format": {}, "gated_product": {"use": "f1"}}}, ["rename it"]),
         (
             {"composition": {**PRODUCT, "smoothing": 0}, "rewards": {"format": {}, "f1": {}}},
@@ -72,6 +75,10 @@ def test_schedules_end_with_the_trajectories_that_are_paid_for() -> None:
     assert check_config(settings(steps=50, rollout=rollout)).planned_steps == 50
     assert check_config(settings(steps=50, rollout=rollout, max_trajectories=100)).planned_steps == 9
     assert check_config(settings(steps=5, rollout=rollout, max_trajectories=100)).planned_steps == 5
+    unit = {"kind": "paraphrase_set", "wordings": 4, "samples_per_wording": 2}
+    for fewer, planned in ((False, 5), (True, 50)):  # sets that may be smaller pay for more steps, all of them scheduled
+        rollout = {"questions_per_step": 3, "unit": {**unit, "allow_fewer": fewer}}
+        assert check_config(settings(steps=50, rollout=rollout, max_trajectories=100)).planned_steps == planned
 
 
 def refused(testbed: Testbed, words: str, **changes: Any) -> None:
@@ -87,6 +94,18 @@ def test_an_ordering_that_rewards_can_violate_is_refused_before_the_run(testbed:
     rewards = {"exact_match": {}, "hop_relevance": {**hops, "gate": "correct"}}
     with assemble(check_config(run_settings(testbed, composition=ordered, rewards=rewards))) as parts:
         assert not [warning for warning in parts.warnings if "ordering" in warning]
+
+
+def test_what_is_left_to_earn_is_ordered_where_credit_compares_it(testbed: Testbed) -> None:
+    """A potential that ends at 0 adds up to nothing, but takes back at the end what was found before."""
+    rewards = {"exact_match": {}, "hop_potential": {"weight": 4.0}}
+    changes = {"composition": {"ordering": "correct_above_wrong"}, "rewards": rewards}
+    words = "(?s)from some turn on.*hop_potential: wrong up to 2, correct down to -2"
+    refused(testbed, words, **changes, credit={"estimator": "turn"})
+    rewards["hop_potential"]["gate"] = "correct"
+    refused(testbed, "hop_potential: wrong up to 0, correct down to -2", **changes, credit={"estimator": "state"})
+    with assemble(check_config(run_settings(testbed, **changes, credit={"estimator": "outcome"}))):
+        pass
 
 
 def test_an_estimator_of_ones_own_is_warned_of(testbed: Testbed) -> None:
