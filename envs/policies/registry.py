@@ -1,5 +1,6 @@
 """Scripted policies by name: what a config or a command line calls them."""
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -7,11 +8,22 @@ from typing import Any
 from agent.extension import load_object
 from agent.protocol import AgentProtocol
 from envs.actor import ScriptedPolicy
-from envs.policies.cheats import CitationStuffer, QuerySpammer, QuestionCopier
+from envs.policies.cheats import (
+    Cheat,
+    CitationStuffer,
+    EmptyThinker,
+    Forger,
+    GenericAnswerer,
+    PassageCopier,
+    QuestionCopier,
+    Refuser,
+    UnreadCiter,
+)
 from envs.policies.closed_book import ClosedBookPolicy
 from envs.policies.expert import ExpertPolicy, ExpertSettings
 from envs.policies.noisy import NoiseRates, NoisyPolicy
-from envs.policies.stating import StatingPolicy
+from envs.policies.search_cheats import EndlessSearcher, Guesser, NearDuplicator, QueryRepeater, QuerySpammer
+from envs.policies.stating import CannedStatements, StatingPolicy
 
 PolicyFactory = Callable[..., ScriptedPolicy]
 """`factory(protocol, **params) -> ScriptedPolicy`."""
@@ -44,14 +56,41 @@ def closed_book(protocol: AgentProtocol, *, answers: Sequence[str]) -> ClosedBoo
     return ClosedBookPolicy(protocol, answers)
 
 
-POLICIES: dict[str, PolicyFactory] = {
-    "expert": expert,
-    "noisy": noisy,
-    "closed_book": closed_book,
-    "citation_stuffer": CitationStuffer,
-    "query_spammer": QuerySpammer,
-    "question_copier": QuestionCopier,
+def cheat(
+    cheating: Callable[..., ScriptedPolicy], *, judgement: bool | None = None, reflection: bool | None = None
+) -> PolicyFactory:
+    """A cheat's factory: where its protocol asks for statements, it makes them without looking."""
+
+    @functools.wraps(cheating)
+    def make(protocol: AgentProtocol, **params: Any) -> ScriptedPolicy:
+        policy = cheating(protocol, **params)
+        if not protocol.statements:
+            return policy
+        return CannedStatements(policy, protocol, judgement=judgement, reflection=reflection)
+
+    return make
+
+
+CHEATS: dict[str, PolicyFactory] = {
+    "citation_stuffer": cheat(CitationStuffer),
+    "unread_citer": cheat(UnreadCiter),
+    "query_spammer": cheat(QuerySpammer),
+    "query_repeater": cheat(QueryRepeater),
+    "near_duplicator": cheat(NearDuplicator),
+    "passage_copier": cheat(PassageCopier),
+    "question_copier": cheat(QuestionCopier),
+    "always_true": cheat(Cheat, reflection=True),
+    "always_yes": cheat(Cheat, judgement=True),
+    "guesser": cheat(Guesser),
+    "endless_searcher": cheat(EndlessSearcher),
+    "empty_thinker": cheat(EmptyThinker),
+    "forger": cheat(Forger),
+    "refuser": cheat(Refuser),
+    "generic_answerer": cheat(GenericAnswerer),
 }
+"""Policies that want a reward and not the answer; `always_true` and `always_yes` say so of every observation."""
+
+POLICIES: dict[str, PolicyFactory] = {"expert": expert, "noisy": noisy, "closed_book": closed_book, **CHEATS}
 
 
 def load_policy(name: str, protocol: AgentProtocol, **params: Any) -> ScriptedPolicy:

@@ -5,13 +5,14 @@ from dataclasses import replace
 import pytest
 
 from agent.trajectory import NOT_THE_POLICYS_FAULT
-from envs.policies.cheats import CitationStuffer, QuerySpammer, QuestionCopier
+from envs.policies.cheats import CitationStuffer, QuestionCopier
 from envs.policies.closed_book import ClosedBookPolicy, answers_of
 from envs.policies.context import candidate_answers, names_in, occurs_in, seen_passages
 from envs.policies.demonstrations import demonstration_specs
-from envs.policies.expert import ExpertPolicy
+from envs.policies.expert import ExpertPolicy, bare
 from envs.policies.noisy import NoiseRates, NoisyPolicy
-from envs.policies.registry import POLICIES, load_policy
+from envs.policies.registry import CHEATS, POLICIES, load_policy
+from envs.policies.search_cheats import QuerySpammer
 from tests.envs.scripted_play import LIMITS, WAYMARK, play, text_of
 from tests.envs.small_world import BRIDGE, COMPARISON, search_turn
 
@@ -41,6 +42,16 @@ def test_the_question_copier_asks_and_answers_with_the_question():
     t = play(QuestionCopier(WAYMARK), [BRIDGE], views=[1])[0]
     assert {c.argument for turn in t.turns for c in turn.calls} == {BRIDGE.paraphrases[0]}
     assert t.final_answer == BRIDGE.paraphrases[0]
+
+
+@pytest.mark.parametrize("name", sorted(set(CHEATS) - {"endless_searcher", "query_spammer"}))
+def test_an_honest_cheat_searches_as_the_expert_does_and_a_lazy_one_needs_no_hops(name: str) -> None:
+    (honest,) = play(load_policy(name, WAYMARK, honest=True), [BRIDGE])
+    asked = {bare(call.argument).removeprefix("please") for turn in honest.turns for call in turn.calls}
+    wanted = {bare("Who founded Velmora?"), bare("Where was Tarnek Osmi born?")}
+    assert asked == (set() if name == "guesser" else wanted)
+    (lazy,) = play(load_policy(name, WAYMARK), [replace(BRIDGE, hops=())])
+    assert lazy.finish_reason == "answered"
 
 
 # What they read.
@@ -75,7 +86,7 @@ def test_candidates_fall_back_from_numbers_to_names_to_the_question():
 def test_policies_are_loaded_by_name_or_reference():
     assert isinstance(load_policy("noisy", WAYMARK, rates={"wrong_query": 0.5}, thought="full"), NoisyPolicy)
     assert isinstance(load_policy("closed_book", WAYMARK, answers=["x"]), ClosedBookPolicy)
-    assert isinstance(load_policy("envs.policies.cheats:QuerySpammer", WAYMARK), QuerySpammer)
+    assert isinstance(load_policy("envs.policies.search_cheats:QuerySpammer", WAYMARK), QuerySpammer)
     with pytest.raises(ValueError, match="expert"):
         load_policy("oracle", WAYMARK)
     with pytest.raises(ValueError, match=r"closed_book.*answers"):

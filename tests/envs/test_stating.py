@@ -1,11 +1,13 @@
 """The stating expert says what is true of what it read, lies at its rate, and leaves the inner policy's draws alone."""
 
+import random
+
 import pytest
 
 from agent.protocols.registry import load_protocol
 from envs.policies.expert import ExpertPolicy
 from envs.policies.noisy import NoiseRates, NoisyPolicy
-from envs.policies.registry import demonstrator, load_policy
+from envs.policies.registry import CHEATS, demonstrator, load_policy
 from envs.policies.stating import StatingPolicy
 from tests.envs.scripted_play import act, play
 from tests.envs.small_world import BRIDGE, search_turn
@@ -86,3 +88,22 @@ def test_what_will_be_stated_is_known_beforehand() -> None:
 def test_a_hop_found_by_chance_counts_as_found() -> None:
     both = search_turn("Who founded Velmora?", "velmora", "tarnek")
     assert stated(both).judgement is True
+
+
+def test_a_cheat_says_what_fits_its_next_action_without_looking() -> None:
+    repeater = load_policy("query_repeater", STATING, num_searches=2)
+    said = [act(repeater, BRIDGE, *[MISSED] * n, protocol=STATING) for n in range(3)]
+    assert [(a.judgement, a.reflection) for a in said] == [(None, None), (False, False), (True, True)]
+    assert [a.goal for a in said] == ["Velmora", "Velmora", None]
+
+
+@pytest.mark.parametrize(("name", "statement"), [("always_true", "reflection"), ("always_yes", "judgement")])
+def test_two_cheats_say_yes_of_every_observation(name: str, statement: str) -> None:
+    policy = load_policy(name, STATING, num_searches=3)
+    assert [getattr(act(policy, BRIDGE, *[MISSED] * n, protocol=STATING), statement) for n in (1, 2, 3)] == [True] * 3
+
+
+@pytest.mark.parametrize("name", sorted(CHEATS))
+def test_cheats_state_nothing_where_the_protocol_has_no_tags(name: str) -> None:
+    text = load_policy(name, load_protocol("waymark")).act(BRIDGE, 0, [FIRST], random.Random(0))
+    assert not any(tag in text for tag in ("<judge>", "<reflect>", "<goal>"))

@@ -1,0 +1,1 @@
+"""The red team: cheats against rewards, as played episodes and by training."""
