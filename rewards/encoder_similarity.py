@@ -46,6 +46,8 @@ class EncoderSimilarityReward:
     Range: [0, 1]. Source: "Shaping Explanations" (abstract); the copying term is this project's. Needs:
     `golden_answers`, and `supporting_ids` for explanations; without them, and where no support is in the corpus, NaN.
 
+    The words of a passage in another order are no copy, and TF-IDF sees no order: without a `model` they earn nearly 1.
+
     An encoder's cosines lie close together; `min_max` spreads them over the group. Then the least similar right answer
     is worth no more here than a wrong one, so keep an answer reward beside it.
     """

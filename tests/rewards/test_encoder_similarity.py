@@ -64,6 +64,12 @@ def test_min_max_spreads_the_right_answers_of_each_group() -> None:
     assert score(*members, min_max=True) == pytest.approx([*expected, 0.0, 0.0])
 
 
+def test_words_of_a_passage_in_another_order_are_known_to_pass_without_a_model() -> None:
+    turned = " ".join(reversed(REFERENCE.split()))
+    assert score(played("Oskel", turned)) == pytest.approx([similarity(REFERENCE)]) > score(played("Oskel", OWN_WORDS))
+    assert score(played("Lomira", turned)) == [0.0]
+
+
 def test_min_max_without_a_spread_says_nothing_more() -> None:
     assert min_max(np.array([0.4, 0.4, np.nan]))[:2].tolist() == [0.0, 0.0]
     assert np.isnan(min_max(np.array([np.nan, np.nan]))).all()
