@@ -39,8 +39,10 @@ def opened_judge(spec: str | Mapping[str, Any] | Judge | None) -> Judge | None:
     """
     if spec is None:
         return None
-    if not isinstance(spec, str | Mapping) and callable(getattr(spec, "ask", None)):
-        return spec
+    if not isinstance(spec, str | Mapping):
+        if callable(getattr(spec, "ask", None)):
+            return spec
+        raise ValueError(f"judge must be the name of a judge, its settings or a judge, got {spec!r}")
     from rewards.judge import open_judge
 
     return open_judge(spec)

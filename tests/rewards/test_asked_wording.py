@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from agent.trajectory import Turn, Unit
 from rewards.document_relevance import DocumentRelevanceReward
 from rewards.judged_answer import JudgedAnswerReward
 from rewards.judgement import JudgementReward
@@ -16,7 +17,7 @@ from tests.rewards.fake_judge import FakeJudge
 QUESTIONS = {QUESTION.id: QUESTION}
 
 
-def asked_under(view: int, *turns):
+def asked_under(view: int, *turns: Turn) -> Unit:
     return group(replace(trajectory(*turns), view=view))
 
 

@@ -66,7 +66,8 @@ def test_min_max_spreads_the_right_answers_of_each_group() -> None:
 
 def test_words_of_a_passage_in_another_order_are_known_to_pass_without_a_model() -> None:
     turned = " ".join(reversed(REFERENCE.split()))
-    assert score(played("Oskel", turned)) == pytest.approx([similarity(REFERENCE)]) > score(played("Oskel", OWN_WORDS))
+    assert score(played("Oskel", turned)) == pytest.approx([similarity(REFERENCE)])
+    assert score(played("Oskel", OWN_WORDS)) < score(played("Oskel", turned))
     assert score(played("Lomira", turned)) == [0.0]
 
 

@@ -26,5 +26,5 @@ def test_judges_are_opened_by_name_or_settings_and_taken_as_they_are() -> None:
 
 @pytest.mark.parametrize("spec", [True, 3, ["rules"], float("nan")])
 def test_what_is_no_judge_is_refused_before_anything_is_scored(spec: object) -> None:
-    with pytest.raises(ValueError, match=r"judge must be 'rules'"):
+    with pytest.raises(ValueError, match=r"judge must be the name of a judge, its settings or a judge, got"):
         opened_judge(spec)  # type: ignore[arg-type]
