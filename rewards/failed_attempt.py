@@ -35,6 +35,8 @@ class FailedAttemptReward(ABC):
     def __init__(self, *, share: float, pay_right: bool, schedule: Mapping[str, Any] | None) -> None:
         if not isinstance(pay_right, bool):
             raise ValueError(f"reward {self.name}: pay_right must be true or false, got {pay_right!r}")
+        if not isinstance(schedule, Mapping | None):
+            raise ValueError(f"reward {self.name}: schedule must be settings such as {{beta: 0.2}}, got {schedule!r}")
         self.share = finite_parameter(self.name, "share", share)
         self.pay_right = pay_right
         self.shaping = FailureShaping(self.name, schedule or {})

@@ -105,3 +105,6 @@ def test_parameters_are_checked() -> None:
         AnswerabilityReward(context(), pay_right=0)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="answerability: pay_repeats must be true or false"):
         AnswerabilityReward(context(), pay_repeats=1)  # type: ignore[arg-type]
+    for schedule in (3, True, ["beta"]):
+        with pytest.raises(ValueError, match="answerability: schedule must be settings such as"):
+            AnswerabilityReward(context(), schedule=schedule)  # type: ignore[arg-type]
