@@ -51,8 +51,8 @@ def bounds_of(reward: object, *, correct: bool, max_turns: int) -> Bounds:
 
 
 def bounds_to_go_of(reward: object, *, correct: bool, max_turns: int) -> Bounds:
-    """Bounds of what is left to earn at any turn. A reward that does not state them is taken to keep to `bounds_of` from
-    every turn on, as all do that score trajectories; of a trajectory's turns the last are one too.
+    """Bounds of what is left to earn at any turn. A reward that does not state them is taken to keep to `bounds_of`
+    from every turn on, as all do that score trajectories.
     """
     if isinstance(reward, BoundedToGo):
         return reward.bounds_to_go(correct=correct, max_turns=max_turns)

@@ -127,7 +127,7 @@ def _case_of_product(
     step: int,
 ) -> Case:
     """Parts that whole questions lack leave the product of the others there, right and wrong alike: each choice of such
-    parts is a case of its own. Where no bottom line or no utility is left nothing is learnt, so nothing is out of order.
+    parts is a case of its own. Where no bottom line or no utility is left, nothing is learnt or out of order.
     """
     lacking = may_be_missing(composition)
     optional = [name for name in of_correct if _is_missing_for_some_questions(composition, name)]

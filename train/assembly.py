@@ -105,7 +105,7 @@ def assemble(config: TrainConfig) -> Parts:
             rule=config.composition.rule,
             total_steps=config.planned_steps,
         )
-        check_rewards(estimator, rewards.weights)
+        check_rewards(estimator, rewards)
         rewards.check(train_questions, source=str(config.data.train_questions))
         _refuse_units_elsewhere(config, rewards)
         unsure = check_composition(config, rewards)

@@ -70,7 +70,7 @@ def composition_problems(
         )
     elif (step := _first_step_without(terms, steps)) is not None:
         problems.append(
-            f"every reward has weight 0 at step {step}: that step would have nothing to learn, and end the run; leave one "
+            f"every reward has weight 0 at step {step}, which would have nothing to learn and end the run; leave one "
             "without a schedule, or give its schedule a `start` above 0"
         )
     problems += _rule_problems(config, terms, steps)
@@ -107,7 +107,10 @@ def _rule_problems(config: CompositionConfig, terms: Mapping[str, RewardTerm], s
     if utilities and all(term.weight_at(steps - 1, steps) <= 0 for term in utilities.values()):
         problems.append("no utility of gated_product has a weight above 0 at the last step")
     elif (step := _first_step_without(utilities, steps)) is not None:
-        problems.append(f"no utility of gated_product has a weight above 0 at step {step}: leave one without a schedule")
+        problems.append(
+            f"no utility of gated_product has a weight above 0 at step {step}, which would have nothing to learn and "
+            "end the run; leave one without a schedule"
+        )
     if not utilities:
         problems.append("composition.bottom_line names every reward: gated_product needs a utility beside them")
     return problems

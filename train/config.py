@@ -304,9 +304,9 @@ class TrainConfig(Section):
 
     @property
     def planned_steps(self) -> int:
-        """Steps after which schedules of rewards count the run as over: `steps`, or where `max_trajectories` ends a run of
-        groups or paraphrase sets sooner, those that it pays for. What branches cost, and sets of which some may have
-        fewer wordings, is not known beforehand.
+        """Steps after which schedules of rewards count the run as over: `steps`, or where `max_trajectories` ends a run
+        of groups or paraphrase sets sooner, those that it pays for. What branches cost, and sets of which some may
+        have fewer wordings, is not known beforehand.
         """
         unit = self.rollout.unit
         has_one_size = isinstance(unit, GroupUnit) or (isinstance(unit, ParaphraseSetUnit) and not unit.allow_fewer)

@@ -76,7 +76,7 @@ def test_schedules_end_with_the_trajectories_that_are_paid_for() -> None:
     assert check_config(settings(steps=50, rollout=rollout, max_trajectories=100)).planned_steps == 9
     assert check_config(settings(steps=5, rollout=rollout, max_trajectories=100)).planned_steps == 5
     unit = {"kind": "paraphrase_set", "wordings": 4, "samples_per_wording": 2}
-    for fewer, planned in ((False, 5), (True, 50)):  # sets that may be smaller pay for more steps, all of them scheduled
+    for fewer, planned in ((False, 5), (True, 50)):  # smaller sets leave trajectories for more steps
         rollout = {"questions_per_step": 3, "unit": {**unit, "allow_fewer": fewer}}
         assert check_config(settings(steps=50, rollout=rollout, max_trajectories=100)).planned_steps == planned
 

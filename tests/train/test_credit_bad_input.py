@@ -7,12 +7,18 @@ import numpy as np
 import pytest
 
 from agent.trajectory import Unit
+from rewards.compose import Composition, RewardTerm, build_rewards
+from tests.rewards.builders import context
 from tests.train.credit_units import KINDS, estimator, group_for, per_turn, scored
 from tests.train.fakes import trajectory, turn
 from train.credit import ESTIMATORS, check_rewards
 
 NAN = float("nan")
 every_estimator = pytest.mark.parametrize("name", sorted(ESTIMATORS))
+
+
+def composition(*names: str) -> Composition:
+    return build_rewards({name: RewardTerm(use="exact_match") for name in names}, context())
 
 
 @every_estimator
@@ -161,8 +167,8 @@ def test_parameters_that_make_no_sense_are_refused(name: str, params: dict[str, 
 def test_a_reward_that_the_config_does_not_have_is_refused(name: str, params: dict[str, Any]) -> None:
     """Before anything is sampled, and whoever calls it otherwise."""
     with pytest.raises(ValueError, match=r"is 'rubrics', but the rewards are \['em', 'steps'\]"):
-        check_rewards(estimator(name, **params), ["steps", "em"])
-    check_rewards(estimator(name, **params), ["em", "rubrics"])
+        check_rewards(estimator(name, **params), composition("steps", "em"))
+    check_rewards(estimator(name, **params), composition("em", "rubrics"))
     unit = group_for(name, [1, 1])
     with pytest.raises(ValueError, match=r"is 'rubrics', but the rewards are \['em', 'rubric', 'steps'\]"):
         estimator(name, **params)(unit, *scored(unit, [1.0, 0.0]))

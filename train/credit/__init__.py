@@ -1,7 +1,6 @@
 """Credit: how the scores of a unit become advantages on tokens. One estimator a file, looked up by name here."""
 
 import inspect
-from collections.abc import Collection
 from typing import Any
 
 from agent.extension import load_object
@@ -10,6 +9,7 @@ from train.credit.c_grpo import CGrpo
 from train.credit.outcome import Outcome
 from train.credit.outcome_mean import OutcomeMean
 from train.credit.ps_grpo import PsGrpo
+from train.credit.reading import check_rewards
 from train.credit.renorm import ReNorm
 from train.credit.rloo import Rloo
 from train.credit.row import CreditEstimator, Row
@@ -61,19 +61,6 @@ def load_estimator(reference: str, **params: Any) -> CreditEstimator:
             "an object with `__call__(unit, scores, weights) -> list[Row]`"
         )
     return estimator
-
-
-def check_rewards(estimator: CreditEstimator, names: Collection[str]) -> None:
-    """Refuse rewards among which an estimator does not find one that its parameters name, before anything is sampled.
-
-    `names`: the rewards of the config. An estimator that reads rewards by name has `reads`, their names by parameter.
-
-    Raises:
-        ValueError: one is missing; the message has the parameter and the names.
-    """
-    for role, name in getattr(estimator, "reads", {}).items():
-        if name not in names:
-            raise ValueError(f"credit.params.{role} is {name!r}, but the rewards are {sorted(names)}; name one of them")
 
 
 __all__ = ["ESTIMATORS", "CreditEstimator", "Row", "check_rewards", "load_estimator"]

@@ -12,9 +12,11 @@ from collections.abc import Hashable
 import numpy as np
 from numpy.typing import NDArray
 
+from rewards.compose import Composition
 from train.credit.baseline import standardise
 from train.credit.group import Component, Group
 from train.credit.parameters import choice, reward_name
+from train.credit.reading import refuse_gate
 
 ANCHORS = ("hops_found", "passages")
 """The readings of a state."""
@@ -40,6 +42,12 @@ class Anchor:
     def reads(self) -> dict[str, str]:
         """The reward that is read, by the parameter that names it."""
         return {} if self.progress is None else {"progress": self.progress}
+
+    def check_rewards(self, rewards: Composition) -> None:
+        """Refuse progress behind a gate. Raises ValueError."""
+        if self.progress is not None:
+            because = "where it is closed nothing would have been found, whatever was"
+            refuse_gate("progress", self.progress, rewards, because=because)
 
     def __call__(self, group: Group) -> NDArray[np.int64]:
         """`[num_trajectories, max_turns]`; see `states_of_progress` and `states_of_passages`."""

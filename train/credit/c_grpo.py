@@ -12,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.trajectory import Unit
+from rewards.compose import Composition
 from rewards.score import Scores
 from train.credit.baseline import without_nan
 from train.credit.group import Group, to_rows
 from train.credit.outcome import outcome_advantages
 from train.credit.parameters import reward_name, share, switch
+from train.credit.reading import largest_weight, refuse_product
 from train.credit.row import Row
 
 
@@ -62,6 +64,12 @@ class CGrpo:
         self.normalise = switch("normalise", normalise)
         self.reads = {"outcome": self.outcome, "rubric": self.rubric}
 
+    def check_rewards(self, rewards: Composition) -> None:
+        """Refuse a product, and a share above 1. Raises ValueError."""
+        refuse_product("c_grpo", rewards)
+        for weight in (largest_weight(self.rubric, rewards), rewards.terms[self.rubric].weight):
+            self._share(weight)
+
     def __call__(self, unit: Unit, scores: Mapping[str, Scores], weights: Mapping[str, float]) -> list[Row]:
         """One row a trajectory, with the same advantage on all its sampled tokens."""
         return to_rows(unit, scores, weights, self._advantages)
@@ -69,8 +77,10 @@ class CGrpo:
     def _advantages(self, group: Group) -> NDArray[np.float64]:
         outcome = group.component(self.outcome, role="outcome")
         rubric = group.component(self.rubric, role="rubric")
-        alpha = share("alpha times the rubric's weight", self.alpha * rubric.weight)
-        mixed = c_grpo_returns(outcome.total, rubric.total, alpha=alpha, normalise=self.normalise)
+        mixed = c_grpo_returns(outcome.total, rubric.total, alpha=self._share(rubric.weight), normalise=self.normalise)
         others = without_nan(group.without(self.outcome, self.rubric).returns)
         advantages = outcome_advantages(outcome.weight * mixed + others)
         return np.repeat(advantages[:, None], group.num_turns.max(), axis=1)
+
+    def _share(self, weight: float) -> float:
+        return share(f"credit.params.alpha times the weight of {self.rubric!r}", self.alpha * weight)

@@ -15,10 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.trajectory import Unit
+from rewards.compose import Composition
 from rewards.score import Scores
 from train.credit.baseline import returns_to_go, standardise, without_nan
 from train.credit.group import Component, Group, to_rows
 from train.credit.parameters import choice, reward_name
+from train.credit.reading import refuse_gate, refuse_product
 from train.credit.row import Row
 
 
@@ -82,6 +84,17 @@ class ReNorm:
         self.process = reward_name("process", process)
         self.variant = choice("variant", variant, ("grpo", "paper"))
         self.reads = {"outcome": self.outcome, "process": self.process}
+
+    def check_rewards(self, rewards: Composition) -> None:
+        """Refuse a product, a gate on the process, and turn scores that are shares of a mean. Raises ValueError."""
+        refuse_product("renorm", rewards)
+        because = "renorm centres it at 1/2, so that a closed gate would cost half of its weight"
+        refuse_gate("process", self.process, rewards, because=because)
+        if getattr(rewards.rewards[self.process], "aggregate", None) == "mean":
+            raise ValueError(
+                f"credit.params.process is {self.process!r}, whose turn scores are shares of a mean, the smaller the "
+                f"more turns there are, and renorm centres each at 1/2: set rewards.{self.process}.params.aggregate: sum"
+            )
 
     def __call__(self, unit: Unit, scores: Mapping[str, Scores], weights: Mapping[str, float]) -> list[Row]:
         """One row a trajectory, with one advantage per turn on the turn's sampled tokens."""

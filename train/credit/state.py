@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.trajectory import Unit
+from rewards.compose import Composition
 from rewards.score import Scores
 from train.credit.anchor import Anchor, standardise_by_state
 from train.credit.baseline import returns_to_go, standardise
@@ -68,6 +69,10 @@ class State:
         self.discount = share("discount", discount)
         if self.omega == self.episode_weight == 0.0:
             raise ValueError("omega and episode_weight are both 0: nothing would be learned; give one of them 1")
+
+    def check_rewards(self, rewards: Composition) -> None:
+        """Refuse progress that cannot be read. Raises ValueError."""
+        self.anchor.check_rewards(rewards)
 
     def __call__(self, unit: Unit, scores: Mapping[str, Scores], weights: Mapping[str, float]) -> list[Row]:
         """One row a trajectory, with one advantage per turn on the turn's sampled tokens."""

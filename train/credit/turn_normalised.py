@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.trajectory import Unit
+from rewards.compose import Composition
 from rewards.score import Scores
 from train.credit.anchor import ANCHORS, Anchor, standardise_by_state
 from train.credit.baseline import returns_to_go, standardise
@@ -63,6 +64,11 @@ class TurnNormalised:
             raise ValueError(f"progress is {progress!r}, which baseline turn does not read; set baseline: hops_found")
         self.anchor = None if baseline == "turn" else Anchor(baseline, progress, role="baseline")
         self.reads = {} if self.anchor is None else self.anchor.reads
+
+    def check_rewards(self, rewards: Composition) -> None:
+        """Refuse progress that cannot be read. Raises ValueError."""
+        if self.anchor:
+            self.anchor.check_rewards(rewards)
 
     def __call__(self, unit: Unit, scores: Mapping[str, Scores], weights: Mapping[str, float]) -> list[Row]:
         """One row a trajectory, with one advantage per turn on the turn's sampled tokens."""
