@@ -31,7 +31,8 @@ def refuse_product(estimator: str, rewards: Composition) -> None:
     if rewards.rule:
         raise ValueError(
             f"credit.estimator {estimator} mixes rewards by a rule of its own, and composition.combine is "
-            "gated_product, which leaves it none of them: set composition.combine: sum, or use another estimator, such as outcome"
+            "gated_product, which leaves it none of them: set composition.combine: sum, or "
+            "use another estimator, such as outcome"
         )
 
 
@@ -43,8 +44,8 @@ def refuse_gate(role: str, name: str, rewards: Composition, *, because: str) -> 
     """
     if gate := rewards.terms[name].gate:
         raise ValueError(
-            f"credit.params.{role} is {name!r}, which is behind gate {' and '.join(gate)}: {because}; take the gate off "
-            "(a second component with `use` can have it)"
+            f"credit.params.{role} is {name!r}, which is behind gate {' and '.join(gate)}: {because}; take the gate "
+            "off (a second component with `use` can have it)"
         )
 
 

@@ -93,7 +93,8 @@ class ReNorm:
         if getattr(rewards.rewards[self.process], "aggregate", None) == "mean":
             raise ValueError(
                 f"credit.params.process is {self.process!r}, whose turn scores are shares of a mean, the smaller the "
-                f"more turns there are, and renorm centres each at 1/2: set rewards.{self.process}.params.aggregate: sum"
+                "more turns there are, and renorm centres each at 1/2: set "
+                f"rewards.{self.process}.params.aggregate: sum"
             )
 
     def __call__(self, unit: Unit, scores: Mapping[str, Scores], weights: Mapping[str, float]) -> list[Row]:
