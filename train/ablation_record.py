@@ -15,9 +15,10 @@ from typing import Any
 from pydantic import Field
 
 from envs.question import Question
+from train.changed_settings import refuse_changes
 from train.config import TrainConfig, check_config
 from train.config_file import ConfigError, Section, check_fields
-from train.study import refuse_changes, retrieval_of, settings_of
+from train.run_settings import retrieval_of, settings_of
 from train.testbed import TestbedConfig
 from train.tracking import flatten
 

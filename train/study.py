@@ -13,16 +13,17 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from envs.episode_limits import EpisodeLimits
-from retrieval.spec import short_form
 from train.assembly import assemble
+from train.changed_settings import refuse_changes
+from train.cold_start_record import ColdStartRecord
 from train.config import TrainConfig, check_config, load_config
-from train.config_file import ConfigError, Section, apply_override, check_fields, read_mapping
+from train.config_file import Section, apply_override, check_fields, read_mapping
 from train.policy_start import make_cold_start
 from train.progress import Progress
 from train.run import train
+from train.run_settings import settings_of
 from train.testbed import Testbed, TestbedConfig, prepare_testbed
-from train.tracking import METRICS_FILE, flatten, read_metrics
+from train.tracking import METRICS_FILE, read_metrics
 
 
 class StudyConfig(Section):
@@ -100,9 +101,10 @@ class Study:
         self._check_cold_start(base)
         prepare_testbed(self.config.testbed, self.testbed.folder, self._say)
         if not self.cold_start.exists():
+            # Written first: a cold start that is there is never without its record, whenever this was interrupted.
+            ColdStartRecord.of(base).write(self._cold_start_record)
             with assemble(base) as parts:
                 make_cold_start(base, parts, self.cold_start, self._say)
-            self._cold_start_record.write_text(json.dumps(_behind_cold_start(base)), encoding="utf-8")
         return self.testbed
 
     @property
@@ -153,11 +155,11 @@ class Study:
         return self.folder / "cold_start.json"
 
     def _check_cold_start(self, base: TrainConfig) -> None:
-        if self._cold_start_record.exists():
-            recorded = json.loads(self._cold_start_record.read_text(encoding="utf-8"))
-            # A record of before a limit was there: the limit's default changes nothing of what was made.
-            recorded = flatten({"limits": EpisodeLimits().model_dump(mode="json")}) | recorded
-            refuse_changes(recorded, _behind_cold_start(base), f"{self.cold_start} was made with")
+        if self.cold_start.exists() and self._cold_start_record.exists():
+            recorded, wanted = ColdStartRecord.read(self._cold_start_record), ColdStartRecord.of(base)
+            refuse_changes(
+                recorded.model_dump(mode="json"), wanted.model_dump(mode="json"), f"{self.cold_start} was made with"
+            )
 
     def _base_data(self, model: str) -> dict[str, Any]:
         data: dict[str, Any] = json.loads(json.dumps(self.config.train))
@@ -171,45 +173,3 @@ class Study:
             **given,
         }
         return data
-
-
-def settings_of(config: TrainConfig) -> dict[str, Any]:
-    """What a run's figures depend on, with dotted names: all but paths, addresses and bookkeeping."""
-    paths = {"policy": {"model"}, "data": {"index", "corpus_index", "train_questions", "dev_questions"}}
-    bookkeeping = dict.fromkeys(("checkpoint_every", "keep_checkpoints", "save_trajectories", "tracker"), True)
-    return flatten({**config.model_dump(mode="json", exclude={**paths, **bookkeeping}), **retrieval_of(config)})
-
-
-def retrieval_of(config: TrainConfig) -> dict[str, Any]:
-    """How the index is searched, without where it lies: nothing for an index folder or a server as they are."""
-
-    def without_places(value: Any) -> Any:
-        match value:
-            case str():
-                return "index"
-            case {"index": _, "settings": settings}:
-                return {"settings": settings} if settings else "index"
-            case {"url": _}:
-                return "index"
-            case {"hybrid": parts}:
-                return {**value, "hybrid": [without_places(part) for part in parts]}
-            case {"rerank": first, "model": model}:
-                return {**value, "rerank": without_places(first), "model": Path(model).name}
-        return value
-
-    found = without_places(short_form(config.data.index))
-    return {} if found == "index" else {"retrieval of data.index": json.dumps(found, sort_keys=True)}
-
-
-def _behind_cold_start(base: TrainConfig) -> dict[str, Any]:
-    """What the cold start depends on besides the testbed, with dotted names."""
-    kept = base.model_dump(mode="json", include={"seed", "protocol", "limits", "cold_start"})
-    return flatten({**kept, "precision": base.learner.precision, **retrieval_of(base)})
-
-
-def refuse_changes(before: dict[str, Any], now: dict[str, Any], made: str) -> None:
-    """Raises ConfigError, naming the first three, where two sets of dotted settings differ."""
-    changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
-    if changed:
-        pairs = "; ".join(f"{made} {key}={before.get(key)!r}, now it is {now.get(key)!r}" for key in changed[:3])
-        raise ConfigError(f"{pairs}: give another --out, or delete what was made")

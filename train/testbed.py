@@ -19,7 +19,8 @@ from envs.policies.expert import ExpertPolicy
 from envs.world import WorldSettings, make_world
 from retrieval.corpus import read_corpus
 from retrieval.index import build_index
-from train.config_file import ConfigError, Section
+from train.changed_settings import refuse_changes
+from train.config_file import ConfigError, Section, check_fields
 
 
 class TinyPolicyConfig(Section):
@@ -89,11 +90,11 @@ def prepare_testbed(config: TestbedConfig, folder: Path, say: Callable[[str], No
     testbed = Testbed(folder=folder)
     world = config.world_settings()
     folder.mkdir(parents=True, exist_ok=True)
-    settings = json.dumps(config.model_dump(mode="json"), sort_keys=True)
+    settings = config.model_dump(mode="json")
     written = folder / "testbed.json"
-    if written.exists() and written.read_text(encoding="utf-8") != settings:
-        raise ConfigError(f"{folder} holds a testbed of other settings: choose another folder or delete it")
-    written.write_text(settings, encoding="utf-8")
+    if written.exists():
+        refuse_changes(_recorded(written), settings, f"{folder} holds a testbed of other settings:")
+    written.write_text(json.dumps(settings, sort_keys=True), encoding="utf-8")
     if not testbed.corpus.parent.exists():
         say("making the world")
         make_world(world, testbed.corpus.parent)
@@ -104,6 +105,15 @@ def prepare_testbed(config: TestbedConfig, folder: Path, say: Callable[[str], No
         say("making the policy and its tokenizer")
         _make_policy(config, testbed)
     return testbed
+
+
+def _recorded(written: Path) -> dict[str, Any]:
+    """What a testbed was made with; a field that is newer than its file counts with its default."""
+    try:
+        settings = json.loads(written.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{written} does not say what its testbed was made with: delete {written.parent}") from error
+    return check_fields(TestbedConfig, settings, source=str(written)).model_dump(mode="json")
 
 
 def _make_policy(config: TestbedConfig, testbed: Testbed) -> None:

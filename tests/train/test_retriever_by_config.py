@@ -20,7 +20,8 @@ from train.config import check_config, load_config
 from train.config_file import ConfigError
 from train.plan import plan_of
 from train.run import train
-from train.study import Study, StudyConfig, settings_of
+from train.run_settings import settings_of
+from train.study import Study, StudyConfig
 from train.testbed import Testbed
 
 FIRST_ACTIONS = {"demonstrations": 128, "max_turns": 1, "steps": 80, "batch_size": 16}
