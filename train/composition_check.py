@@ -16,7 +16,7 @@ def check_composition(config: TrainConfig, rewards: Composition) -> tuple[str, .
     Raises:
         ConfigError: the ordering can be violated (the message has the case), or a part of the product is never above 0.
     """
-    warnings = _clipped_in_a_product(config, rewards)
+    warnings = _clipped_in_a_product(config, rewards) + _untold_of_candidates(config, rewards)
     if not config.composition.ordering:
         return warnings
     try:
@@ -30,6 +30,18 @@ def check_composition(config: TrainConfig, rewards: Composition) -> tuple[str, .
         *warnings,
         f"composition.ordering holds for sums of raw rewards; whether credit.estimator {config.credit.estimator} "
         "compares those is not known here",
+    )
+
+
+def _untold_of_candidates(config: TrainConfig, rewards: Composition) -> tuple[str, ...]:
+    """Warnings of gates over how an episode ends, where most episodes are cut before their end."""
+    if config.rollout.unit.kind != "branch":
+        return ()
+    return tuple(
+        f"rewards.{name}.gate is {' and '.join(term.gate)}, which cannot be told of candidates that were cut: of all "
+        "but those that answer this component says nothing"
+        for name, term in rewards.terms.items()
+        if set(term.gate) - {"well_formed"}
     )
 
 

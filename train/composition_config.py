@@ -54,11 +54,17 @@ class CompositionConfig(Section):
 
 
 def composition_problems(
-    config: CompositionConfig, terms: Mapping[str, RewardTerm], estimator: str, discount: object, steps: int
+    config: CompositionConfig,
+    terms: Mapping[str, RewardTerm],
+    estimator: str,
+    discount: object,
+    steps: int,
+    *,
+    unit_kind: str = "group",
 ) -> list[str]:
     """What does not fit together in a run's rewards, in words; empty where all does.
 
-    `estimator` and `discount` are those of the section `credit`; `steps` are the run's.
+    `estimator` and `discount` are those of the section `credit`; `steps` are the run's, `unit_kind` its `rollout.unit`.
     """
     problems = []
     if terms and all(term.weight == 0 for term in terms.values()):
@@ -74,6 +80,11 @@ def composition_problems(
             "without a schedule, or give its schedule a `start` above 0"
         )
     problems += _rule_problems(config, terms, steps)
+    if config.rule and unit_kind == "branch":
+        problems.append(
+            "composition.combine is gated_product, which is of whole episodes, and of the candidates of rollout.unit "
+            "branch all but those that answer are cut: their products would be of other parts; use combine: sum"
+        )
     if config.ordering:
         problems += _estimator_problems(estimator, discount)
     return problems

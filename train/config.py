@@ -218,6 +218,7 @@ class TrainConfig(Section):
             self.credit.estimator,
             self.credit.params.get("discount", 1.0),
             self.planned_steps,
+            unit_kind=self.rollout.unit.kind,
         )
         if self.learner.seed not in (0, self.seed):
             problems.append(

@@ -45,6 +45,15 @@ def settings(**changes: Any) -> dict[str, Any]:
             {"composition": {**PRODUCT, "smoothing": 0}, "rewards": {"format": {}, "f1": {}}},
             ["smoothing", "more than 0"],
         ),
+        (
+            {
+                "composition": PRODUCT,
+                "rewards": {"format": {}, "f1": {}},
+                "rollout": {"unit": "branch"},
+                "credit": {"estimator": "branch"},
+            },
+            ["gated_product, which is of whole episodes", "use combine: sum"],
+        ),
         ({"composition": {"max_judge_failure_share": 1}}, ["max_judge_failure_share", "less than 1"]),
         (
             {"composition": {"ordering": "correct_above_wrong"}, "credit": {"estimator": "turn_normalised"}},
@@ -106,6 +115,14 @@ def test_what_is_left_to_earn_is_ordered_where_credit_compares_it(testbed: Testb
     refused(testbed, "hop_potential: wrong up to 0, correct down to -2", **changes, credit={"estimator": "state"})
     with assemble(check_config(run_settings(testbed, **changes, credit={"estimator": "outcome"}))):
         pass
+
+
+def test_a_gate_that_cannot_be_told_of_candidates_is_warned_of(testbed: Testbed) -> None:
+    rewards = {"step_quality": {"gate": "answered"}, "format": {"gate": "well_formed"}}
+    changes = {"rewards": rewards, "credit": {"estimator": "branch"}, "rollout": {"unit": "branch"}}
+    with assemble(check_config(run_settings(testbed, **changes))) as parts:
+        assert [w for w in parts.warnings if "rewards.step_quality.gate is answered" in w]
+        assert not [w for w in parts.warnings if "rewards.format" in w]
 
 
 def test_an_estimator_of_ones_own_is_warned_of(testbed: Testbed) -> None:

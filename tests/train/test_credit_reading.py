@@ -35,6 +35,7 @@ def composition(terms: dict[str, dict[str, Any]], rule: GatedProduct | None = No
             {"citation_rubric": {"schedule": RISING}},
             r"is 1.5; it must be a number in \[0, 1\]",
         ),
+        ("c_grpo", {}, {"exact_match": {"weight": 0.0}, "citation_rubric": {}}, "'exact_match', whose weight is 0"),
         ("renorm", {}, {"principles": {}}, "set rewards.principles.params.aggregate: sum"),
         (
             "renorm",

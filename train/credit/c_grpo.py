@@ -65,8 +65,13 @@ class CGrpo:
         self.reads = {"outcome": self.outcome, "rubric": self.rubric}
 
     def check_rewards(self, rewards: Composition) -> None:
-        """Refuse a product, and a share above 1. Raises ValueError."""
+        """Refuse a product, a share above 1, and an outcome that weighs nothing. Raises ValueError."""
         refuse_product("c_grpo", rewards)
+        if rewards.terms[self.outcome].weight == 0:
+            raise ValueError(
+                f"credit.params.outcome is {self.outcome!r}, whose weight is 0, and c_grpo multiplies outcome and "
+                "rubric by it: nothing would be learned from either; give it a weight"
+            )
         for weight in (largest_weight(self.rubric, rewards), rewards.terms[self.rubric].weight):
             self._share(weight)
 
