@@ -265,7 +265,8 @@ def test_skipping_rows_without_gradient_changes_no_gradient(
         assert metrics["rows"] == 10.0
         found.append(caught[0])
     for name, gradient in found[0].items():
-        torch.testing.assert_close(found[1][name], gradient, rtol=1e-5, atol=1e-7, msg=name)
+        # Rows are padded into other batches: sums of float32 in another order, by up to 3e-7 on some processors.
+        torch.testing.assert_close(found[1][name], gradient, rtol=1e-5, atol=1e-6, msg=name)
 
 
 def test_capped_importance_weights_are_those_trl_applies_itself(make_learner: Callable[..., Learner]) -> None:
