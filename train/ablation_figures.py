@@ -4,6 +4,7 @@ methods.NAME.final.MEASURE       mean over seeds, 95 % interval over seeds, and 
 methods.NAME.to_threshold        trajectories and retriever calls to the dev EM, with censoring
 methods.NAME.costs               retriever calls, tokens, judge calls and wall time of each seed
 methods.NAME.against_baseline    paired differences over seeds and questions
+methods.NAME.unpaired            seeds that began elsewhere than the baseline's, and so stand in no comparison
 below                            every cell whose difference may be a loss
 """
 
@@ -17,12 +18,10 @@ from evaluation.seed_pairs import MIN_SEEDS, SeedComparison, compare_over_seeds,
 from evaluation.significance import bootstrap_interval
 from evaluation.time_to_threshold import TimeToThreshold, first_reached, ratio_of_means
 from evaluation.trajectory_record import plain
+from train.ablation_pairs import UNKNOWN, Runs, common_runs, seeds_of_other_starts, seeds_of_pairs
 from train.ablation_record import RunRecord
 from train.config_file import ConfigError
 from train.method import BASELINE, Method
-
-Runs = Mapping[int, RunRecord]
-"""Records of one method by seed."""
 
 MEASURES: dict[str, str] = {
     "em": "EM",
@@ -84,7 +83,7 @@ def comparison_figures(
         "min_seeds_for_claims": MIN_SEEDS,
         "methods": {},
         "missing": [method.name for method in methods if method.name not in rows],
-        "cold_starts": sorted({r.cold_start_sha256 or "unknown" for name in rows for r in found[name].values()}),
+        "cold_starts": sorted({r.cold_start_sha256 or UNKNOWN for name in rows for r in found[name].values()}),
     }
     for name, method in rows.items():
         runs = dict(sorted(found[name].items()))
@@ -97,6 +96,7 @@ def comparison_figures(
             "finish_reasons": _finish_reasons(runs),
             "to_threshold": _to_threshold(runs, baseline, threshold),
             "costs": {cost: [getattr(run.costs, cost) for run in runs.values()] for cost in COSTS},
+            "unpaired": seeds_of_other_starts(runs, baseline) if baseline else [],
             "against_baseline": {m: _as_record(one) for (n, m), one in compared.items() if n == name},
             "curves": [[[p.trajectories, p.em] for p in run.curve] for run in runs.values()],
         }
@@ -152,8 +152,11 @@ def _finish_reasons(runs: Runs) -> dict[str, int]:
 
 
 def _to_threshold(runs: Runs, baseline: Runs | None, threshold: float) -> dict[str, Any]:
-    """What the runs needed until dev EM reached the threshold, in trajectories and in retriever calls."""
+    """What the runs needed until dev EM reached the threshold, in trajectories and in retriever calls; the ratio is of
+    the runs that began with the same policy.
+    """
     figures: dict[str, Any] = {}
+    compared, with_them = common_runs(runs, baseline) if baseline else ({}, {})
     for unit in ("trajectories", "retriever_calls"):
         ours = _needed(runs, unit, threshold)
         low, high = ours.interval() if len(runs) > 1 else (np.nan, np.nan)
@@ -165,10 +168,12 @@ def _to_threshold(runs: Runs, baseline: Runs | None, threshold: float) -> dict[s
             "restricted_mean_low": low,
             "restricted_mean_high": high,
         }
-        theirs = _needed(baseline, unit, threshold).restricted if baseline else None
-        if theirs is not None and theirs.mean() > 0:
-            ratio, low, high = ratio_of_means(ours.restricted, theirs)
-            if min(len(ours.restricted), len(theirs)) < 2:
+        if not compared:
+            continue
+        same, theirs = (_needed(which, unit, threshold).restricted for which in (compared, with_them))
+        if theirs.mean() > 0:
+            ratio, low, high = ratio_of_means(same, theirs)
+            if min(len(same), len(theirs)) < 2:
                 low = high = np.nan
             figures[unit] |= {"ratio": ratio, "ratio_low": low, "ratio_high": high}
     return figures
@@ -182,10 +187,10 @@ def _needed(runs: Runs, unit: str, threshold: float) -> TimeToThreshold:
 
 
 def _compare(rows: Mapping[str, Method], found: Mapping[str, Runs]) -> dict[tuple[str, str], SeedComparison]:
-    """Every method against the baseline by every paired measure, over the seeds that both have."""
+    """Every method against the baseline by every paired measure, over the pairs that began with one policy."""
     compared = {}
     for name in rows:
-        seeds = sorted(found[name].keys() & found[BASELINE].keys())
+        seeds = seeds_of_pairs(found[name], found[BASELINE])
         if name == BASELINE or not seeds:
             continue
         for measure in PAIRED:

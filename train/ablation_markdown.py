@@ -13,7 +13,7 @@ from typing import Any
 from evaluation.report_parts import Cell, Measure, Table
 from evaluation.seed_pairs import MIN_SEEDS
 from train.ablation_figures import LOSS, MEASURES
-from train.ablation_page import claim, cost_table, final_table, threshold_table
+from train.ablation_page import claim, cold_start_notes, cost_table, final_table, threshold_table
 from train.config_file import ConfigError
 
 
@@ -23,6 +23,7 @@ def as_markdown(figures: Mapping[str, Any]) -> str:
         f"### {figures['title']}\n",
         f"{figures['budget']:,} sampled trajectories a run; made by "
         f"`waymark ablate {' '.join([*figures['methods'], *figures['overrides']])} --setting {figures['setting']}`.\n",
+        *(f"{note}\n" for note in cold_start_notes(figures)),
     ]
     for table in (
         final_table(figures),

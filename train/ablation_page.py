@@ -9,7 +9,8 @@ import numpy as np
 from evaluation.report import write_report
 from evaluation.report_parts import Arm, Cell, CurvePoint, Measure, MetricChart, Report, SeedRun, Table
 from evaluation.seed_pairs import MIN_SEEDS
-from train.ablation_figures import LOSS, MEASURES, Runs
+from train.ablation_figures import LOSS, MEASURES
+from train.ablation_pairs import UNKNOWN, Runs
 
 CHARTS = (
     MetricChart(key="em", title="EM of sampled trajectories"),
@@ -65,11 +66,25 @@ def notes(figures: Mapping[str, Any]) -> list[str]:
         "paper that the reward comes from.",
         f"Every run samples {figures['budget']:,} trajectories; retriever calls, tokens and judge calls stand beside.",
         f"Significance is claimed only with {MIN_SEEDS} or more seeds; with fewer every seed is shown.",
-        *(
-            ["Runs began from cold starts that differ in their bits: they were made on different machines."]
-            if len(figures["cold_starts"]) > 1
-            else []
-        ),
+        *cold_start_notes(figures),
+    ]
+
+
+def cold_start_notes(figures: Mapping[str, Any]) -> list[str]:
+    """Nothing where all runs began with one policy; else how many there were, and what was left out of comparisons."""
+    starts = figures["cold_starts"]
+    if len(starts) < 2 and UNKNOWN not in starts:
+        return []
+    unpaired = [
+        f"{row['title']} (seed {', '.join(map(str, row['unpaired']))})"
+        for row in figures["methods"].values()
+        if row["unpaired"]
+    ]
+    left_out = f"; in no comparison for that reason: {'; '.join(unpaired)}" if unpaired else ""
+    return [
+        f"Runs began from {len(starts)} cold starts that differ in their bits or are not known (made on different "
+        "machines, or by different versions). Differences and ratios are of runs that began with the same one"
+        f"{left_out}."
     ]
 
 

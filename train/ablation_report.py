@@ -10,6 +10,7 @@ from train.ablation import Ablation, Say
 from train.ablation_figures import comparison_figures
 from train.ablation_markdown import table_as_markdown, write_markdown
 from train.ablation_page import final_table, threshold_table, write_page
+from train.ablation_pairs import records_of_other_starts
 from train.ablation_request import AblationRequest
 from train.ablation_workers import run_here
 from train.progress import RunStopped
@@ -46,6 +47,12 @@ def compare(
 def make_runs(ablation: Ablation, missing: list[tuple[str, int]], request: AblationRequest, say: Say) -> list[str]:
     """Make the runs that have no record; returns a line for each that failed."""
     ablation.prepare()
+    if others := records_of_other_starts(ablation.read(), ablation.study.cold_start):
+        say(
+            f"{', '.join(f'{method}/{seed}' for method, seed in others)} began with another cold start than "
+            f"{ablation.study.cold_start} and will not be compared with what is made now: put the cold start that they "
+            "began with there, or delete their records to have them made again"
+        )
     jobs = [ablation.job(method, seed, keep_run=request.keep_runs) for method, seed in missing]
     say(f"{len(jobs)} runs of {ablation.budget:,} trajectories to make")
     if request.ray_address is not None:
