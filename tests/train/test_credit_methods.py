@@ -71,7 +71,7 @@ def test_c_grpos_weights_scale_alpha_and_the_mix_and_add_what_else_there_is() ->
     np.testing.assert_allclose([per_turn(row)[0] for row in rows], outcome_advantages(expected))
     rows = estimator("c_grpo")(unit, scores, {"em": 1.0, "rubric": 0.0, "steps": 0.0})
     np.testing.assert_allclose([per_turn(row)[0] for row in rows], outcome_advantages(np.array([1.0, 1.0, 0.0])))
-    with pytest.raises(ValueError, match=r"alpha times the rubric's weight is 1\.2"):
+    with pytest.raises(ValueError, match=r"alpha times the weight of 'rubric' is 1\.2"):
         estimator("c_grpo")(unit, scores, {**weights, "rubric": 4.0})
 
 
