@@ -151,7 +151,8 @@ def difference_table(figures: Mapping[str, Any]) -> Table:
         title="Difference from outcome-only, paired over seeds and questions",
         columns=["method", "measure", "seeds", "difference [95 %]", "p, corrected", "interval reaches"],
         rows=rows,
-        note="Interval over seeds and questions drawn together. p: paired randomisation over seeds, EM and F1 of all "
+        note="Interval over seeds and questions drawn together; of few seeds it is too narrow. p: paired randomisation "
+        "over seeds, EM and F1 of all "
         f"methods corrected together (Holm); only with {MIN_SEEDS} seeds.",
     )
 

@@ -59,3 +59,18 @@ def test_where_nothing_applies_there_is_no_comparison() -> None:
 def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="num_seeds, num_questions"):
         compare_over_seeds(np.ones(shape), np.ones((2, 3)) if shape != (3,) else np.ones(3))
+
+
+@pytest.mark.parametrize(("num_seeds", "covered"), [(3, (0.75, 0.9)), (10, (0.89, 0.98))])
+def test_intervals_of_few_seeds_are_too_narrow_and_of_ten_nearly_right(
+    num_seeds: int, covered: tuple[float, float]
+) -> None:
+    rng = np.random.default_rng(0)
+    truth, hits, tries = 0.05, 0, 200
+    for i in range(tries):
+        of_questions, of_seeds = rng.normal(0, 0.2, 100), rng.normal(0, 0.1, (num_seeds, 1))
+        ours = truth + of_questions + of_seeds + rng.normal(0, 0.3, (num_seeds, 100))
+        one = compare_over_seeds(ours, np.zeros_like(ours), num_resamples=300, seed=i)
+        assert one is not None
+        hits += one.low <= truth <= one.high
+    assert covered[0] <= hits / tries <= covered[1]
