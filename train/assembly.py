@@ -29,7 +29,7 @@ from train.credit import check_rewards, load_estimator
 from train.credit.row import CreditEstimator
 from train.runtime_config import RaySettings
 from train.tracking import check_tracker
-from train.unit_config import ParaphraseSetUnit, check_paraphrases
+from train.unit_config import ParaphraseSetUnit, check_paraphrases, refuse_blind_refinement
 
 ENCODED_AT_MOST = 20_000
 """So many questions are encoded before a run, to see that their prompts fit; of more, those with most characters."""
@@ -108,6 +108,7 @@ def assemble(config: TrainConfig) -> Parts:
         check_rewards(estimator, rewards)
         rewards.check(train_questions, source=str(config.data.train_questions))
         _refuse_units_elsewhere(config, rewards)
+        refuse_blind_refinement(config.rollout.unit, rewards.rewards)
         unsure = check_composition(config, rewards)
         _refuse_state_that_runs_ahead(config, rewards)
         _refuse_winners_elsewhere(config, rewards)

@@ -3,7 +3,7 @@
     unit: group                                             samples_per_question episodes of the question
     unit: {kind: paraphrase_set, wordings: 6, samples_per_wording: 4}
     unit: {kind: branch, candidates: 5}                     SLATE's candidates of each turn
-    unit: {kind: refine, component: query_quality}          SmartSearch's regeneration of bad queries
+    unit: {kind: refine, component: hop_relevance}          SmartSearch's regeneration of bad queries
     unit: {kind: tree, leaves: 8}                           trajectories that fork from each other
 
 docs/units.md says what each costs.
@@ -18,6 +18,9 @@ from envs.branching import BranchSampler, RefineSampler, Retrieve
 from envs.question import Question
 from envs.tree_sampling import Fork, TreeSampler
 from envs.units import GroupSampler, ParaphraseSetSampler, Scorer, UnitSampler
+from rewards.judged import JudgedOutcomeReward
+from rewards.per_trajectory import OutcomeReward
+from rewards.reward import Reward
 from train.config_file import ConfigError, Section
 
 MASKS_PREFIXES = {"branch": ("branch",), "refine": ("branch", "tree"), "tree": ("branch", "tree")}
@@ -194,6 +197,24 @@ def unit_problems(unit: AnyUnit, *, estimator: str, rewards: Mapping[str, str]) 
                 "a search found: every winner would be paid for having won; set retrieve: all"
             )
     return problems
+
+
+def refuse_blind_refinement(unit: AnyUnit, rewards: Mapping[str, Reward]) -> None:
+    """See that the component which says what queries are bad scores turns: else none is, and nothing is refined.
+
+    Raises:
+        ConfigError: it scores whole trajectories alone.
+    """
+    if not isinstance(unit, RefineUnit):
+        return
+    reward = rewards[unit.component]
+    by_name = getattr(reward, "placed", None) == "outcome"
+    if by_name or isinstance(reward, OutcomeReward | JudgedOutcomeReward):
+        raise ConfigError(
+            f"rollout.unit.component is {unit.component!r}, which scores whole trajectories, so that no turn would be "
+            "bad and nothing refined: name a reward of turns, such as hop_relevance with params {value: 1.0} and "
+            "weight 0, which is below bad_below where a search shows no new gold passage"
+        )
 
 
 def check_paraphrases(unit: AnyUnit, questions: Sequence[Question], *, source: str) -> None:

@@ -8,6 +8,7 @@ from envs.branching import BranchSampler, RefineSampler
 from envs.tree_sampling import TreeSampler
 from envs.units import GroupSampler, ParaphraseSetSampler
 from rewards.registry import REWARDS
+from rewards.reward import RewardContext
 from tests.envs.small_world import BRIDGE, COMPARISON
 from tests.envs.unit_parts import Scored
 from tests.train.conftest import run_settings
@@ -16,7 +17,14 @@ from train.assembly import assemble
 from train.config import TrainConfig, check_config
 from train.config_file import ConfigError, apply_override
 from train.testbed import Testbed
-from train.unit_config import READS_RESULTS, ParaphraseSetUnit, check_paraphrases
+from train.unit_config import (
+    READS_RESULTS,
+    GroupUnit,
+    ParaphraseSetUnit,
+    RefineUnit,
+    check_paraphrases,
+    refuse_blind_refinement,
+)
 
 
 def config(unit: Any, estimator: str = "branch", **changes: Any) -> TrainConfig:
@@ -130,3 +138,26 @@ def test_an_assembly_refuses_what_only_files_or_rewards_tell(
 def test_rewards_that_read_what_a_search_found_are_rewards() -> None:
     assert set(REWARDS) >= READS_RESULTS, "a name that no reward has would refuse nothing"
     assert "hop_relevance" in READS_RESULTS
+
+
+@pytest.mark.parametrize(
+    ("use", "params", "is_refused"),
+    [
+        ("query_quality", {}, True),
+        ("exact_match", {}, True),
+        ("reflection", {}, True),
+        ("query_quality", {"placed": "turns"}, False),
+        ("hop_relevance", {"value": 1.0}, False),
+    ],
+)
+def test_a_component_that_scores_no_turn_cannot_say_which_query_is_bad(
+    use: str, params: dict[str, Any], is_refused: bool
+) -> None:
+    unit = RefineUnit(component="bad")
+    rewards = {"bad": REWARDS[use](RewardContext(passage={}.__getitem__, corpus=list), **params)}
+    if is_refused:
+        with pytest.raises(ConfigError, match="component is 'bad', which scores whole trajectories"):
+            refuse_blind_refinement(unit, rewards)
+        refuse_blind_refinement(GroupUnit(), rewards)
+    else:
+        refuse_blind_refinement(unit, rewards)
