@@ -20,7 +20,7 @@ from rewards.rubric import named_in
 from rewards.score import Scores
 
 CorrectBy = Literal["exact_match", "f1"]
-Placed = Literal["outcome", "turns"]
+Placed = Literal["outcome", "turns", "good"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +50,9 @@ class QueryQualityReward:
     Right: an exact match, or with `correct_by: f1` an F1 of at least `threshold`.
     Range: [0, ceiling + format_bonus] wrong, [floor, 1 + format_bonus] right; ceiling + format_bonus < floor is
     checked, so that a right one is always above a wrong one. One number a trajectory; with `placed: turns` the same
-    sum: each turn gets what its queries changed, the last one the answer and the form besides.
+    sum: each turn gets what its queries changed, the last one the answer and the form besides. With `placed: good` the
+    score of the queries alone: turn[t] = the share of the turn's queries that are good, in [0, 1], NaN for a turn
+    without one; its weight is to be 0, for it is what a `refine` unit chooses bad queries by.
     Source: SmartSearch (RUC-NLPIR), gamma 0.1, floor 0.7, ceiling 0.3, overlap 1 (its code takes F1 >= 0.8 as right);
     two repairs: a failed evaluator is not "good", and a query that shows nothing new is never novel, else repeating a
     search with one hit would be. Needs: `golden_answers`, and `hops` without a judge; without them NaN.
@@ -111,8 +113,11 @@ class QueryQualityReward:
         turns = [np.full(trajectory.num_turns, np.nan) for trajectory in unit.trajectories]
         outcome = np.full(len(unit.trajectories), np.nan)
         for i, queries in zip(scored, self.query_scores(scored.values()), strict=True):
-            turns[i], outcome[i] = self._paid(*scored[i], queries)
-        return Scores.of_turns(unit, turns) if self.placed == "turns" else Scores.of_outcome(unit, outcome)
+            if self.placed == "good":
+                turns[i] = _share_of_good(scored[i][0].num_turns, queries)
+            else:
+                turns[i], outcome[i] = self._paid(*scored[i], queries)
+        return Scores.of_outcome(unit, outcome) if self.placed == "outcome" else Scores.of_turns(unit, turns)
 
     def query_scores(self, trajectories: Iterable[tuple[Trajectory, Question]]) -> list[list[QueryScore]]:
         """The queries of each trajectory in their order; one call of the judge for all of them."""
@@ -196,6 +201,8 @@ class QueryQualityReward:
 
     def bounds(self, *, correct: bool, max_turns: int) -> Bounds:
         """As in the class's Range; a turn may hold any number of queries, so `max_turns` counts only where it is 1."""
+        if self.placed == "good":
+            return Bounds(low=0.0, high=float(max_turns - correct))
         low, high = (self.floor, 1.0) if correct else (0.0, self.ceiling)
         if self.gamma == 0.0:
             low, high = (1.0, 1.0) if correct else (0.0, 0.0)
@@ -205,6 +212,17 @@ class QueryQualityReward:
             return Bounds(low=0.0, high=max(high, 1.0) + self.format_bonus)
         can_be_well_formed = max_turns > 1  # a single turn that searches and does not answer is not
         return Bounds(low=0.0, high=max(self.format_bonus, high + self.format_bonus * can_be_well_formed))
+
+
+def _share_of_good(num_turns: int, queries: Sequence[QueryScore]) -> NDArray[np.float64]:
+    """Of each turn's queries the share that is good: `[num_turns]`, NaN without queries or where a verdict failed."""
+    return np.array(
+        [
+            np.mean(good) if (good := [query.good for query in queries if query.turn == turn]) else np.nan
+            for turn in range(num_turns)
+        ],
+        dtype=np.float64,
+    )
 
 
 def _shown_by_call(turn: Turn) -> list[tuple[ToolCall, list[str]]]:

@@ -42,7 +42,13 @@ PARAMS: dict[str, list[dict]] = {
         for terminal in ("zero", "keep", "answer")
         for discount in (1.0, 0.7, 0.2)
     ],
-    "query_quality": [{"correct_by": "f1"}, {"placed": "turns"}, {"gamma": 0.0}, {"max_overlap": 0, "gamma": 0.3}],
+    "query_quality": [
+        {"correct_by": "f1"},
+        {"placed": "turns"},
+        {"placed": "good"},
+        {"gamma": 0.0},
+        {"max_overlap": 0, "gamma": 0.3},
+    ],
     "judgement": [{"aggregate": "sum"}, {"required": True, "label": "answer"}, {"false_reject": 0.9, "label": "hop"}],
     "reflection": [{"balanced": False, "label": "words"}, {"required": True}],
     "formatted_match": [{"format_weight": 0.4, "max_answer_words": 1}],

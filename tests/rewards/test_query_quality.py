@@ -188,3 +188,13 @@ def test_bad_input_is_refused() -> None:
             QueryQualityReward(context(), **params)
     with pytest.raises(ValueError, match="was shown passage 'a', which the reward's corpus does not have"):
         score(*HONEST, passages={"x": Passage(id="x", title="", text="x")})
+
+
+def test_the_queries_alone_are_the_share_of_good_ones_whatever_is_answered() -> None:
+    for last in (answer("Oskel"), answer("no")):
+        t = trajectory(search(["a"]), search(["a"], num_queries=2), invalid(), search(["b"]), last)
+        scores = QueryQualityReward(context(), placed="good")(group(t), ASKED)
+        np.testing.assert_array_equal(scores.turn[0], [1.0, 0.0, np.nan, 1.0, np.nan])
+        assert np.isnan(scores.outcome).all()
+    mixed = trajectory(search(["a"], num_queries=2), answer("no"))
+    assert QueryQualityReward(context(), placed="good")(group(mixed), ASKED).turn[0][0] == 0.5
