@@ -6,7 +6,7 @@ others score each trajectory of such a unit as they would in a plain group.
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +112,10 @@ class Arena:
             num_turns=np.array([t.num_turns for t in played]),
             is_correct=np.array([is_correct(t, by_id[t.question_id]) == 1.0 for t in played]),
         )
+
+    def with_limits(self, limits: EpisodeLimits) -> "Arena":
+        """The same arena under other limits; both share the index."""
+        return replace(self, limits=limits)
 
     def earned(self, composition: Composition, played: Played) -> dict[str, NDArray[np.float64]]:
         """What each component pays in all: outcome plus turns, behind gates, without weights: `[num_trajectories]`."""

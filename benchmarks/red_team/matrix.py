@@ -60,11 +60,21 @@ class RedTeam:
         of_honest = self.arena.earned_together(build(reward, self.arena.context), self.honest)
         return self._among_right(of_cheat, self.cheats[cheat], of_honest)
 
+    @property
+    def compared(self) -> list[str]:
+        """Rewards that say something of the honest episodes of their class; a protocol may lack what they look at."""
+        right = self.honest.is_correct
+        return [
+            reward
+            for reward, earned in self._honest_earned.items()
+            if not np.isnan(earned if reward in PAYS_ANY_ANSWER else earned[right]).all()
+        ]
+
     def cells(self) -> list[Cell]:
-        """Every pair of reward and cheat, rewards outermost."""
+        """Every pair of reward and cheat that can be compared, rewards outermost."""
         known = known_repairs()
         cells: list[Cell] = []
-        for reward in REWARDS:
+        for reward in self.compared:
             for cheat in CHEATS:
                 repair = known.get((reward, cheat))
                 repaired = self.repaired(reward, cheat, repair) if repair else None
