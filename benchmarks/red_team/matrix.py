@@ -42,6 +42,7 @@ class RedTeam:
         self.cheats = {name: arena.play(load_policy(name, arena.protocol)) for name in CHEATS}
         self.vices = {name: arena.play(load_policy(name, arena.protocol, honest=True)) for name in vices}
         self._honest_earned = self._by_reward(self.honest)
+        self._honest_repaired: dict[tuple[str, str], NDArray[np.float64]] = {}
         self._cheats_earned = {name: self._by_reward(played) for name, played in self.cheats.items()}
         self._vices_earned = {name: self._by_reward(played) for name, played in self.vices.items()}
 
@@ -56,9 +57,11 @@ class RedTeam:
     def repaired(self, reward: str, cheat: str, repair: str) -> Margin:
         """A cheat under a repair of the reward, against right honest episodes."""
         build = REPAIRS[repair].build
+        if (reward, repair) not in self._honest_repaired:
+            of_honest = self.arena.earned_together(build(reward, self.arena.context), self.honest)
+            self._honest_repaired[reward, repair] = of_honest
         of_cheat = self.arena.earned_together(build(reward, self.arena.context), self.cheats[cheat])
-        of_honest = self.arena.earned_together(build(reward, self.arena.context), self.honest)
-        return self._among_right(of_cheat, self.cheats[cheat], of_honest)
+        return self._among_right(of_cheat, self.cheats[cheat], self._honest_repaired[reward, repair])
 
     @property
     def compared(self) -> list[str]:
