@@ -4,9 +4,10 @@ What has a record is not run again, wherever it was run; so a comparison can be 
 with its records alone, and extended by methods and seeds. Everything is checked before anything is made.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from train.ablation_budget import has_one_size, own_size, spend, step_size
 from train.ablation_job import AblationJob, run_folder
 from train.ablation_record import (
     RecordedSettings,
@@ -20,11 +21,9 @@ from train.config import TrainConfig
 from train.config_file import ConfigError
 from train.method import Method
 from train.study import Study, StudyConfig
+from train.without_index import check_without_index
 
 Say = Callable[[str], None]
-
-SIZE_IS_KNOWN = frozenset({"group", "paraphrase_set"})
-"""Units of which every one has as many trajectories as its settings say."""
 
 
 class Ablation:
@@ -62,7 +61,7 @@ class Ablation:
             refuse_unmet(method, setting, name)
         arms = {method.name: dict(method.config.overrides) for method in methods}
         self._study = self._study_of(arms, say)
-        spending = {arm: spend(self._config(arm, self.seeds[0]), self.budget) for arm in arms}
+        spending = {name: self._spend(method, say) for name, method in self.methods.items()}
         self._study = self._study_of({arm: {**arms[arm], **spending[arm]} for arm in arms}, say)
 
     @property
@@ -99,6 +98,19 @@ class Ablation:
         found = self.read()
         return [(method, seed) for seed in self.seeds for method in self.methods if seed not in found[method]]
 
+    def check(self, methods: Iterable[str]) -> None:
+        """See that these methods' rewards and credit can be made, as far as that is told without testbed and policy.
+
+        Raises:
+            ConfigError: one's cannot; the message names the method.
+        """
+        for method in dict.fromkeys(methods):
+            config = self._config(method, self.seeds[0])
+            try:
+                check_without_index(config)
+            except ValueError as error:
+                raise ConfigError(f"method {method} under setting {self.name}: {error}") from error
+
     def prepare(self) -> None:
         """Make testbed and cold start where they are missing.
 
@@ -127,6 +139,21 @@ class Ablation:
         """Where a run is made."""
         return run_folder(self.out, method, seed)
 
+    def _spend(self, method: Method, say: Say) -> dict[str, object]:
+        """`spend` of a method; where its steps are of its own size, that is told."""
+        config, own = self._config(method.name, self.seeds[0]), own_size(method)
+        try:
+            spending = spend(config, self.budget)
+        except ConfigError as error:
+            advice = (
+                f", or have a recipe of your own with smaller steps: {method.name} sets {own} itself" if own else ""
+            )
+            raise ConfigError(f"method {method.name} under setting {self.name}: {error}{advice}") from error
+        base = self._study.base_config().trajectories_per_step
+        if own and has_one_size(config) and config.trajectories_per_step != base:
+            say(f"{method.name}: steps of {step_size(config)}, by its own {own}; the setting's steps have {base}")
+        return spending
+
     def _config(self, method: str, seed: int) -> TrainConfig:
         try:
             return self._study.arm_config(method, seed)
@@ -142,25 +169,3 @@ class Ablation:
             test_limit=self.setting.test_limit,
         )
         return Study(config, self.out, say)
-
-
-def spend(config: TrainConfig, budget: int) -> dict[str, object]:
-    """Overrides that make a run sample `budget` trajectories, or as many as whole steps make of them.
-
-    Groups and paraphrase sets have a known size, so the budget is a number of steps. What branches, refinements and
-    groups that are sampled again cost is seen only as they are sampled: there the budget ends the run.
-
-    Raises:
-        ConfigError: the budget buys no step.
-    """
-    rollout = config.rollout
-    steps = budget // config.trajectories_per_step
-    if rollout.unit.kind in SIZE_IS_KNOWN and rollout.zero_variance != "resample":
-        if steps < 1:
-            raise ConfigError(
-                f"a budget of {budget} trajectories is less than one step of {config.trajectories_per_step}: raise "
-                "--budget"
-            )
-        return {"steps": steps}
-    # A unit costs at least one episode, so no run of the budget has more steps.
-    return {"steps": max(1, budget // rollout.questions_per_step), "max_trajectories": budget}

@@ -57,10 +57,12 @@ def comparison_figures(
     threshold: float,
     budget: int,
     overrides: Sequence[str] = (),
+    command: str = "",
 ) -> dict[str, Any]:
     """Everything that is reported, as JSON types.
 
     `found` has the records of each method by seed; methods without any are named under `missing` and left out.
+    `command` makes them again.
 
     Raises:
         ConfigError: there is no record at all, or records that answered other questions than each other.
@@ -76,6 +78,7 @@ def comparison_figures(
     result: dict[str, Any] = {
         "setting": setting,
         "overrides": list(overrides),
+        "command": command,
         "title": title,
         "budget": budget,
         "threshold": threshold,

@@ -3,7 +3,7 @@
     python -m train.ablation_job < JOB.json        # how `waymark ablate` starts one
 
 A run that was interrupted goes on from its last checkpoint; when its record is written, its folder is deleted unless it
-is to be kept.
+is to be kept. What a run that fails prints ends with a line that says why.
 """
 
 import os
@@ -12,6 +12,7 @@ import shutil
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,9 +34,9 @@ from train.ablation_record import (
     record_path,
     write_record,
 )
-from train.config_file import Section
+from train.config_file import ConfigError, Section
 from train.final_evaluation import evaluate_model, evaluate_model_consistency, retriever_of
-from train.progress import Progress
+from train.progress import Progress, RunStopped
 from train.study import ArmRun, Study, StudyConfig
 
 KEPT = (
@@ -45,6 +46,9 @@ KEPT = (
 """Training metrics that a record keeps: names, and beginnings of names that end in a slash."""
 
 DIGITS = 4
+
+LAST_WORDS = "waymark: "
+"""Begins the last line of a run that failed."""
 
 
 class AblationJob(Section):
@@ -199,6 +203,18 @@ def leave_with_parent(environment: Mapping[str, str] = os.environ) -> None:
         threading.Thread(target=watch, daemon=True).start()
 
 
+def last_words(error: Exception) -> str:
+    """Why a run failed, with the notes of whoever saw it pass, in one line.
+
+    >>> last_words(KeyError("em"))
+    "waymark: KeyError: 'em'"
+    """
+    told = str(error) if isinstance(error, ValueError | RunStopped) and str(error) else ""
+    told = told or ": ".join(filter(None, (type(error).__name__, str(error))))
+    lines = "\n".join([told, *getattr(error, "__notes__", ())]).splitlines()
+    return LAST_WORDS + "; ".join(line.strip() for line in lines if line.strip())
+
+
 def main() -> None:
     """Read a job from standard input and finish it."""
     from transformers.utils import logging
@@ -208,7 +224,13 @@ def main() -> None:
     leave_with_parent()
     logging.disable_progress_bar()
     job = AblationJob.model_validate_json(sys.stdin.read())
-    finish_job(job, ConsoleProgress(f"{job.method}/{job.seed}"))
+    try:
+        finish_job(job, ConsoleProgress(f"{job.method}/{job.seed}"))
+    except Exception as error:
+        if not isinstance(error, ConfigError | RunStopped) or os.environ.get("WAYMARK_TRACEBACK"):
+            traceback.print_exc()
+        print(last_words(error), file=sys.stderr)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -21,8 +21,7 @@ def as_markdown(figures: Mapping[str, Any]) -> str:
     """All tables of a setting, and the cells that may be a loss."""
     parts = [
         f"### {figures['title']}\n",
-        f"{figures['budget']:,} sampled trajectories a run; made by "
-        f"`waymark ablate {' '.join([*figures['methods'], *figures['overrides']])} --setting {figures['setting']}`.\n",
+        f"{figures['budget']:,} sampled trajectories a run; made by `{figures['command']}`.\n",
         *(f"{note}\n" for note in cold_start_notes(figures)),
     ]
     for table in (

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from train.ablation import Ablation, Say
 from train.ablation_figures import comparison_figures
+from train.ablation_lock import only_maker
 from train.ablation_markdown import table_as_markdown, write_markdown
 from train.ablation_page import final_table, threshold_table, write_page
 from train.ablation_pairs import records_of_other_starts
@@ -33,12 +34,17 @@ def compare(
     """
     ablation = request.open(say)
     missing = ablation.missing()
-    failed = make_runs(ablation, missing, request, say) if missing and not request.report_only else []
+    failed: list[str] = []
+    if missing and not request.report_only:
+        ablation.check([method for method, _ in missing])
+        with only_maker(ablation.out):
+            # Read again: another process may have ended meanwhile.
+            failed = make_runs(ablation, ablation.missing(), request, say)
     if request.report_only and missing:
         say(f"without a record: {', '.join(f'{method}/{seed}' for method, seed in missing)}")
     if failed and not any(ablation.read().values()):
         raise RunStopped(f"every run failed: {'; '.join(failed)}")
-    text = report(ablation, json_file=json_file, markdown=markdown)
+    text = report(ablation, command=request.command(ablation.budget), json_file=json_file, markdown=markdown)
     if failed:
         raise RunStopped(f"{len(failed)} of {len(missing)} runs failed: {'; '.join(failed)}; the others are reported")
     return text
@@ -62,8 +68,11 @@ def make_runs(ablation: Ablation, missing: list[tuple[str, int]], request: Ablat
     return run_here(jobs, workers=request.workers, logs=ablation.out / "logs", say=say)
 
 
-def report(ablation: Ablation, *, json_file: Path | None = None, markdown: Path | None = None) -> str:
-    """Write figures and page from the records that are there; returns the tables for a terminal."""
+def report(ablation: Ablation, *, command: str, json_file: Path | None = None, markdown: Path | None = None) -> str:
+    """Write figures and page from the records that are there; returns the tables for a terminal.
+
+    `command` is what they say that they were made by.
+    """
     found = ablation.read()
     figures = comparison_figures(
         list(ablation.methods.values()),
@@ -73,6 +82,7 @@ def report(ablation: Ablation, *, json_file: Path | None = None, markdown: Path 
         title=ablation.setting.title,
         threshold=ablation.setting.threshold,
         budget=ablation.budget,
+        command=command,
     )
     ablation.out.mkdir(parents=True, exist_ok=True)
     for path in (ablation.out / FIGURES_FILE, *([json_file] if json_file else [])):

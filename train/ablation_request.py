@@ -1,6 +1,7 @@
 """What `waymark ablate` is asked for, checked before anything is made."""
 
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +76,15 @@ class AblationRequest:
             report_only=report_only,
         )
 
+    def command(self, budget: int) -> str:
+        """What a person types to have this comparison made, settings and files named as they were given.
+
+        Where it is made and how many runs go on at once is left out, for it changes no figure; the folder is neutral.
+        """
+        words = ["waymark", "ablate", *self.methods, *self.overrides, "--setting", self.setting]
+        words += ["--seeds", seeds_as_text(self.seeds), "--budget", str(budget)]
+        return shlex.join([*words, "--out", f"runs/{Path(self.setting).stem}"])
+
     def open(self, say: Say) -> Ablation:
         """The comparison, with every method and config checked."""
         return Ablation(
@@ -88,6 +98,18 @@ class AblationRequest:
             records=self.records,
             say=say,
         )
+
+
+def seeds_as_text(seeds: Sequence[int]) -> str:
+    """Seeds as `parse_seeds` reads them, as short as can be.
+
+    >>> seeds_as_text((0, 1, 2)), seeds_as_text((10, 11)), seeds_as_text((7, 4)), seeds_as_text((0,))
+    ('3', '10:12', '7,4', '1')
+    """
+    first, end = seeds[0], seeds[0] + len(seeds)
+    if tuple(seeds) != tuple(range(first, end)):
+        return ",".join(map(str, seeds))
+    return f"{first}:{end}" if first else str(end)
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:

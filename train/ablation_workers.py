@@ -1,17 +1,24 @@
 """Runs of a comparison on this machine: each in a process of its own, several at once, their output in log files.
 
-The threads of this process are shared out among them. Children end with this process, whatever ends it.
+The threads of this process are shared out among them. Children end with this process, whatever ends it: Ctrl-C and
+SIGTERM are passed on before it leaves, and where it is killed they see that it is gone.
 """
 
 import os
+import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
-from train.ablation_job import AblationJob
+from train.ablation_job import LAST_WORDS, AblationJob
+
+TERMINATED = 128 + signal.SIGTERM
+"""The shell's exit code for a program that SIGTERM ended."""
 
 THREAD_LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 
@@ -27,16 +34,20 @@ def run_here(
     """Finish the jobs, at most `workers` at once, in order; a failure does not keep the others from being made.
 
     Returns:
-        One line for each job that failed, with its log.
+        One line for each job that failed, with what it said last and its log.
+
+    Raises:
+        SystemExit: SIGTERM came; the runs have been ended.
     """
     logs.mkdir(parents=True, exist_ok=True)
     crew = _Crew(workers=workers, logs=logs, say=say, command=command)
     pool = ThreadPoolExecutor(workers)
-    try:
-        return [failure for failure in pool.map(crew.finish, jobs) if failure]
-    finally:
-        crew.stop()
-        pool.shutdown(cancel_futures=True)
+    with _leaving_in_order_on_sigterm():
+        try:
+            return [failure for failure in pool.map(crew.finish, jobs) if failure]
+        finally:
+            crew.stop()
+            pool.shutdown(cancel_futures=True)
 
 
 class _Crew:
@@ -57,6 +68,7 @@ class _Crew:
         name = f"{job.method}/{job.seed}"
         log = self._logs / f"{job.method}-{job.seed}.log"
         with log.open("ab") as file:
+            start = file.tell()
             with self._lock:
                 if self._stopped:
                     return f"{name}: not started"
@@ -70,8 +82,10 @@ class _Crew:
         if process.returncode == 0:
             self._say(f"{name}: done")
             return None
-        self._say(f"{name}: exit {process.returncode}, see {log}")
-        return f"{name} (exit {process.returncode}, see {log})"
+        reason = f"{_reason(process.returncode, _last_line(log, start))}, see {log}"
+        if not self._stopped:
+            self._say(f"{name}: {reason}")
+        return f"{name} ({reason})"
 
     def stop(self) -> None:
         """End what still runs; after all jobs there is nothing."""
@@ -80,11 +94,47 @@ class _Crew:
             running = list(self._running)
         for process in running:
             process.terminate()
+            process.send_signal(signal.SIGCONT)  # one that was stopped sees it too
         for process in running:
             try:
                 process.wait(10)
             except subprocess.TimeoutExpired:
                 process.kill()
+
+
+@contextmanager
+def _leaving_in_order_on_sigterm() -> Iterator[None]:
+    """SIGTERM leaves as an exception, on which runs are ended; another one meanwhile must not keep them from it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise SystemExit(TERMINATED)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGTERM) is leave:  # else this process is leaving
+            signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
+
+
+def _reason(code: int, line: str) -> str:
+    """Why a process failed, for a person: its message, or how it ended and what it said last."""
+    if line.startswith(LAST_WORDS):
+        return line.removeprefix(LAST_WORDS)
+    ended = f"exit {code}" if code >= 0 else f"ended by {signal.Signals(-code).name}"
+    return f"{ended} after {line!r}" if line else ended
+
+
+def _last_line(log: Path, start: int) -> str:
+    """The last line with words that was written after the byte `start`."""
+    with log.open("rb") as file:
+        file.seek(start)
+        lines = file.read().decode(errors="replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
 def thread_budget() -> int:

@@ -105,13 +105,8 @@ def assemble(config: TrainConfig) -> Parts:
             rule=config.composition.rule,
             total_steps=config.planned_steps,
         )
-        check_rewards(estimator, rewards)
+        unsure = check_parts(config, rewards, estimator)
         rewards.check(train_questions, source=str(config.data.train_questions))
-        _refuse_units_elsewhere(config, rewards)
-        refuse_blind_refinement(config.rollout.unit, rewards.rewards)
-        unsure = check_composition(config, rewards)
-        _refuse_state_that_runs_ahead(config, rewards)
-        _refuse_winners_elsewhere(config, rewards)
         tokenizer = _checked_tokenizer(config, protocol, [*train_questions, *dev_questions])
         warnings = unsure + _missing_supports({"train": train_questions, "dev": dev_questions}, index)
         opened.pop_all()
@@ -125,6 +120,21 @@ def assemble(config: TrainConfig) -> Parts:
         estimator=estimator,
         warnings=warnings,
     )
+
+
+def check_parts(config: TrainConfig, rewards: Composition, estimator: CreditEstimator) -> tuple[str, ...]:
+    """See that rewards, credit, units and runtime fit each other; returns warnings. No question is looked at.
+
+    Raises:
+        ValueError: they do not; the message has the way out.
+    """
+    check_rewards(estimator, rewards)
+    _refuse_units_elsewhere(config, rewards)
+    refuse_blind_refinement(config.rollout.unit, rewards.rewards)
+    unsure = check_composition(config, rewards)
+    _refuse_state_that_runs_ahead(config, rewards)
+    _refuse_winners_elsewhere(config, rewards)
+    return unsure
 
 
 def _corpus(config: TrainConfig, index: OpenRetriever) -> PassageRows:

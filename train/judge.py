@@ -85,6 +85,10 @@ class UnitJudge:
             self._kept[unit.id] = scored, judged, step
         return judged.teaches
 
+    def forget(self, unit_id: str) -> None:
+        """`judge` will not be asked for this unit: it is sampled again under another id."""
+        self._kept.pop(unit_id, None)
+
     def judge(self, unit: Unit) -> Judged:
         """Scores and rows of a unit, at the weights of now."""
         kept = self._kept.pop(unit.id, None)

@@ -34,6 +34,7 @@ class Rollouts:
         max_staleness: versions that a unit may be older than the step that takes it; 0 is the synchronous loop.
         total_steps: of the run; nothing is sampled for steps beyond. None: the run has no end.
         keep: asked of each complete unit; a unit that it refuses is counted, and another one is sampled in its place.
+        forget: told the id of a unit that `keep` was asked of and that is sampled again nevertheless, after an outage.
         max_rejected: units that one step may refuse.
         guard: pauses the run where a step's trajectories had no answer; without one they leave their groups.
         ledger: told of every unit and trajectory.
@@ -54,6 +55,7 @@ class Rollouts:
         max_staleness: int = 0,
         total_steps: int | None = None,
         keep: Callable[[Unit], bool] | None = None,
+        forget: Callable[[str], None] = lambda unit_id: None,
         max_rejected: int | None = None,
         guard: OutageGuard | None = None,
         ledger: Ledger | None = None,
@@ -71,6 +73,7 @@ class Rollouts:
         self._seed = seed
         self._noise = noise
         self._keep = keep
+        self._forget = forget
         self._guard = guard
         self._ledger = ledger
         self._version = version
@@ -229,6 +232,7 @@ class Rollouts:
             self._admission.spend(self._costs.pop(number))
             self._attempts[number] += 1
             self.sampled_again += 1
+            self._forget(unit.id)
             self._tell("rejected", unit=unit.id, why="outage")
 
     def _is_kept(self, number: int) -> bool:

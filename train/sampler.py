@@ -75,6 +75,7 @@ class Sampler:
             max_staleness=rollout.max_staleness,
             total_steps=config.steps,
             keep=judge.teaches if rollout.zero_variance == "resample" else None,
+            forget=judge.forget,
             max_rejected=rollout.max_resampled * rollout.questions_per_step,
             guard=OutageGuard(
                 max_share=rollout.max_outage_share,

@@ -66,7 +66,7 @@ def test_runs_go_on_side_by_side(tmp_path: Path) -> None:
 def test_a_run_that_fails_is_named_with_its_log_and_the_others_are_made(tmp_path: Path) -> None:
     command = does("print('made'); sys.exit(3 if job['seed'] == 0 else 0)")
     failed = run_here(jobs_of(tmp_path, 2), workers=1, logs=tmp_path / "logs", command=command)
-    assert failed == [f"outcome/0 (exit 3, see {tmp_path / 'logs' / 'outcome-0.log'})"]
+    assert failed == [f"outcome/0 (exit 3 after 'made', see {tmp_path / 'logs' / 'outcome-0.log'})"]
     assert (tmp_path / "logs" / "outcome-1.log").read_text() == "made\n"
 
 

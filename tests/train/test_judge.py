@@ -45,6 +45,16 @@ def test_a_group_of_equal_rewards_teaches_nothing() -> None:
     assert judge().teaches(unit(3, 3, 4))
 
 
+def test_a_unit_that_is_sampled_again_is_not_kept() -> None:
+    one = judge()
+    FirstToken.asked = 0
+    assert one.teaches(unit(1, 2))
+    one.forget(unit(1, 2).id)
+    one.forget("never asked of")
+    one.judge(unit(1, 2))
+    assert FirstToken.asked == 4, "scored anew, for nothing of it was kept"
+
+
 def test_what_was_asked_beforehand_is_not_scored_again() -> None:
     one = judge()
     FirstToken.asked = 0

@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from tests.conftest import REPOSITORY
-from train.ablation import Ablation, spend
+from train.ablation import Ablation
+from train.ablation_budget import spend
 from train.ablation_setting import SettingConfig, load_setting, setting_names
 from train.assembly import assemble
 from train.config import TrainConfig, check_config

@@ -105,10 +105,12 @@ async def test_after_an_outage_a_unit_is_what_it_would_have_been(in_step: bool) 
         return None
 
     guard = OutageGuard(max_share=0.3, probe=probe, poll_s=0.01)
-    door = rollouts(Watched(search_twice, search), guard=guard, in_step=in_step)
+    forgotten: list[str] = []
+    door = rollouts(Watched(search_twice, search), guard=guard, in_step=in_step, forget=forgotten.append)
     units = await asyncio.wait_for(door.next_units(0), 20)
     assert guard.pauses == 1 and door.sampled_again == 2
     assert [unit.id for unit in units] == ["step000000-unit000-again1", "step000000-unit001-again1"]
+    assert forgotten == ["step000000-unit000", "step000000-unit001"], "the ids that nobody will ask for"
     assert [one[3] for one in told(units)] == [one[3] for one in told(undisturbed)]
     assert door.readings()["sampled_trajectories"] == pytest.approx(4 + 4), "what the outage spoiled was sampled too"
 

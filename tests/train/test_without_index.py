@@ -1,0 +1,91 @@
+"""A recipe that cannot be run is refused before a testbed and a cold start are paid for."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.train.ablation_records import TINY, tiny_ablation
+from train.ablation_lock import only_maker
+from train.ablation_report import compare
+from train.ablation_request import AblationRequest
+from train.config_file import ConfigError
+from train.method import method_names
+
+HERE = "tests.train.test_without_index"
+ASKED: list[str] = []
+
+
+class ReadsTheCorpus:
+    """A reward of a user's own that fits something on the corpus as it is made."""
+
+    name = "reads"
+    needs = frozenset[str]()
+
+    def __init__(self, context: Any) -> None:
+        ASKED.append("made")
+        self.size = len(context.corpus())
+
+    def __call__(self, unit: Any, questions: Any) -> Any:
+        raise AssertionError("nothing is scored beforehand")
+
+
+def recipe(folder: Path, overrides: dict[str, Any]) -> str:
+    fields = {"title": "Mine", "source": "me", "summary": "Mine.", "tier": "candidate", "overrides": overrides}
+    path = folder / "mine.yaml"
+    path.write_text(yaml.safe_dump(fields), encoding="utf-8")
+    return str(path)
+
+
+def request(folder: Path, *words: str, **changes: Any) -> AblationRequest:
+    setting = folder / "tiny.yaml"
+    setting.write_text(yaml.safe_dump(TINY), encoding="utf-8")
+    return AblationRequest.parse(words, setting=str(setting), seeds="1", out=folder / "out", **changes)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ({"rewards.exat": {}}, "no reward is named 'exat'"),
+        ({"rewards.hop_relevance": {"params": {"valu": 1}}}, r"rewards.hop_relevance.params: .*'valu'"),
+        ({"rewards.hop_relevance": {"params": {"value": -1}}}, "value must be a finite number"),
+        ({"rewards.nuggets": {"params": {"judge": "ruls"}}}, "judge"),
+        ({"credit.estimator": "trun"}, "no credit estimator is named 'trun'"),
+        ({"credit": {"estimator": "turn", "params": {"discont": 0.5}}}, "credit.params: .*'discont'"),
+        ({"credit": {"estimator": "c_grpo", "params": {"rubric": "none"}}}, "credit.params.rubric is 'none'"),
+        ({"rewards.consistency": {}}, "rewards.consistency scores units of kind paraphrase_set"),
+        ({"rewards.own": {"use": f"{HERE}:Nothing"}}, "has no 'Nothing'"),
+    ],
+)
+def test_a_recipe_that_cannot_be_run_is_refused_before_anything_is_made(
+    tmp_path: Path, overrides: dict[str, Any], words: str
+) -> None:
+    mine = recipe(tmp_path, overrides)
+    with pytest.raises(ConfigError, match=rf"method mine under setting tiny: (?s:.*){words}"):
+        compare(request(tmp_path, "outcome", mine))
+    assert not (tmp_path / "out").exists()
+
+
+def test_every_recipe_of_the_setting_passes(tmp_path: Path) -> None:
+    stating = {"reseek", "re_searcher"}
+    names = [name for folder in ("methods", "candidates") for name in method_names(folder) if name not in stating]
+    ablation = tiny_ablation(tmp_path, names, seeds=1, budget=960)
+    ablation.check(names)
+    assert len(names) > 30
+
+
+def test_a_reward_that_fits_itself_on_the_corpus_is_left_for_later(tmp_path: Path) -> None:
+    ASKED.clear()
+    mine = recipe(tmp_path, {"rewards.own": {"use": f"{HERE}:ReadsTheCorpus"}})
+    request(tmp_path, mine).open(print).check(["mine"])
+    assert ASKED == ["made"]
+
+
+def test_a_folder_in_which_runs_are_made_is_refused_but_may_be_reported(tmp_path: Path) -> None:
+    with only_maker(tmp_path / "out"):
+        with pytest.raises(ConfigError, match="another `waymark ablate`"):
+            compare(request(tmp_path, "outcome"))
+        with pytest.raises(ConfigError, match="no run of outcome has a record"):
+            compare(request(tmp_path, "outcome", report_only=True))
+    assert not (tmp_path / "out" / "testbed").exists()
