@@ -49,7 +49,9 @@ def test_it_reports_records_alone(setting: Path, tmp_path: Path, capsys: pytest.
     assert "| Outcome-only GRPO | 2 | 0.500 · 1.000 |" in said.out
     assert json.loads(figures.read_text())["methods"]["outcome"]["final"]["em"]["seeds"] == [0.5, 1.0]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["methods.json", "report.html", "report.json"]
-    assert "<!-- ablate:tiny -->" in page.read_text(encoding="utf-8")
+    tables = page.read_text(encoding="utf-8")
+    assert "<!-- ablate:tiny -->" in tables
+    assert f"`waymark ablate {' '.join(METHODS)} --setting {setting} --seeds 2 --budget 16 --out runs/tiny`" in tables
 
 
 @pytest.mark.parametrize(
