@@ -1,5 +1,6 @@
 """Objects named in a config: a built-in by its short name, or a user's own as `module:object`."""
 
+import difflib
 import importlib
 import sys
 from collections.abc import Mapping
@@ -30,7 +31,9 @@ def load_object(reference: str, *, kind: str, builtins: Mapping[str, T]) -> T:
     advice = f"built-in {kinds}: {', '.join(sorted(builtins)) or 'none'}; your own is named as 'module:object'"
     module_name, colon, attribute = reference.partition(":")
     if not colon:
-        raise ValueError(f"no {kind} is named {reference!r}; {advice}")
+        near = difflib.get_close_matches(reference, builtins, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ValueError(f"no {kind} is named {reference!r}; {hint}{advice}")
     if not module_name.strip() or not attribute.strip():
         raise ValueError(f"{reference!r} does not name a {kind}: the form is 'module:object'; {advice}")
     folder = str(Path.cwd())
@@ -39,6 +42,11 @@ def load_object(reference: str, *, kind: str, builtins: Mapping[str, T]) -> T:
     try:
         found = importlib.import_module(module_name)
     except ImportError as error:
+        if "/" in module_name or module_name.endswith(".py"):
+            raise ValueError(
+                f"the {kind} {reference!r} names a file: give the module's name, {Path(module_name).stem}:{attribute}, "
+                f"and put its folder on PYTHONPATH, or run from it; {advice}"
+            ) from error
         raise ValueError(
             f"the {kind} {reference!r} cannot be imported: {error}. Put the module's folder on PYTHONPATH, or run "
             f"from it; {advice}"

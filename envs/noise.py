@@ -8,7 +8,7 @@ an episode meets the same noise whatever runs beside it.
 """
 
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from envs.actor import stable_seed
 from envs.policies.context import occurs_in
@@ -29,6 +29,38 @@ def gives_it_away(passage: Passage, question: Question) -> bool:
     return any(occurs_in(answer.casefold(), [text]) for answer in answers if answer)
 
 
+def is_noiseless(question: Question) -> bool:
+    """True if nothing says what would help with a question: its noisy searches are its clean ones."""
+    return not (
+        question.supporting_ids or any(question.golden_answers) or any(any(hop.answers) for hop in question.hops)
+    )
+
+
+def noise_warnings(questions: Sequence[Question], what: str) -> tuple[str, ...]:
+    """What noise does not do with these questions, in a line; `what` says in it which they are.
+
+    Raises:
+        ValueError: not one of them has supports or answers, so that there would be no noise at all.
+    """
+    lost = [question.id for question in questions if is_noiseless(question)]
+    if questions and len(lost) == len(questions):
+        raise ValueError(
+            f"noise leaves out passages that support a question or say an answer, and none of the {len(questions)} "
+            f"{what} has supporting_ids or answers, so that nothing would be left out: annotate them, or take the "
+            "noise off"
+        )
+    if lost:
+        told = f"{len(lost)} of {len(questions)} {what} (first: {lost[0]}) have neither supporting_ids nor answers"
+        return (f"{told}: their noisy searches leave nothing out",)
+    without = sum(not question.supporting_ids for question in questions)
+    if without:
+        return (
+            f"{without} of {len(questions)} {what} have no supporting_ids: a noisy search leaves out what says an "
+            "answer, and keeps a support that says none",
+        )
+    return ()
+
+
 def without_evidence(hits: list[Hit], question: Question, k: int) -> list[Hit]:
     """The first `k` hits that give nothing away, ranked from 1 again; their scores stay."""
     kept = [hit for hit in hits if not gives_it_away(hit.passage, question)][:k]
@@ -38,6 +70,11 @@ def without_evidence(hits: list[Hit], question: Question, k: int) -> list[Hit]:
 def is_noisy(share: float, seed: int, turn: int, place: int) -> bool:
     """True for `share` of all searches: the draw is of the episode's seed, the turn, and the query's place in it."""
     return share > 0 and random.Random(stable_seed(seed, turn, place, "noise")).random() < share
+
+
+def noise_line(share: float) -> str:
+    """What noise figures were taken with, in words."""
+    return f"{share:g} of the searches find nothing which helps"
 
 
 def noisy_search(search: Search, question: Question) -> Search:

@@ -2,6 +2,7 @@
 
 from rich.console import Console
 
+from envs.noise import noise_line
 from evaluation.consistency import consistency_line
 from evaluation.job import JobResult
 from evaluation.report import controls_table, evaluation_table, retrieval_table
@@ -18,6 +19,8 @@ def print_result(result: JobResult, console: Console) -> None:
     for table in (*tables, retrieval_table(result.retrieval)):
         if table is not None:
             console.print(terminal_table(table))
+    if result.noise:
+        console.print(f"noise: {noise_line(result.noise)}; the controls have none", soft_wrap=True, highlight=False)
     if result.consistency is not None:
         console.print(consistency_line(result.consistency), soft_wrap=True, highlight=False)
     ended = [f"{reason} {count}" for reason, count in result.evaluation.finish_reasons.items() if count]

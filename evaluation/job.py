@@ -17,6 +17,7 @@ from agent.protocol import AgentProtocol
 from agent.protocols.registry import load_protocol
 from agent.trajectory import Trajectory
 from envs.datasets import check_supports_in, read_questions
+from envs.noise import noise_line, noise_warnings
 from envs.question import Question
 from evaluation.comparability import comparability_block
 from evaluation.consistency import Consistency, check_wordings, consistency_line
@@ -58,6 +59,7 @@ class JobResult:
     comparability: dict[str, Any]
     warnings: tuple[str, ...]
     report: Path
+    noise: float = 0.0
 
     def record(self) -> dict[str, Any]:
         """The object of `evaluate --json`."""
@@ -80,7 +82,7 @@ def run_job(job: EvaluationJob, *, progress: Progress = lambda stage, done, tota
     protocol = load_protocol(job.protocol)
     questions = read_questions(job.questions, job.question_format)[: job.limit]
     example = questions[0].text if questions else None
-    warnings: list[str] = []
+    warnings: list[str] = list(noise_warnings(questions, "questions")) if job.noise else []
     with ready_retriever(
         job.index,
         top_k=job.limits.top_k,
@@ -131,6 +133,7 @@ def run_job(job: EvaluationJob, *, progress: Progress = lambda stage, done, tota
         comparability=block,
         warnings=tuple(warnings),
         report=job.out / "report.html",
+        noise=job.noise,
     )
     _write(job, result, trajectories, questions)
     return result
@@ -257,7 +260,7 @@ def _comparability(
         },
         seeds={"sampling": job.seed},
         questions=job.questions,
-        deviations=[f"{job.noise:g} of the searches find nothing which helps"] if job.noise else (),
+        deviations=[noise_line(job.noise)] if job.noise else (),
         extra={"question_limit": job.limit, **({"tokenizer": job.policy} if served else {})},
     )
 

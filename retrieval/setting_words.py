@@ -1,5 +1,6 @@
 """What is wrong with a setting, in words of what was given: pydantic speaks of inputs and classes."""
 
+import difflib
 from collections.abc import Mapping
 from typing import Any
 
@@ -61,6 +62,14 @@ def in_words(problem: Mapping[str, Any]) -> str:
         return "is missing; give it"
     if kind == "extra_forbidden":
         return "there is no such setting"
+    if kind == "union_tag_invalid":
+        tags = [tag.strip("' ") for tag in problem["ctx"]["expected_tags"].split(",")]
+        tag = str(problem["ctx"]["tag"])
+        near = difflib.get_close_matches(tag, tags, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        return f"there is no kind {tag!r}; {hint}There are {', '.join(tags)}"
+    if kind == "union_tag_not_found":
+        return f"{problem['ctx']['discriminator']} is missing: it says which settings these are"
     given = _shown(problem)
     if kind in _WORDS:
         limits = {

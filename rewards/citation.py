@@ -59,6 +59,8 @@ def citation_recall(citations: Citations, supports: Collection[str]) -> float:
 
 
 class _CitationReward(OutcomeReward):
+    needs_of_protocol = frozenset({"citations"})
+
     def __init__(self, context: RewardContext, *, only_if_correct: bool = False) -> None:
         del context
         if not isinstance(only_if_correct, bool):

@@ -74,6 +74,7 @@ class CitationRubricReward:
     """
 
     name = "citation_rubric"
+    needs_of_protocol = frozenset({"citations"})
 
     def __init__(
         self,

@@ -139,6 +139,8 @@ class Composition:
         for name, reward in self.rewards.items():
             try:
                 scores = reward(unit, questions)
+            except ValueError as error:  # told to whoever wrote the reward, without the way there
+                raise ValueError(f"reward {name!r}, scoring unit {unit.id!r}: {error}") from error
             except Exception as error:
                 error.add_note(f"while reward {name!r} scored unit {unit.id!r}")
                 raise

@@ -49,6 +49,7 @@ class JudgementReward(JudgedTurnReward):
 
     name = "judgement"
     may_abstain = True
+    needs_of_protocol = frozenset({"judge"})
 
     def __init__(
         self,

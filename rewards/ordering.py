@@ -173,7 +173,12 @@ def _explain(composition: Composition, case: Case, max_turns: int, to_go: bool) 
         lines.append(f"  {name}: wrong up to {case.wrong[name]:.4g}, correct down to {case.correct[name]:.4g}")
         if not composition.rule and (words := _settings_in_words(composition, name, case.step)):
             lines[-1] += f" ({words})"
-    lines.append("Ways out: " + "; ".join(_ways_out(composition, case, unbounded)))
+    if composition.rule:
+        bounds = {correct: _bounds(composition, correct, max_turns, to_go) for correct in (True, False)}
+        ways = _ways_out_of_a_product(composition, composition.rule, bounds[True], bounds[False], case.step)
+    else:
+        ways = _ways_out(case, unbounded)
+    lines.append("Ways out: " + "; ".join(ways))
     return "\n".join(lines)
 
 
@@ -186,13 +191,38 @@ def _settings_in_words(composition: Composition, name: str, step: int) -> str:
     return ", ".join(words)
 
 
-def _ways_out(composition: Composition, case: Case, unbounded: list[str]) -> list[str]:
-    if composition.rule:
-        return [
-            "put a component that only correct answers earn (exact_match) into composition.bottom_line",
-            "use composition.combine: sum",
-            "leave composition.ordering out",
-        ]
+def _ways_out_of_a_product(
+    composition: Composition,
+    rule: GatedProduct,
+    of_correct: Mapping[str, Bounds],
+    of_wrong: Mapping[str, Bounds],
+    step: int,
+) -> list[str]:
+    """What of the product is at fault: a bottom line that wrong answers keep, or utilities that can all be 0."""
+    weights = {name: term.weight_at(step, composition.total_steps) for name, term in composition.terms.items()}
+    utilities = [name for name in of_correct if name not in rule.bottom_line and weights[name] > 0]
+    ways = []
+    kept_by_correct = [name for name in rule.bottom_line if of_wrong[name].high <= 0 < of_correct[name].low]
+    if not kept_by_correct:
+        ways.append("put a component that only correct answers earn (exact_match) into composition.bottom_line")
+    broken_by_correct = [name for name in rule.bottom_line if of_correct[name].low <= 0]
+    if broken_by_correct:
+        ways.append(
+            f"{', '.join(broken_by_correct)} in composition.bottom_line can be 0 in a correct episode: make it a "
+            "utility"
+        )
+    if all(of_correct[name].low <= 0 for name in utilities):
+        ways.append(
+            f"{'each' if len(utilities) > 1 else 'the'} utility ({', '.join(utilities)}) can be 0 in a correct "
+            "episode, and with it the product, whatever the bottom line: add one that every correct answer earns, such "
+            "as a component of its own with `use: exact_match`"
+        )
+    elif not ways:
+        ways.append("lower composition.smoothing, or give the utilities that correct answers earn more weight")
+    return [*ways, "use composition.combine: sum", "leave composition.ordering out"]
+
+
+def _ways_out(case: Case, unbounded: list[str]) -> list[str]:
     if unbounded:
         return [
             f"nothing bounds {', '.join(unbounded)}: choose parameters that do (`normalise: true` where a reward has "

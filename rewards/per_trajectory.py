@@ -14,7 +14,7 @@ from agent.trajectory import Trajectory, Unit
 from envs.question import Question
 from rewards.annotation import is_scorable, missing_fields, question_of
 from rewards.reward import Questions
-from rewards.score import Scores
+from rewards.score import Scores, checked_number
 
 
 class OutcomeReward(ABC):
@@ -34,7 +34,7 @@ class OutcomeReward(ABC):
             question = question_of(trajectory, questions)
             has_outcome = is_scorable(trajectory) and trajectory.finish_reason != "cut"
             if has_outcome and not missing_fields(question, self.needs):
-                values[i] = self.outcome(trajectory, question)
+                values[i] = checked_number(self.outcome(trajectory, question))
         return Scores.of_outcome(unit, values)
 
 

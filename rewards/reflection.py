@@ -42,6 +42,7 @@ class ReflectionReward(JudgedOutcomeReward):
 
     name = "reflection"
     may_abstain = True
+    needs_of_protocol = frozenset({"goal", "reflect"})
 
     def __init__(
         self,

@@ -39,7 +39,11 @@ class RewardContext:
 
 
 class Reward(Protocol):
-    """Scores units. `name` is the key under which it is logged; `needs` names `Question` fields that must be there."""
+    """Scores units. `name` is the key under which it is logged; `needs` names `Question` fields that must be there.
+
+    It may have `needs_of_protocol`, a frozenset of `AgentProtocol` fields that must be truthy: tags, or marks, that it
+    reads in what the policy writes.
+    """
 
     name: str
     needs: frozenset[str]

@@ -1,6 +1,7 @@
 """What a reward says of a unit: one number a turn, one a trajectory, NaN where it does not apply."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,3 +39,17 @@ class Scores:
             if len(values) != trajectory.num_turns:
                 raise ValueError(f"trajectory {trajectory.id} has {trajectory.num_turns} turns, scored {len(values)}")
         return Scores(turn=tuple(np.asarray(t, dtype=np.float64) for t in turns), outcome=np.full(len(turns), np.nan))
+
+
+def checked_number(score: Any) -> float:
+    """One score as a float.
+
+    Raises:
+        ValueError: it is no number, such as a text or None.
+    """
+    try:
+        return float(score)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"a score is {score!r}, which is no number; return a number, or NaN where the reward does not apply"
+        ) from None

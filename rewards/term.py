@@ -45,6 +45,16 @@ class RewardTerm(BaseModel):
             return ()
         return (gate,) if isinstance(gate, str) else gate
 
+    @field_validator("gate")
+    @classmethod
+    def _some_episode_opens_them_all(cls, gate: tuple[Gate, ...]) -> tuple[Gate, ...]:
+        if "correct" in gate and (against := {"wrong", "em_first"}.intersection(gate)):
+            raise ValueError(
+                f"gates correct and {' and '.join(sorted(against))} are never open together, so that the component "
+                "would always be 0; leave one out"
+            )
+        return gate
+
     def weight_at(self, step: int, total_steps: int | None) -> float:
         """The weight after `step` optimiser steps of a run."""
         return self.weight * self.factor_at(step, total_steps)
@@ -74,10 +84,7 @@ def make_reward(name: str, term: RewardTerm, context: RewardContext) -> Reward:
     try:
         signature.bind(context, **term.params)
     except TypeError as error:
-        takes = list(signature.parameters)[1:]
-        raise ValueError(
-            f"rewards.{name}.params: {error}; {reference} takes {', '.join(takes) or 'no parameters'}"
-        ) from None
+        raise ValueError(_misfit(name, reference, signature, error)) from None
     try:
         reward = factory(context, **term.params)
     except CorpusElsewhere as error:
@@ -88,3 +95,17 @@ def make_reward(name: str, term: RewardTerm, context: RewardContext) -> Reward:
     if unknown:
         raise ValueError(f"rewards.{name}: {reference} needs {unknown}; a Question has {sorted(QUESTION_FIELDS)}")
     return reward
+
+
+def _misfit(name: str, reference: str, signature: inspect.Signature, error: TypeError) -> str:
+    """Why a factory cannot be called with a context and the parameters given."""
+    parameters = list(signature.parameters.values())
+    if "completions" in signature.parameters:
+        return (
+            f"rewards.{name}: {reference} takes completions, as TRL's reward functions do, and is no factory: name it "
+            f"by {{use: rewards.adapters:trl_reward, params: {{function: {reference}, tokenizer: MODEL}}}}"
+        )
+    if not any(p.kind not in (p.KEYWORD_ONLY, p.VAR_KEYWORD) for p in parameters):
+        return f"rewards.{name}: {reference} does not take the context, its first argument; {_FACTORY}"
+    takes = ", ".join(p.name for p in parameters[1:])
+    return f"rewards.{name}.params: {error}; {reference} takes {takes or 'no parameters'}"

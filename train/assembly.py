@@ -14,6 +14,7 @@ from agent.hugging_face import load_tokenizer
 from agent.protocol import AgentProtocol
 from agent.protocols.registry import load_protocol
 from envs.datasets import check_supports_in, read_questions
+from envs.noise import noise_warnings
 from envs.question import Question
 from envs.search_env import SearchEnv
 from evaluation.consistency import check_wordings
@@ -27,6 +28,7 @@ from train.config import TrainConfig
 from train.config_file import ConfigError
 from train.credit import check_rewards, load_estimator
 from train.credit.row import CreditEstimator
+from train.reward_check import refuse_protocol_without
 from train.runtime_config import RaySettings
 from train.tracking import check_tracker
 from train.unit_config import ParaphraseSetUnit, check_paraphrases, refuse_blind_refinement
@@ -105,10 +107,12 @@ def assemble(config: TrainConfig) -> Parts:
             rule=config.composition.rule,
             total_steps=config.planned_steps,
         )
+        refuse_protocol_without(rewards.rewards, protocol)
         unsure = check_parts(config, rewards, estimator)
         rewards.check(train_questions, source=str(config.data.train_questions))
         tokenizer = _checked_tokenizer(config, protocol, [*train_questions, *dev_questions])
-        warnings = unsure + _missing_supports({"train": train_questions, "dev": dev_questions}, index)
+        warnings = unsure + _of_noise(config, train_questions, dev_questions)
+        warnings += _missing_supports({"train": train_questions, "dev": dev_questions}, index)
         opened.pop_all()
     return Parts(
         index=index,
@@ -161,6 +165,19 @@ def _checked_tokenizer(
     for text in heapq.nlargest(ENCODED_AT_MOST, texts, key=len):
         environment.encode_prompt(text, context_window=model_window(model_config))
     return tokenizer
+
+
+def _of_noise(config: TrainConfig, train: Sequence[Question], dev: Sequence[Question]) -> tuple[str, ...]:
+    """Warnings of questions with which noise does less than it says, or nothing."""
+    noise = config.rollout.noise
+    if noise is None:
+        return ()
+    warnings: tuple[str, ...] = ()
+    if noise.start or noise.end:
+        warnings += noise_warnings(train, "training questions")
+    if noise.evaluation:
+        warnings += noise_warnings(dev, "dev questions")
+    return warnings
 
 
 def _missing_supports(questions_of: Mapping[str, Sequence[Question]], index: OpenRetriever) -> tuple[str, ...]:

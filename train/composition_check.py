@@ -2,8 +2,9 @@
 
 import math
 
-from rewards.bounds import bounds_of
+from rewards.bounds import Bounds, bounds_of, bounds_to_go_of
 from rewards.compose import Composition
+from rewards.gates import bounds_behind
 from rewards.ordering import OrderingViolated, check_ordering
 from train.composition_config import ADDS_RAW_VALUES, COMPARES_RETURNS_TO_GO
 from train.config import TrainConfig
@@ -16,6 +17,7 @@ def check_composition(config: TrainConfig, rewards: Composition) -> tuple[str, .
     Raises:
         ConfigError: the ordering can be violated (the message has the case), or a part of the product is never above 0.
     """
+    _refuse_closed_gates(config, rewards)
     warnings = _clipped_in_a_product(config, rewards) + _untold_of_candidates(config, rewards)
     if not config.composition.ordering:
         return warnings
@@ -31,6 +33,30 @@ def check_composition(config: TrainConfig, rewards: Composition) -> tuple[str, .
         f"composition.ordering holds for sums of raw rewards; whether credit.estimator {config.credit.estimator} "
         "compares those is not known here",
     )
+
+
+def _refuse_closed_gates(config: TrainConfig, rewards: Composition) -> None:
+    """A gate that is closed wherever its component pays leaves nothing of it."""
+    turns = config.limits.max_turns
+    for name, reward in rewards.rewards.items():
+        gates = rewards.terms[name].gate
+        if not gates:
+            continue
+        pays = pays_behind = False
+        for stated in (bounds_of, bounds_to_go_of):
+            for correct in (True, False):
+                bounds = stated(reward, correct=correct, max_turns=turns)
+                pays |= _pays(bounds)
+                pays_behind |= _pays(bounds_behind(gates, bounds, correct=correct))
+        if pays and not pays_behind:
+            raise ConfigError(
+                f"rewards.{name}.gate is {' and '.join(gates)}, which is closed in every episode in which {name} is "
+                "other than 0: take the gate off, choose another, or leave the reward out"
+            )
+
+
+def _pays(bounds: Bounds) -> bool:
+    return bounds.low != 0.0 or bounds.high != 0.0
 
 
 def _untold_of_candidates(config: TrainConfig, rewards: Composition) -> tuple[str, ...]:

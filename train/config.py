@@ -204,6 +204,11 @@ class TrainConfig(Section):
             estimator=self.credit.estimator,
             rewards={name: term.use or name for name, term in self.rewards.items()},
         )
+        if self.max_trajectories is not None and self.max_trajectories < self.trajectories_per_step:
+            problems.append(
+                f"max_trajectories is {self.max_trajectories}, less than one step of {self.trajectories_per_step}: "
+                "give at least that, or set rollout.questions_per_step lower"
+            )
         problems += self._engine_problems()
         if self.rollout.max_staleness and self.learner.importance_weight_cap is None:
             problems.append(

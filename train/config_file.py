@@ -61,7 +61,8 @@ def check_fields(kind: type[SectionKind], data: dict[str, Any], source: str) -> 
 
 
 def apply_override(data: dict[str, Any], override: str) -> None:
-    """Set one dotted field of a nested mapping, `a.b=value`; missing sections are made.
+    """Set one dotted field of a nested mapping, `a.b=value`; missing sections are made. `rewards.NAME=null` takes the
+    reward out.
 
     Raises:
         ConfigError: no `=`, a value that is not YAML, or a field on the way that holds a value instead of a section.
@@ -81,6 +82,8 @@ def apply_override(data: dict[str, Any], override: str) -> None:
             raise ConfigError(f"override {override!r}: {parent!r} holds a value, not a section")
         node = child
     node[last] = _scalar(value, override)
+    if parents == ["rewards"] and node[last] is None:  # a reward without settings would be `{}`
+        del node[last]
 
 
 class _UniqueKeys(yaml.SafeLoader):
@@ -121,7 +124,7 @@ def _only_follows(problem: Any, problems: Sequence[Any]) -> bool:
 
 
 def _explain(kind: type[Section], problem: Any) -> str:
-    location = ".".join(str(part) for part in problem["loc"]) or "config"
+    location = ".".join(_written(kind, problem["loc"])) or "config"
     if problem["type"] == "extra_forbidden":
         known = _fields_at(kind, problem["loc"][:-1])
         near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
@@ -133,15 +136,36 @@ def _explain(kind: type[Section], problem: Any) -> str:
     return f"{location}: {in_words(problem)}"
 
 
-def _fields_at(kind: type[Section], location: Sequence[int | str]) -> list[str]:
-    """Names of the fields of the section at a place; a name in a mapping or a number in a list is passed through."""
+def _written(kind: type[Section], location: Sequence[int | str]) -> list[str]:
+    """The parts of a place that stand in the file: not the kind by which a union of sections is told apart."""
+    written = []
+    for i, part in enumerate(location):
+        unions = [a for a in _flat(_annotation_at(kind, location[:i])) if _kind_of_class(a) is not None]
+        if not (len(unions) > 1 and part in map(_kind_of_class, unions)):
+            written.append(str(part))
+    return written
+
+
+def _kind_of_class(annotation: Any) -> str | None:
+    return _kind_of(annotation) if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+
+
+def _annotation_at(kind: type[Section], location: Sequence[int | str]) -> Any:
+    """What stands at a place; a name in a mapping or a number in a list is passed through."""
     annotation: Any = kind
     for part in location:
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            annotation = _without_none(annotation.model_fields[str(part)].annotation)
+            field = annotation.model_fields.get(str(part))
+            annotation = None if field is None else _without_none(field.annotation)
         else:
             kinds = [a for a in _flat(annotation) if isinstance(a, type) and issubclass(a, BaseModel)]
-            annotation = next((a for a in kinds if _kind_of(a) == part), kinds[0])
+            annotation = next((a for a in kinds if _kind_of(a) == part), kinds[0] if kinds else None)
+    return annotation
+
+
+def _fields_at(kind: type[Section], location: Sequence[int | str]) -> list[str]:
+    """Names of the fields of the section at a place, or of the kinds that it may have."""
+    annotation = _annotation_at(kind, location)
     kinds = [a for a in _flat(annotation) if isinstance(a, type) and issubclass(a, BaseModel)]
     return list(kinds[0].model_fields) if len(kinds) == 1 else [str(_kind_of(kind)) for kind in kinds]
 

@@ -21,6 +21,7 @@ from agent.trajectory import Unit
 from envs.question import Question
 from rewards.compose import Composition, ScoredUnit
 from rewards.score import Scores
+from train.credit.checked import credited_rows
 from train.credit.row import CreditEstimator, Row
 from train.judge_outage import JudgeGuard, JudgeReading
 
@@ -152,6 +153,6 @@ class UnitJudge:
     def _credited(self, unit: Unit, scored: ScoredUnit) -> Judged:
         scores = self._rewards.for_credit(scored)
         start = time.perf_counter()
-        rows = self._estimator(unit, scores, self._rewards.weights)
+        rows = credited_rows(self._estimator, unit, scores, self._rewards.weights)
         seconds = time.perf_counter() - start
         return Judged(scores=scores, rows=rows, credit_seconds=seconds, raw=scored.raw, gates=scored.gates)

@@ -32,6 +32,7 @@ from train.plan_memory import (
     shards,
 )
 from train.plan_placement import processes, told_share
+from train.plan_rewards import budget_words, reward_lines
 from train.runtime_config import RaySettings
 
 _UNKNOWN = "not known here"
@@ -71,11 +72,7 @@ def make_plan(config: TrainConfig, inputs: PlanInputs, *, gpu_gib: float | None 
         *_batch(config, inputs),
         *_budget(config, inputs),
         *_rollouts(config, inputs, fit),
-        _line("rewards", ", ".join(f"{weight:+g} {name}" for name, weight in inputs.reward_weights.items())),
-        _line(
-            "credit",
-            f"{config.credit.estimator}, loss {config.learner.loss_type}, lr {config.learner.learning_rate:g}",
-        ),
+        *(_line(name, text) for name, text in reward_lines(config)),
         *_processes(config),
         *_memory(config, inputs, fit),
         _line("threads", _threads(config)),
@@ -118,7 +115,8 @@ def _batch(config: TrainConfig, inputs: PlanInputs) -> list[str]:
         _line(
             "batch",
             f"{rollout.questions_per_step} questions x {_unit(config)} = {per_step} "
-            f"trajectories a step, {config.steps} steps, {per_step * config.steps:,} trajectories",
+            f"trajectories a step, {config.steps} steps, {per_step * config.steps:,} trajectories"
+            f"{budget_words(config)}",
         )
     ]
     rows = math.ceil(rollout.questions_per_step / ranks) * config.trajectories_per_unit

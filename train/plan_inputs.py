@@ -39,7 +39,6 @@ class PlanInputs:
     num_dev: int | None
     num_passages: int | None
     index_bytes: int | None
-    reward_weights: dict[str, float]
     warnings: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
 
@@ -53,7 +52,6 @@ def inputs_of(config: TrainConfig, parts: Parts) -> PlanInputs:
         num_dev=len(parts.dev_questions),
         num_passages=parts.index.num_passages,
         index_bytes=_index_bytes(config),
-        reward_weights=dict(parts.rewards.weights),
         warnings=parts.warnings,
     )
 
@@ -93,7 +91,6 @@ def inputs_found(config: TrainConfig) -> PlanInputs:
         num_dev=len(dev) if dev is not None else None,
         num_passages=try_to("data.index", passages),
         index_bytes=_index_bytes(config),
-        reward_weights={name: term.weight for name, term in config.rewards.items()},
         missing=tuple(missing),
     )
 

@@ -13,6 +13,7 @@ from train.plan import make_plan
 from train.plan_inputs import inputs_of
 from train.policy_start import starting_model
 from train.progress import Progress, TrainResult
+from train.reward_check import probe_judges
 from train.run_folder import RunFolder
 from train.runtime_config import RaySettings
 
@@ -29,6 +30,7 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False, progress: Pro
     with assemble(config) as parts, ExitStack() as opened:
         plan = make_plan(config, inputs_of(config, parts))
         plan.check()
+        probe_judges(parts.rewards.rewards)
         run = RunFolder.open(out, config, resume=resume, searched=parts.index.identity)
         opened.callback(run.close)
         progress.plan(plan)

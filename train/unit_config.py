@@ -18,8 +18,7 @@ from envs.branching import BranchSampler, RefineSampler, Retrieve
 from envs.question import Question
 from envs.tree_sampling import Fork, TreeSampler
 from envs.units import GroupSampler, ParaphraseSetSampler, Scorer, UnitSampler
-from rewards.judged import JudgedOutcomeReward
-from rewards.per_trajectory import OutcomeReward
+from rewards.placing import scores_trajectories_alone
 from rewards.reward import Reward
 from train.config_file import ConfigError, Section
 
@@ -208,8 +207,7 @@ def refuse_blind_refinement(unit: AnyUnit, rewards: Mapping[str, Reward]) -> Non
     if not isinstance(unit, RefineUnit):
         return
     reward = rewards[unit.component]
-    by_name = getattr(reward, "placed", None) == "outcome"
-    if by_name or isinstance(reward, OutcomeReward | JudgedOutcomeReward):
+    if scores_trajectories_alone(reward):
         raise ConfigError(
             f"rollout.unit.component is {unit.component!r}, which scores whole trajectories, so that no turn would be "
             "bad and nothing refined: name a reward of turns, such as hop_relevance with params {value: 1.0} and "

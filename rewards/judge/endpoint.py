@@ -30,6 +30,11 @@ from rewards.judge.verdict_cache import VerdictCache
 
 _FORMAT = 1
 """Of the key: raised when verdicts are read or kept differently."""
+_PROBE = JudgeRequest(
+    criterion="answer",
+    fields={"question": "What is the capital of France?", "answer": "Paris", "golds": ("Paris",)},
+)
+"""What a server is asked to see that it judges."""
 Result = TypeVar("Result")
 
 
@@ -91,6 +96,16 @@ class EndpointJudge(JudgeCounts):
         self.count(asked=len(answers), failed=num_failed, cached=known)
         return answers
 
+    def probe(self) -> str | None:
+        """Ask one question, past the cache and the counters: None if it was judged, else what went wrong."""
+        prompt, messages = prompt_for(_PROBE)
+        try:
+            content = self._loop.run(self._asked_directly(messages, prompt))
+        except ChatFailed as error:
+            return str(error)
+        verdict = prompt.scale.read(content)
+        return (verdict.reason or "no verdict") if math.isnan(verdict.score) else None
+
     def key(self, prompt: Prompt, messages: list[dict[str, str]]) -> str:
         """What a verdict is kept under: all that the model's answer depends on, as far as it can be known."""
         settings = self.settings
@@ -132,6 +147,9 @@ class EndpointJudge(JudgeCounts):
         if not math.isnan(verdict.score):
             await asyncio.to_thread(self._cache.put, key, verdict)
         return verdict
+
+    async def _asked_directly(self, messages: list[dict[str, str]], prompt: Prompt) -> str:
+        return await self._connected().answer(messages, prompt.scale.schema(), prompt.criterion)
 
     def _connected(self) -> ChatEndpoint:
         """The connections of the running loop."""

@@ -17,7 +17,7 @@ they serve training alone: evaluation must not import this package.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 CRITERIA: dict[str, frozenset[str]] = {
     "answer": frozenset({"question", "answer", "golds"}),
@@ -96,4 +96,15 @@ class Judge(Protocol):
 
     def ask(self, requests: Sequence[JudgeRequest]) -> list[Verdict]:
         """One verdict for each request, in order."""
+        ...
+
+
+@runtime_checkable
+class ProbedJudge(Protocol):
+    """A judge that may be out of reach, and can tell."""
+
+    name: str
+
+    def probe(self) -> str | None:
+        """Ask one question, past any memory of verdicts: None if it was answered, else what went wrong."""
         ...

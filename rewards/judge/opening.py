@@ -1,5 +1,6 @@
 """Judges by config: which of them is meant, checked and opened with one call."""
 
+import difflib
 from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Annotated, Any, Protocol
@@ -42,11 +43,27 @@ def read_judge_settings(spec: str | Mapping[str, Any]) -> RulesSettings | Endpoi
     except ValidationError as error:
         # Without the input: a key written into the wrong field would be shown.
         problems = "; ".join(
-            f"{'.'.join(str(part) for part in problem['loc'][1:]) or spec['kind']}: "
-            f"{problem['msg'].removeprefix('Value error, ')}"
+            f"{'.'.join(str(part) for part in problem['loc'][1:]) or spec['kind']}: {_in_words(problem, spec['kind'])}"
             for problem in error.errors(include_input=False, include_url=False)
         )
         raise ValueError(f"judge of kind {spec['kind']}: {problems}") from None
+
+
+def _in_words(problem: Any, kind: str) -> str:
+    """What is wrong with a setting, and what it may be."""
+    known = list((EndpointSettings if kind == "endpoint" else RulesSettings).model_fields)
+    place = str(problem["loc"][-1])
+    if problem["type"] == "missing":
+        return f"is missing; give it ({_FORMS})"
+    if problem["type"] == "extra_forbidden":
+        if kind == "endpoint" and "key" in place:
+            return "there is no such setting: a key stands in an environment variable, whose name api_key_env gives"
+        near = difflib.get_close_matches(place, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known settings: {', '.join(known)}"
+        return f"there is no such setting; {hint}"
+    if problem["type"] == "string_pattern_mismatch" and place == "url":
+        return "must begin with http:// or https:// and name a host, for example http://127.0.0.1:8000"
+    return str(problem["msg"]).removeprefix("Value error, ").replace("Input should", "it should")
 
 
 def open_judge(spec: JudgeSpec) -> ClosableJudge | None:

@@ -61,15 +61,15 @@ class EndpointSettings(BaseModel):
     """Most requests on their way at a time, over all threads."""
     max_request_chars: int = Field(default=100_000, ge=1)
     """Longer requests are not sent and fail: a policy can write as much as its budget allows."""
-    max_requests: int | None = Field(default=None, ge=0)
+    max_requests: int | None = Field(default=None, ge=1)
     """Most requests sent in this process, retries included."""
-    max_tokens: int | None = Field(default=None, ge=0)
+    max_tokens: int | None = Field(default=None, ge=1)
     """No request is sent once prompts and answers together have come to this many tokens."""
     price_per_million_prompt_tokens: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     """Money for 1,000,000 tokens of prompt."""
     price_per_million_answer_tokens: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     """Money for 1,000,000 tokens of answer."""
-    max_cost: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    max_cost: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """No request is sent once this much money is spent."""
     cache: Path | None = None
     """File of verdicts, shared by processes and runs; None remembers them in this process alone."""

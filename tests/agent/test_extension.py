@@ -25,6 +25,9 @@ def test_a_module_in_the_current_folder_is_found(tmp_path: Path, monkeypatch: py
     ("reference", "message"),
     [
         ("three", r"no number is named 'three'; built-in numbers: one, two; your own is named as 'module:object'"),
+        ("thre:x.py", r"cannot be imported"),
+        ("tow", r"did you mean 'two'\? built-in numbers"),
+        ("/a/own.py:x", r"'/a/own.py:x' names a file: give the module's name, own:x"),
         ("module:", r"does not name a number: the form is 'module:object'"),
         (":object", r"does not name a number"),
         ("no_such_module:x", r"cannot be imported: No module named 'no_such_module'"),

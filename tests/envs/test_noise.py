@@ -8,9 +8,10 @@ import pytest
 from agent.trajectory import Trajectory
 from envs.actor import ScriptedActor
 from envs.episode import run_episode
-from envs.noise import gives_it_away, is_noisy, noisy_search, without_evidence
+from envs.noise import gives_it_away, is_noisy, noise_warnings, noisy_search, without_evidence
 from envs.policies.demonstrations import demonstration_specs, direct_search
 from envs.policies.expert import ExpertPolicy
+from envs.question import Question
 from envs.search_env import SearchEnv
 from retrieval.passage import Hit, Passage
 from retrieval.retriever import RetrievalError
@@ -86,3 +87,15 @@ def test_an_episode_under_full_noise_never_sees_its_supports() -> None:
 def test_an_episode_meets_the_same_noise_again() -> None:
     assert play(0.5, seed=3).token_ids.tolist() == play(0.5, seed=3).token_ids.tolist()
     assert len({tuple(play(0.5, seed=seed).token_ids.tolist()) for seed in range(8)}) > 1
+
+
+def test_questions_that_noise_cannot_touch_are_told_or_refused() -> None:
+    bare = Question(id="bare", text="What is it?", golden_answers=())
+    answered = Question(id="answered", text="What is it?", golden_answers=("a",))
+    with pytest.raises(ValueError, match="none of the 1 training questions has supporting_ids or answers"):
+        noise_warnings([bare], "training questions")
+    (told,) = noise_warnings([bare, BRIDGE], "questions")
+    assert told.startswith("1 of 2 questions (first: bare) have neither supporting_ids nor answers")
+    (told,) = noise_warnings([answered, BRIDGE], "questions")
+    assert "1 of 2 questions have no supporting_ids" in told and "keeps a support that says none" in told
+    assert noise_warnings([BRIDGE], "questions") == () == noise_warnings([], "questions")

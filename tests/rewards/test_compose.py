@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from agent.trajectory import Unit
 from rewards.annotation import MissingAnnotation
 from rewards.compose import RewardTerm, build_rewards
+from rewards.per_trajectory import OutcomeReward, TurnReward
 from rewards.reward import RewardContext
 from rewards.score import Scores
 from tests.rewards.builders import QUESTION, answer, context, group, search, trajectory
@@ -60,6 +61,33 @@ class NeedsNonsense(WrongShape):
 
 
 not_a_factory = 3
+
+
+class Says:
+    """Gives every trajectory the outcome that it was made with."""
+
+    def __init__(self, context: RewardContext, *, outcome: Any = None, turns: Any = None) -> None:
+        self.name, self.needs, self.said, self.by_turn = "says", frozenset(), outcome, turns
+
+    def __call__(self, unit: Unit, questions: Mapping[str, Any]) -> Scores:
+        told = self
+
+        class OfOutcome(OutcomeReward):
+            def outcome(self, trajectory: Any, question: Any) -> Any:
+                return told.said
+
+        class OfTurns(TurnReward):
+            def turns(self, trajectory: Any, question: Any) -> Any:
+                return told.by_turn
+
+        return (OfOutcome() if self.by_turn is None else OfTurns())(unit, questions)
+
+
+def without_context(*, rate: float = 0.5) -> None: ...
+
+
+def of_trl(prompts: list[str], completions: list[str], **columns: Any) -> list[float]:
+    return [0.0] * len(completions)
 
 
 def not_a_reward(context: RewardContext) -> int:
@@ -199,7 +227,7 @@ def test_an_outage_stays_out_even_where_a_users_reward_scores_it() -> None:
     [
         (
             {"exact_macth": {}},
-            "no reward is named 'exact_macth'; built-in rewards: .*citation_precision, citation_recall",
+            "no reward is named 'exact_macth'; did you mean 'exact_match'. .*: .*citation_precision, citation_recall",
         ),
         ({"hop_relevance": {"params": {"valeu": 1}}}, "takes value, normalise, search_price"),
         ({"exact_match": {"params": {"x": 1}}}, "exact_match takes no parameters"),
@@ -207,6 +235,11 @@ def test_an_outage_stays_out_even_where_a_users_reward_scores_it() -> None:
         ({"r": {"use": "tests.rewards.test_compose:not_a_factory"}}, "is a int; a reward is named by its factory"),
         ({"r": {"use": "tests.rewards.test_compose:NeedsNonsense"}}, r"needs \['rubric'\]; a Question has"),
         ({"r": {"use": "no_such_module:thing"}}, "cannot be imported"),
+        ({"r": {"use": "tests.rewards.test_compose:without_context"}}, "does not take the context, its first argument"),
+        (
+            {"r": {"use": "tests.rewards.test_compose:of_trl"}},
+            "rewards.adapters:trl_reward, .*test_compose:of_trl",
+        ),
     ],
 )
 def test_a_wrong_config_says_what_is_allowed(term, message) -> None:
@@ -238,6 +271,29 @@ def test_an_error_says_which_reward_and_unit() -> None:
     with pytest.raises(KeyError) as error:
         build(judge={"use": "tests.rewards.test_compose:Raises"}).score(group(trajectory(answer("x"))), {"q": QUESTION})
     assert error.value.__notes__ == ["while reward 'judge' scored unit 'u'"]
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"outcome": "good"}, "a score is 'good', which is no number"),
+        ({"outcome": None}, "a score is None, which is no number"),
+        ({"outcome": math.inf}, "infinite"),
+        ({"turns": [0.0, 0.0]}, "has 1 turns, scored 2"),
+        ({"turns": ["good"]}, "could not convert string to float: 'good'"),
+    ],
+)
+def test_what_a_users_reward_gives_wrong_is_told_with_its_name(said: dict[str, Any], message: str) -> None:
+    made = build(mine={"use": "tests.rewards.test_compose:Says", "params": said})
+    with pytest.raises(ValueError, match=f"reward 'mine', scoring unit 'u': .*{message}"):
+        made.score(group(trajectory(answer("x"))), {"q": QUESTION})
+
+
+def test_gates_that_are_never_open_together_are_refused() -> None:
+    for other in ("wrong", "em_first"):
+        with pytest.raises(ValidationError, match=f"gates correct and {other} are never open together"):
+            RewardTerm(gate=["correct", other])
+    assert RewardTerm(gate=["wrong", "em_first"]).gate == ("wrong", "em_first")
 
 
 def test_an_unknown_question_is_refused() -> None:

@@ -165,7 +165,20 @@ def test_the_product_is_ordered_where_only_right_answers_keep_the_bottom_line() 
     assert check_ordering(build({**EM, "useful": useful}, rule=rule), max_turns=4).margin == pytest.approx(0.4995)
     rule = GatedProduct(bottom_line=("exact_match", "format"))
     message = refused({**EM, "format": {}, "useful": useful}, rule=rule)
-    assert "gated_product: wrong up to 0.0316" in message and "composition.bottom_line" in message
+    assert "gated_product: wrong up to 0.0316" in message
+    assert "format in composition.bottom_line can be 0 in a correct episode: make it a utility" in message
+    assert "put a component that only correct answers earn" not in message
+
+
+def test_the_ways_out_of_a_product_name_what_is_at_fault() -> None:
+    idle = {"params": {"right": (0, 1), "wrong": (0, 1)}}
+    message = refused({**EM, "idle": idle}, rule=GatedProduct(bottom_line=("exact_match",)))
+    assert "the utility (idle) can be 0 in a correct episode" in message and "put a component" not in message
+    mended = {**EM, "idle": idle, "right": {"use": "exact_match"}}
+    assert check_ordering(build(mended, rule=GatedProduct(bottom_line=("exact_match",))), max_turns=4).margin > 0
+    useful = {"params": {"right": (0.5, 1), "wrong": (0, 1)}}
+    message = refused({"format": {}, "useful": useful}, rule=GatedProduct(bottom_line=("format",)))
+    assert "put a component that only correct answers earn (exact_match) into composition.bottom_line" in message
 
 
 def test_the_product_is_ordered_without_what_whole_questions_lack() -> None:

@@ -74,6 +74,11 @@ def test_a_bad_config_is_refused_with_the_way_out(change: dict[str, Any], words:
         assert word in str(caught.value)
 
 
+def test_null_takes_a_reward_out(minimal: Path) -> None:
+    rewards = load_config(minimal, ["rewards.f1.weight=0.5", "rewards.exact_match=null"]).rewards
+    assert set(rewards) == {"f1"}
+
+
 def test_an_error_inside_a_list_is_told_alone() -> None:
     with pytest.raises(ConfigError) as caught:
         check_config({**MINIMAL, "cold_start": {"phases": [{"stepz": 1}]}})

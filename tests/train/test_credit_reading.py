@@ -16,6 +16,7 @@ from train.credit import check_rewards, load_estimator
 from train.testbed import Testbed
 
 BY_HOPS = {"progress": "hop_relevance"}
+BY_VALUE = {"process": "hop_relevance"}
 RISING = {"kind": "linear", "start": 0.5, "end": 3.0, "steps": 10}
 
 
@@ -50,6 +51,26 @@ def composition(terms: dict[str, dict[str, Any]], rule: GatedProduct | None = No
             "credit.params.progress is 'hop_relevance', which is behind gate answered and correct: where it is closed",
         ),
         ("turn_normalised", {"baseline": "hops_found", **BY_HOPS}, {"hop_relevance": {"gate": "wrong"}}, "gate wrong"),
+        (
+            "state",
+            {"state": "hops_found", "progress": "exact_match"},
+            {},
+            "progress is 'exact_match', which scores trajectories",
+        ),
+        ("renorm", {"process": "f1"}, {"f1": {}}, "process is 'f1', which scores trajectories; name one of turns"),
+        (
+            "renorm",
+            BY_VALUE,
+            {"hop_relevance": {"params": {"value": 5.0, "normalise": True}}},
+            "which can give a turn .*more than 1",
+        ),
+        ("renorm", BY_VALUE, {"hop_relevance": {"params": {"value": 1.0}}}, "which can give a turn .*more than 1"),
+        (
+            "renorm",
+            {**BY_VALUE, "outcome": "never_answering"},
+            {"never_answering": {}, "hop_relevance": {"params": {"value": 1.0, "normalise": True}}},
+            "outcome is 'never_answering', which can come to less than 0",
+        ),
     ],
 )
 def test_what_an_estimator_cannot_read_is_refused(
@@ -65,6 +86,7 @@ def test_what_an_estimator_cannot_read_is_refused(
         ("c_grpo", {}, {"citation_rubric": {"weight": 3.0, "gate": "well_formed"}}),
         ("renorm", {}, {"principles": {"params": {"aggregate": "sum"}}, "format": {"gate": "correct"}}),
         ("state", {"state": "hops_found", **BY_HOPS}, {"hop_relevance": {"weight": 0.0}}),
+        ("renorm", BY_VALUE, {"hop_relevance": {"params": {"value": 1.0, "normalise": True}}}),
         ("state", {}, {"hop_relevance": {"gate": "correct"}}),
         ("turn_normalised", {}, {"hop_relevance": {"gate": "correct"}}),
     ],

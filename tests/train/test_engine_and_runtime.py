@@ -50,9 +50,9 @@ def test_batches_depend_on_ids_alone_only_where_everything_waits_in_one_process(
     ("change", "words"),
     [
         ({"engine": "sglang"}, ["engine", "'sglang'", "transformers", "vllm"]),
-        ({"engine": {"kind": "vllm", "max_seqs": 3}}, ["engine.vllm.max_seqs", "'max_num_seqs'"]),
-        ({"runtime": {"kind": "ray", "worker": 3}}, ["runtime.ray.worker", "'workers'"]),
-        ({"runtime": {"workers": 0}}, ["runtime.ray.workers"]),
+        ({"engine": {"kind": "vllm", "max_seqs": 3}}, ["engine.max_seqs", "'max_num_seqs'"]),
+        ({"runtime": {"kind": "ray", "worker": 3}}, ["runtime.worker", "'workers'"]),
+        ({"runtime": {"workers": 0}}, ["runtime.workers"]),
         (
             {"engine": {"kind": "openai", "url": "http://127.0.0.1:1"}},
             ["weights cannot be updated", "waymark evaluate"],

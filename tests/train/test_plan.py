@@ -49,7 +49,7 @@ def configured(**changes: Any) -> TrainConfig:
 
 def inputs(shape: ModelShape | None, prompts: tuple[int, int] | None = (100, 200)) -> PlanInputs:
     known: dict[str, Any] = {"num_train": 100, "num_dev": 0, "num_passages": 10, "index_bytes": None}
-    return PlanInputs(shape=shape, prompt_tokens=prompts, reward_weights={"exact_match": 1.0}, **known)
+    return PlanInputs(shape=shape, prompt_tokens=prompts, **known)
 
 
 RAY = {"kind": "ray", "gpu_memory_gb": 79, "engine_gpus": 1, "learner_gpus": 1}

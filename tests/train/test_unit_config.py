@@ -56,10 +56,12 @@ def test_a_unit_is_chosen_by_its_kind(unit: Any, estimator: str, sampler: type, 
     ("unit", "estimator", "words"),
     [
         ("forest", "branch", ["rollout.unit", "paraphrase_set", "tree"]),
+        ("paraphrases", "ps_grpo", ["no kind 'paraphrases'; did you mean 'paraphrase_set'?"]),
+        ({"candidates": 2}, "branch", ["rollout.unit: 'kind' is missing"]),
         ({"kind": "branch", "candidats": 2}, "branch", ["candidats", "'candidates'"]),
         ({"kind": "branch", "candidates": 1}, "branch", ["candidates", "at least 2"]),
         ({"kind": "branch", "eta": 0}, "branch", ["eta"]),
-        ({"kind": "refine"}, "branch", ["rollout.unit.refine.component"]),
+        ({"kind": "refine"}, "branch", ["rollout.unit.component"]),
         ({"kind": "refine", "component": "query_quality"}, "branch", ["'query_quality'", "exact_match", "weight 0"]),
         ({"kind": "tree", "leaves": 2, "roots": 3}, "tree", ["roots is 3 and leaves 2"]),
         ("branch", "outcome", ["unit is branch", "outcome", "use branch", "unit: group"]),
@@ -93,6 +95,7 @@ def test_a_budget_and_wordings_to_compare_are_checked() -> None:
     assert check_config({**MINIMAL, "max_trajectories": 500}).max_trajectories == 500
     for change, word in (
         ({"max_trajectories": 0}, "max_trajectories"),
+        ({"max_trajectories": 1}, r"max_trajectories is 1, less than one step of \d+"),
         ({"evaluate_wordings": 1}, "evaluate_wordings"),
     ):
         with pytest.raises(ConfigError, match=word):

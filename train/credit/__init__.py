@@ -6,6 +6,7 @@ from typing import Any
 from agent.extension import load_object
 from train.credit.branch import Branch
 from train.credit.c_grpo import CGrpo
+from train.credit.checked import check_call
 from train.credit.outcome import Outcome
 from train.credit.outcome_mean import OutcomeMean
 from train.credit.ps_grpo import PsGrpo
@@ -53,13 +54,15 @@ def load_estimator(reference: str, **params: Any) -> CreditEstimator:
         signature.bind(**params)
     except TypeError as error:
         takes = ", ".join(signature.parameters) or "no parameters"
-        raise ValueError(f"credit.params: {error}; credit estimator {reference!r} takes {takes}") from None
+        own = "; it is a factory, called with credit.params, that returns the estimator" if ":" in reference else ""
+        raise ValueError(f"credit.params: {error}; credit estimator {reference!r} takes {takes}{own}") from None
     estimator = factory(**params)
     if not callable(estimator):
         raise ValueError(
             f"credit estimator {reference!r} made a {type(estimator).__name__}, which cannot be called; it must return "
             "an object with `__call__(unit, scores, weights) -> list[Row]`"
         )
+    check_call(reference, estimator)
     return estimator
 
 

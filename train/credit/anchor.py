@@ -16,7 +16,7 @@ from rewards.compose import Composition
 from train.credit.baseline import standardise
 from train.credit.group import Component, Group
 from train.credit.parameters import choice, reward_name
-from train.credit.reading import refuse_gate
+from train.credit.reading import refuse_gate, refuse_whole
 
 ANCHORS = ("hops_found", "passages")
 """The readings of a state."""
@@ -44,8 +44,9 @@ class Anchor:
         return {} if self.progress is None else {"progress": self.progress}
 
     def check_rewards(self, rewards: Composition) -> None:
-        """Refuse progress behind a gate. Raises ValueError."""
+        """Refuse progress behind a gate, or of whole trajectories. Raises ValueError."""
         if self.progress is not None:
+            refuse_whole("progress", self.progress, rewards)
             because = "where it is closed nothing would have been found, whatever was"
             refuse_gate("progress", self.progress, rewards, because=because)
 

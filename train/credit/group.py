@@ -134,12 +134,18 @@ def to_rows(
 
     Raises:
         ValueError: a score without a weight or a weight without scores, a weight that is not finite, scores of another
-            unit's shape, or an infinite score.
+            unit's shape, an infinite score, or advantages of another shape than the group's.
     """
 
     def per_token(group: Group) -> list[NDArray[np.float64]]:
         spread = []
-        for trajectory, per_turn in zip(group.trajectories, advantages(group), strict=True):
+        found = advantages(group)
+        if np.shape(found) != group.has_turn.shape:
+            raise ValueError(
+                f"the advantages of a group have shape {np.shape(found)}; they must be [num_trajectories, max_turns], "
+                f"here {group.has_turn.shape}"
+            )
+        for trajectory, per_turn in zip(group.trajectories, found, strict=True):
             index = trajectory.turn_index
             spread.append(np.where(index >= 0, per_turn[np.maximum(index, 0)], np.nan))
         return spread

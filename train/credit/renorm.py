@@ -20,7 +20,7 @@ from rewards.score import Scores
 from train.credit.baseline import returns_to_go, standardise, without_nan
 from train.credit.group import Component, Group, to_rows
 from train.credit.parameters import choice, reward_name
-from train.credit.reading import refuse_gate, refuse_product
+from train.credit.reading import refuse_gate, refuse_outside_unit_interval, refuse_product, refuse_whole
 from train.credit.row import Row
 
 
@@ -86,16 +86,21 @@ class ReNorm:
         self.reads = {"outcome": self.outcome, "process": self.process}
 
     def check_rewards(self, rewards: Composition) -> None:
-        """Refuse a product, a gate on the process, and turn scores that are shares of a mean. Raises ValueError."""
+        """Refuse a product, a gate on the process, a process that scores no turns or shares of a mean, and rewards that
+        can leave [0, 1]. Raises ValueError.
+        """
         refuse_product("renorm", rewards)
         because = "renorm centres it at 1/2, so that a closed gate would cost half of its weight"
         refuse_gate("process", self.process, rewards, because=because)
+        refuse_whole("process", self.process, rewards)
         if getattr(rewards.rewards[self.process], "aggregate", None) == "mean":
             raise ValueError(
                 f"credit.params.process is {self.process!r}, whose turn scores are shares of a mean, the smaller the "
                 "more turns there are, and renorm centres each at 1/2: set "
                 f"rewards.{self.process}.params.aggregate: sum"
             )
+        refuse_outside_unit_interval("process", self.process, rewards, by_turn=True)
+        refuse_outside_unit_interval("outcome", self.outcome, rewards, by_turn=False)
 
     def __call__(self, unit: Unit, scores: Mapping[str, Scores], weights: Mapping[str, float]) -> list[Row]:
         """One row a trajectory, with one advantage per turn on the turn's sampled tokens."""
