@@ -141,7 +141,7 @@ def _written(kind: type[Section], location: Sequence[int | str]) -> list[str]:
     written = []
     for i, part in enumerate(location):
         unions = [a for a in _flat(_annotation_at(kind, location[:i])) if _kind_of_class(a) is not None]
-        if not (len(unions) > 1 and part in map(_kind_of_class, unions)):
+        if not (len(unions) > 1 and part in [_kind_of_class(a) for a in unions]):
             written.append(str(part))
     return written
 
