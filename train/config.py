@@ -204,7 +204,8 @@ class TrainConfig(Section):
             estimator=self.credit.estimator,
             rewards={name: term.use or name for name, term in self.rewards.items()},
         )
-        if self.max_trajectories is not None and self.max_trajectories < self.trajectories_per_step:
+        too_few = self.max_trajectories is not None and self.max_trajectories < self.trajectories_per_step
+        if too_few and self._has_units_of_one_size:
             problems.append(
                 f"max_trajectories is {self.max_trajectories}, less than one step of {self.trajectories_per_step}: "
                 "give at least that, or set rollout.questions_per_step lower"
@@ -314,11 +315,14 @@ class TrainConfig(Section):
         of groups or paraphrase sets sooner, those that it pays for. What branches cost, and sets of which some may
         have fewer wordings, is not known beforehand.
         """
-        unit = self.rollout.unit
-        has_one_size = isinstance(unit, GroupUnit) or (isinstance(unit, ParaphraseSetUnit) and not unit.allow_fewer)
-        if self.max_trajectories is None or not has_one_size:
+        if self.max_trajectories is None or not self._has_units_of_one_size:
             return self.steps
         return min(self.steps, -(-self.max_trajectories // self.trajectories_per_step))
+
+    @property
+    def _has_units_of_one_size(self) -> bool:
+        unit = self.rollout.unit
+        return isinstance(unit, GroupUnit) or (isinstance(unit, ParaphraseSetUnit) and not unit.allow_fewer)
 
     @property
     def trajectories_per_unit(self) -> int:

@@ -1,5 +1,6 @@
 """Units in a config: chosen by kind, refused with reasons where something else of the config does not fit them."""
 
+import json
 from typing import Any
 
 import pytest
@@ -164,3 +165,11 @@ def test_a_component_that_scores_no_turn_cannot_say_which_query_is_bad(
         refuse_blind_refinement(GroupUnit(), rewards)
     else:
         refuse_blind_refinement(unit, rewards)
+
+
+def test_a_small_budget_is_refused_only_where_a_steps_cost_is_known() -> None:
+    branch = {"rollout.unit": {"kind": "branch", "candidates": 5}, "credit": {"estimator": "branch"}}
+    data: dict[str, Any] = json.loads(json.dumps(MINIMAL))
+    for key, value in {"max_trajectories": 60, "rollout.questions_per_step": 12, **branch}.items():
+        apply_override(data, f"{key}={json.dumps(value)}")
+    assert check_config(data).max_trajectories == 60, "a branch unit costs its candidates, and no step is known before"
