@@ -62,7 +62,7 @@ def in_words(problem: Mapping[str, Any]) -> str:
         return "is missing; give it"
     if kind == "extra_forbidden":
         return "there is no such setting"
-    if kind == "union_tag_invalid":
+    if kind == "union_tag_invalid" and "ctx" in problem:
         tags = [tag.strip("' ") for tag in problem["ctx"]["expected_tags"].split(",")]
         tag = str(problem["ctx"]["tag"])
         near = difflib.get_close_matches(tag, tags, n=1)

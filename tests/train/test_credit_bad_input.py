@@ -17,8 +17,13 @@ NAN = float("nan")
 every_estimator = pytest.mark.parametrize("name", sorted(ESTIMATORS))
 
 
-def composition(*names: str) -> Composition:
-    return build_rewards({name: RewardTerm(use="exact_match") for name in names}, context())
+def composition(*names: str, rubrics: str = "exact_match") -> Composition:
+    """Rewards by these names, all exact matches but `rubrics`."""
+    of_turns = {"normalise": True, "value": 1.0} if rubrics == "hop_relevance" else {}
+    terms = {name: RewardTerm(use="exact_match") for name in names}
+    if "rubrics" in terms:
+        terms["rubrics"] = RewardTerm(use=rubrics, params=of_turns)
+    return build_rewards(terms, context())
 
 
 @every_estimator
@@ -168,7 +173,8 @@ def test_a_reward_that_the_config_does_not_have_is_refused(name: str, params: di
     """Before anything is sampled, and whoever calls it otherwise."""
     with pytest.raises(ValueError, match=r"is 'rubrics', but the rewards are \['em', 'steps'\]"):
         check_rewards(estimator(name, **params), composition("steps", "em"))
-    check_rewards(estimator(name, **params), composition("em", "rubrics"))
+    of_turns = "exact_match" if name == "c_grpo" else "hop_relevance"
+    check_rewards(estimator(name, **params), composition("em", "rubrics", rubrics=of_turns))
     unit = group_for(name, [1, 1])
     with pytest.raises(ValueError, match=r"is 'rubrics', but the rewards are \['em', 'rubric', 'steps'\]"):
         estimator(name, **params)(unit, *scored(unit, [1.0, 0.0]))

@@ -86,7 +86,7 @@ class Tree:
             returns = np.full(len(unit.trajectories), np.nan)
             returns[members] = group.returns
             spread = tree_advantages(owners, returns, weigh_leaves=self.weigh_leaves, scale=self.scale)
-            return spread[members]
+            return spread[members, : group.has_turn.shape[1]]  # a lost leaf may have been the longest
 
         return to_rows(unit, scores, weights, advantages)
 
