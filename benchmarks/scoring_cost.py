@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.trajectory import Unit
-from benchmarks.scored_episodes import make_corpus, make_question, make_unit
+from benchmarks.simulation.scored_episodes import make_corpus, make_question, make_unit
 from envs.question import Question
 from retrieval.passage import Passage
 from rewards.embeddings import TextEmbeddings
