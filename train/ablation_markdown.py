@@ -5,7 +5,6 @@
 <!-- /ablate:2hops -->
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from evaluation.report_parts import Cell, Measure, Table
 from evaluation.seed_pairs import MIN_SEEDS
 from train.ablation_figures import LOSS, MEASURES
 from train.ablation_page import claim, cold_start_notes, cost_table, final_table, threshold_table
-from train.config_file import ConfigError
+from train.marked_page import write_between_marks
 
 
 def as_markdown(figures: Mapping[str, Any]) -> str:
@@ -63,17 +62,7 @@ def write_markdown(path: Path, figures: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: the file has no marks of this setting.
     """
-    first, last = (f"<!-- {slash}ablate:{figures['setting']} -->" for slash in ("", "/"))
-    block = f"{first}\n{as_markdown(figures)}\n{last}"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"{block}\n", encoding="utf-8")
-        return
-    text = path.read_text(encoding="utf-8")
-    pattern = re.compile(f"{re.escape(first)}.*?{re.escape(last)}", re.DOTALL)
-    if not pattern.search(text):
-        raise ConfigError(f"{path} has no marks {first} and {last} to write between: add both, or name a new file")
-    path.write_text(pattern.sub(lambda _: block, text, count=1), encoding="utf-8")
+    write_between_marks(path, f"ablate:{figures['setting']}", as_markdown(figures))
 
 
 def _em_differences(figures: Mapping[str, Any]) -> Table:

@@ -6,7 +6,6 @@
 """
 
 import html
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from benchmarks.red_team.attack_figures import FALLS, over_seeds
 from evaluation.report import write_report
 from evaluation.report_parts import Arm, Cell, CurvePoint, MetricChart, Report, SeedRun, Table
 from train.ablation_markdown import table_as_markdown
-from train.config_file import ConfigError
+from train.marked_page import write_between_marks
 
 EM_COLOUR, REWARD_COLOUR, MARK_COLOUR, GREY = "#2f80d0", "#e07b12", "#d6455d", "#888888"
 _COLUMNS, _WIDTH, _HEIGHT, _PAD = 4, 230, 150, 34
@@ -53,17 +52,7 @@ def write_markdown(path: Path, mark: str, text: str) -> None:
     Raises:
         ConfigError: the file has no such marks.
     """
-    first, last = (f"<!-- {slash}hackability:{mark} -->" for slash in ("", "/"))
-    block = f"{first}\n{text.strip()}\n{last}"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"{block}\n", encoding="utf-8")
-        return
-    page = path.read_text(encoding="utf-8")
-    pattern = re.compile(f"{re.escape(first)}.*?{re.escape(last)}", re.DOTALL)
-    if not pattern.search(page):
-        raise ConfigError(f"{path} has no marks {first} and {last} to write between: add both, or name a new file")
-    path.write_text(pattern.sub(lambda _: block, page, count=1), encoding="utf-8")
+    write_between_marks(path, f"hackability:{mark}", text.strip())
 
 
 def attack_markdown(figures: Mapping[str, Any]) -> str:
