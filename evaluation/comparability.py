@@ -35,6 +35,8 @@ PACKAGES: tuple[str, ...] = (
 )
 """Packages that can change a figure."""
 
+METRIC_VERSION = 1
+"""Raised with any change to what a figure of a file means or how it is computed; figures of two versions differ."""
 
 _INDEX_FIELDS = ("backend", "index_hash", "corpus_hash", "num_passages", "settings", "url")
 
@@ -45,6 +47,7 @@ def comparability_block(
     index: Any = None,
     protocol: Any = None,
     limits: Any = None,
+    tokenizer: Any = None,
     decoding: Mapping[str, Any] | None = None,
     seeds: Sequence[int] | Mapping[str, int] = (),
     questions: str | Path | None = None,
@@ -57,7 +60,8 @@ def comparability_block(
         model: a Hugging Face folder (its weights are hashed), a hub id, or a scripted policy's name.
         index: an opened retriever, or an index's manifest; see `describe_index`.
         protocol: the protocol's table (a dataclass with a `name`); its fields are hashed.
-        limits: the episode limits (a pydantic model, a dataclass or a mapping).
+        limits: the episode limits (a pydantic model, a dataclass or a mapping); `top_k` is written out apart too.
+        tokenizer: of the policy: its chat template is hashed.
         decoding: sampling settings, such as `{"temperature": 0.0}`.
         seeds: every seed used.
         questions: the file of questions, hashed.
@@ -67,14 +71,20 @@ def comparability_block(
     Raises:
         ValueError: an entry that JSON cannot hold, or an `extra` that repeats a name of the block.
     """
+    described, fields = describe_index(index), _fields(limits)
     block: dict[str, Any] = {
         "model": describe_model(model),
-        "index": describe_index(index),
+        "index": described,
+        "encoder": describe_encoders(described),
+        "top_k": fields.get("top_k") if isinstance(fields, Mapping) else None,
         "protocol": describe_protocol(protocol),
-        "limits": _fields(limits),
+        "passage_format": describe_passage_format(protocol),
+        "chat_template": describe_chat_template(tokenizer),
+        "limits": fields,
         "decoding": dict(decoding or {}),
         "seeds": dict(seeds) if isinstance(seeds, Mapping) else list(seeds),
         "questions": None if questions is None else {"name": Path(questions).name, "sha256": _file_hash(questions)},
+        "metric_version": METRIC_VERSION,
         "deviations": [*getattr(protocol, "deviations", ()), *deviations],
         "packages": package_versions(),
         "python": platform.python_version(),
@@ -130,6 +140,37 @@ def describe_protocol(protocol: Any) -> dict[str, Any] | None:
         fields.pop("deviations", None)  # words about the table, not of it
     table = json.dumps(fields, sort_keys=True, ensure_ascii=False, default=_sorted_text)
     return {"name": getattr(protocol, "name", str(protocol)), "sha256": hashlib.sha256(table.encode()).hexdigest()}
+
+
+def describe_encoders(described: Mapping[str, Any] | None) -> list[Any] | None:
+    """The models that a retriever described by `describe_index` searches with: encoders, and scorers of rerankers.
+
+    Empty for a lexical index; None without a description, or of a server that says only where it is.
+    """
+    if described is None or set(described) <= {"url"}:
+        return None
+    settings = described.get("settings") or {}
+    own = [settings[name] for name in ("encoder", "scorer") if isinstance(settings, Mapping) and settings.get(name)]
+    parts = [describe_encoders(part) or [] for part in described.get("parts", ())]
+    return [*own, *(encoder for part in parts for encoder in part)]
+
+
+def describe_passage_format(protocol: Any) -> dict[str, Any] | None:
+    """How passages stand in the prompt: the protocol's templates and the rules for white space and numbers."""
+    names = ("passage", "observation", "nothing_found", "one_line", "numbers", "repeated")
+    found = {name: _fields(getattr(protocol, name)) for name in names if hasattr(protocol, name)}
+    return found or None
+
+
+def describe_chat_template(tokenizer: Any) -> dict[str, Any] | None:
+    """SHA-256 of a tokenizer's chat template, which is None where it has none; None where no tokenizer is known."""
+    if tokenizer is None:
+        return None
+    template = getattr(tokenizer, "chat_template", None)
+    if not template:
+        return {"sha256": None}
+    text = template if isinstance(template, str) else json.dumps(template, sort_keys=True, ensure_ascii=False)
+    return {"sha256": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def package_versions() -> dict[str, str | None]:

@@ -28,9 +28,11 @@ from evaluation.evaluated_policy import (
     load_model_policy,
     load_scripted_policy,
 )
+from evaluation.evaluation_file import FORMAT
 from evaluation.examples import pick_examples
 from evaluation.job_settings import READS_GOLD, EvaluationJob, check_job, prepare_folder
 from evaluation.metrics import Evaluation
+from evaluation.question_columns import question_columns
 from evaluation.report import retrieval_table, write_report
 from evaluation.report_parts import Arm, Report
 from evaluation.run import evaluate_policy, evaluate_policy_consistency
@@ -247,6 +249,7 @@ def _comparability(
         index=index,
         protocol=protocol,
         limits=job.limits,
+        tokenizer=policy.tokenizer,
         decoding={
             "temperature": job.temperature,
             "top_p": 1.0,
@@ -272,7 +275,12 @@ def _write(
         writer.append(0, trajectories)
     name = job.policy if job.policy.startswith(SCRIPTED) else Path(job.policy).name
     write_report(job.out, _report(job, name, result, trajectories, questions))
-    record = {**result.record(), "per_question": result.evaluation.record()["per_question"]}
+    columns = question_columns(result.evaluation.question_ids, questions, trajectories)
+    record = {
+        "format": FORMAT,
+        **result.record(),
+        "per_question": {**result.evaluation.record()["per_question"], **columns},
+    }
     if result.consistency is not None:
         record["consistency_per_question"] = result.consistency.record()["per_question"]
     text = json.dumps(record, ensure_ascii=False, allow_nan=False, indent=1)
