@@ -69,7 +69,7 @@ def _run(options: argparse.Namespace) -> None:
     if not (options.smoke or options.one):
         _compare_start(study, options.study.with_suffix(".start.json"))
     if options.start:
-        print(json.dumps(measure_start(study), indent=1))
+        print(json.dumps(measure_start(study, study.cold_start), indent=1))
         return
     if options.one:
         from train.console import ConsoleProgress
@@ -130,8 +130,8 @@ def _spawn(options: argparse.Namespace, arm: str, seed: int) -> int:
     return code
 
 
-def measure_start(study: Any) -> dict[str, Any]:
-    """Greedy and sampled EM of the cold-started policy on dev questions, before any estimator has run."""
+def measure_start(study: Any, model: Path) -> dict[str, Any]:
+    """Greedy and sampled EM of a cold-started policy on a study's dev questions, before any estimator has run."""
     import asyncio
 
     from agent.engines.transformers import load_engine
@@ -147,14 +147,14 @@ def measure_start(study: Any) -> dict[str, Any]:
     questions = read_questions(study.testbed.questions("dev"))[:START_QUESTIONS]
 
     async def em(temperature: float, samples: int) -> dict[str, Any]:
-        engine = load_engine(str(study.cold_start), dtype=config.engine_dtype)
+        engine = load_engine(str(model), dtype=config.engine_dtype)
         try:
             evaluation, _ = await evaluate_policy(
                 questions,
                 engine=engine,
                 retriever=index,
                 protocol=load_protocol(config.protocol.name, **config.protocol.overrides),
-                tokenizer=load_tokenizer(str(study.cold_start)),
+                tokenizer=load_tokenizer(str(model)),
                 limits=config.limits,
                 temperature=temperature,
                 samples=samples,
@@ -170,7 +170,7 @@ def measure_start(study: Any) -> dict[str, Any]:
             "samples_per_question": START_SAMPLES,
             "greedy": asyncio.run(em(0.0, 1)),
             "sampled": asyncio.run(em(1.0, START_SAMPLES)),
-            "model": describe_model(study.cold_start),
+            "model": describe_model(model),
             "index": index.manifest.index_hash,
         }
 

@@ -17,6 +17,8 @@ from train.ablation_record import (
     refuse_other_settings,
 )
 from train.ablation_setting import SettingConfig, refuse_unmet
+from train.ablation_start import lay_start
+from train.cold_start_record import ColdStartRecord
 from train.config import TrainConfig
 from train.config_file import ConfigError
 from train.method import Method
@@ -57,6 +59,7 @@ class Ablation:
         self.seeds = tuple(seeds)
         self.budget = setting.budget if budget is None else budget
         self.records = records or out / "records"
+        self._say = say
         for method in methods:
             refuse_unmet(method, setting, name)
         arms = {method.name: dict(method.config.overrides) for method in methods}
@@ -112,13 +115,17 @@ class Ablation:
                 raise ConfigError(f"method {method} under setting {self.name}: {error}") from error
 
     def prepare(self) -> None:
-        """Make testbed and cold start where they are missing.
+        """Make testbed and cold start where they are missing; a start that the setting names is copied.
 
         Raises:
             ConfigError: the folder holds those of other settings.
         """
         self.out.mkdir(parents=True, exist_ok=True)
-        self._study.prepare()
+        study, start = self._study, self.setting.start
+        record = ColdStartRecord.of(study.base_config())
+        if start and lay_start(start, self.setting.testbed, record, study.cold_start, self._say):
+            record.write(study.cold_start_record)
+        study.prepare()
 
     def job(self, method: str, seed: int, *, keep_run: bool = False) -> AblationJob:
         """One run, as another process is told of it."""

@@ -63,6 +63,7 @@ class RecordedSettings(Section):
     def of(cls, testbed: TestbedConfig, test_limit: int, config: TrainConfig) -> "RecordedSettings":
         """The settings of a run that is about to be made."""
         plain = config.model_dump(mode="json")
+        del plain["watch"]  # no figure of a finished run depends on it
         plain["policy"]["model"] = "cold_start"
         plain["data"] |= {"corpus_index": None, "index": "index", "train_questions": "questions.train.jsonl"}
         if config.data.dev_questions is not None:

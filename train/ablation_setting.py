@@ -26,6 +26,9 @@ class SettingConfig(Section):
     provides: tuple[Need, ...] = Field((), description="What its questions and its protocol have.")
     testbed: TestbedConfig = Field(description="World and policy that all methods share.")
     train: dict[str, Any] = Field(description="Fields of TrainConfig; model, data paths, seed and steps are filled in.")
+    start: str | None = Field(
+        None, description="Folder of configs/ablation/starts with the policy that `train` describes; null: it is made."
+    )
     budget: int = Field(DEFAULT_BUDGET, ge=1, description="Sampled trajectories of a run.")
     threshold: float = Field(0.8, gt=0, le=1, description="Dev EM up to which trajectories are counted.")
     test_limit: int = Field(250, ge=1, description="First so many test questions of the final evaluation.")

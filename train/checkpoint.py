@@ -25,12 +25,13 @@ _REPLACED = ".replaced"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointState:
-    """What the loop itself must know again: steps done, whole episodes sampled, rewards' states, units taken."""
+    """What the loop itself must know again: steps done, episodes sampled, rewards' states, units taken, the watch."""
 
     step: int
     trajectories: float
     rewards: dict[str, Any] = field(default_factory=dict)
     admission: dict[str, Any] = field(default_factory=dict)
+    watch: dict[str, Any] = field(default_factory=dict)
 
 
 def admission_of(state: CheckpointState, units_per_step: int) -> AdmissionState:

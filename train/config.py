@@ -1,8 +1,7 @@
 """What a training run is: one YAML file, checked whole before a model, an index or a process is touched.
 
-`load_config(path, overrides)` reads the file, applies dotted overrides (`learner.learning_rate=1e-4`; values are
-YAML) and validates. Every field says its unit and why its default is what it is. Unknown fields are refused with the
-nearest known name; rules that concern several fields are checked in `TrainConfig`.
+`load_config` reads the file, applies dotted overrides (`learner.learning_rate=1e-4`; values are YAML) and validates.
+Unknown fields are refused with the nearest known name; rules that concern several fields are in `TrainConfig`.
 """
 
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from train.learner_config import LearnerConfig
 from train.noise_config import NoiseConfig
 from train.runtime_config import LocalSettings, RaySettings, RuntimeSettings
 from train.unit_config import GroupUnit, ParaphraseSetUnit, UnitSettings, unit_problems
+from train.watch_config import WatchConfig
 
 PER_TURN = frozenset({"turn", "turn_normalised", "renorm", "step_tokens", "state", "tree"})
 """Built-in credit estimators whose advantages differ inside a trajectory."""
@@ -173,6 +173,7 @@ class TrainConfig(Section):
     )
     checkpoint_every: int = Field(10, ge=0, description="Steps between checkpoints; 0 only at the end.")
     keep_checkpoints: int = Field(2, ge=1, description="Newest checkpoints kept; older ones are deleted.")
+    watch: WatchConfig = Field(default_factory=WatchConfig, description="What to do when a policy falls apart.")
     save_trajectories: bool = Field(True, description="Write every trajectory with its scores to the run folder.")
     trajectories_gb: float | None = Field(
         10.0, gt=0, description="Disk that the saved trajectories may use; the oldest are deleted. None: no bound."

@@ -15,6 +15,7 @@ steps are the same steps.
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from train.runtime import InProcess, Runtime
 from train.runtime_config import RaySettings
 from train.sampler import Door, LocalDoor, Sampler
 from train.step_metrics import composition_metrics, rollout_metrics
+from train.watch_record import CollapseStop, refuse_stopped
 
 
 def starting_learner(
@@ -115,8 +117,10 @@ def learn(
 
     Raises:
         RolloutFailure: a step has nothing to learn from.
+        CollapseStop: the watch has ended the run, now or before it was resumed.
     """
     ranks = ranks or Ranks()
+    refuse_stopped(state.watch, config.watch)
     questions = parts.questions_by_id
     with ExitStack() as opened:
         records = Records.open(config, run, state, progress) if ranks.is_first else None
@@ -125,7 +129,7 @@ def learn(
         publish(door, learner, state.step, ranks)
         if records and state.step == 0 and config.evaluate_every:
             records.dev = door.evaluate(0).summary
-            records.log_step(0, {"trajectories": 0, **_prefixed("dev/", records.dev)})
+            records.log_step(0, records.watched(0, {"trajectories": 0, **_prefixed("dev/", records.dev)}))
         for step in range(state.step, config.steps):
             if is_spent(config, state.trajectories):
                 break
@@ -154,7 +158,8 @@ def learn(
             sampled = in_figures(ranks.everywhere(readings.get("sampled_trajectories", 0.0))[0])
             is_last = step + 1 == config.steps or is_spent(config, sampled)
             saves = is_last or bool(config.checkpoint_every and (step + 1) % config.checkpoint_every == 0)
-            admission = door.checkpoint() if saves and ranks.is_first else {}
+            may_save = saves or config.watch.action == "stop"
+            admission = door.checkpoint() if may_save and ranks.is_first else {}
             publish(door, learner, step + 1, ranks)
             clock.lap("sync")
             if records:
@@ -171,20 +176,28 @@ def learn(
                 for name, count in asked.items():
                     values[name] = values.get(name, 0.0) + count
                 values.update((f"rewards/{name}/missing", count) for name, count in missing.items() if count)
+                all_rows = [row for one in judged for row in one.rows]
+                extra = partial(turn_scores, units, scores, all_rows, weights, raw=raw, logged_weights=logged_weights)
+                sampled_now = [t for unit in units for t in unit.trajectories]
                 if records.store:
-                    all_rows = [row for one in judged for row in one.rows]
-                    extra = turn_scores(units, scores, all_rows, weights, raw=raw, logged_weights=logged_weights)
-                    records.store.append(step + 1, [t for unit in units for t in unit.trajectories], extra)
+                    records.store.append(step + 1, sampled_now, extra())
                 if config.evaluate_every and (is_last or (step + 1) % config.evaluate_every == 0):
                     records.dev = door.evaluate(step + 1).summary
                     values.update(_prefixed("dev/", records.dev))
                     clock.lap("evaluate")
                 values.update(clock.seconds())
-                records.log_step(step + 1, values)
-            if saves:
+                records.log_step(step + 1, records.watched(step + 1, values, sampled_now, extra))
+            stop = ranks.everywhere(records.stop if records else None)[0] if config.watch.action == "stop" else None
+            if saves or stop:
                 rewards = {**parts.rewards.state_dict(), "missing": missing}
-                state = CheckpointState(step=step + 1, trajectories=sampled, rewards=rewards, admission=admission)
-                save(config, run, learner, state, ranks)
+                watch = records.watch.state_dict() if records and records.watch else {}
+                state = CheckpointState(
+                    step=step + 1, trajectories=sampled, rewards=rewards, admission=admission, watch=watch
+                )
+                # What a stop saves must not push out the checkpoint from before.
+                save(run, learner, state, ranks, keep=config.keep_checkpoints + bool(stop))
+            if stop:
+                raise CollapseStop(stop)
         write_model(run, learner, ranks)
         dev = records.dev if records else None
         return TrainResult(model=run.model, steps=state.step, trajectories=state.trajectories, dev=dev)
@@ -215,10 +228,10 @@ def publish(door: Door, learner: Learner, version: int, ranks: Ranks) -> None:
     ranks.barrier()
 
 
-def save(config: TrainConfig, run: RunFolder, learner: Learner, state: CheckpointState, ranks: Ranks) -> None:
+def save(run: RunFolder, learner: Learner, state: CheckpointState, ranks: Ranks, *, keep: int) -> None:
     """Write the checkpoint after a step."""
     if ranks.is_first:
-        save_checkpoint(run.path, state, learner, keep=config.keep_checkpoints)
+        save_checkpoint(run.path, state, learner, keep=keep)
     else:
         learner.attend_reading(state=True)
     ranks.barrier()

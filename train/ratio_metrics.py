@@ -15,6 +15,8 @@ LOG_RATIO_EDGES: tuple[float, ...] = (*(-edge for edge in reversed(_LADDER)), *_
 """Bin edges of the natural logarithm of the ratio, fine around 0, equal in every step of every run."""
 
 QUANTILES = {"p01": 0.01, "p50": 0.5, "p99": 0.99}
+TAIL = float(np.log(2.0))
+"""Log ratio beyond which a token, half or twice as likely to the learner, is in a tail."""
 AGES_APART = 8
 """Policy ages from this on are counted together."""
 
@@ -30,14 +32,15 @@ def ratio_metrics(log_ratios: NDArray[np.float64], ages: NDArray[np.int64], *, c
     Returns:
         `ratio/tokens`, `ratio/unknown_tokens` (not counted below), `ratio/histogram` (`edges` of log ratios and one
         count for each bin between them; what is beyond the last edge is in the last bin); where a token is known also
-        `ratio/mean`, `ratio/p01`, `ratio/p50`, `ratio/p99`, `ratio/max`, `ratio/capped_share`, and the same under
-        `ratio/age_0/`, `ratio/age_1/` ... for the ages that there are.
+        `ratio/tail_share` (of tokens beyond `TAIL`), `ratio/mean`, `ratio/p01`, `ratio/p50`, `ratio/p99`, `ratio/max`,
+        `ratio/capped_share`, and the last six under `ratio/age_0/`, `ratio/age_1/` ... for the ages that there are.
     """
     known = ~np.isnan(log_ratios)
     logs, ages = log_ratios[known], ages[known]
     values: dict[str, Any] = {
         "ratio/tokens": len(logs),
         "ratio/unknown_tokens": int((~known).sum()),
+        **({"ratio/tail_share": float((np.abs(logs) > TAIL).mean())} if len(logs) else {}),
         **_figures("ratio/", logs, cap),
     }
     together = np.minimum(ages, AGES_APART)

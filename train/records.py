@@ -1,22 +1,26 @@
 """What the first rank writes while a run goes."""
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from agent.trajectory import Trajectory
 from evaluation.trajectory_store import TrajectoryWriter
 from train.checkpoint import CheckpointState
 from train.config import TrainConfig
 from train.progress import Progress
 from train.run_folder import RunFolder
 from train.tracking import MetricsLog
+from train.watch_record import WatchRecord
 
 
 @dataclass(kw_only=True)
 class Records:
-    """Metrics, trajectories and progress of one run."""
+    """Metrics, trajectories, progress and the collapse watch of one run."""
 
     log: MetricsLog
     store: TrajectoryWriter | None
+    watch: WatchRecord | None
     progress: Progress
     steps: int
     dev: dict[str, Any] | None = field(default=None)
@@ -31,12 +35,32 @@ class Records:
             bound = None if config.trajectories_gb is None else int(config.trajectories_gb * 1e9)
             store = TrajectoryWriter(run.trajectories, max_bytes=bound, tell=progress.stage)
             store.keep_until(state.step)
-        return cls(log=log, store=store, progress=progress, steps=config.steps)
+        watch = None
+        if config.watch.action != "off":
+            watch = WatchRecord(config.watch, run.path, state=state.watch, step=state.step, tell=progress.stage)
+        return cls(log=log, store=store, watch=watch, progress=progress, steps=config.steps)
 
     def log_step(self, step: int, values: dict[str, Any]) -> None:
         """Write the figures of a step, and show them."""
         self.log.log(step, values)
         self.progress.step(step, self.steps, values)
+
+    def watched(
+        self,
+        step: int,
+        values: dict[str, Any],
+        trajectories: Sequence[Trajectory] = (),
+        extra: Callable[[], Sequence[Mapping[str, Any]]] | None = None,
+    ) -> dict[str, Any]:
+        """The figures of a step after the watch has read them, with its own; see `WatchRecord.observe`."""
+        if self.watch:
+            self.watch.observe(step, values, trajectories, extra)
+        return values
+
+    @property
+    def stop(self) -> str | None:
+        """Why the watch ends the run with this step, or None."""
+        return self.watch.stop if self.watch else None
 
     def close(self) -> None:
         """Close the files."""

@@ -28,6 +28,7 @@ MAY_CHANGE_ON_RESUME = frozenset(
         "keep_checkpoints",
         "tracker",
         "trajectories_gb",
+        "watch",
         "runtime",
         "engine",
         "retrieval",

@@ -15,7 +15,7 @@ RETRIEVAL = "retrieval of data.index"
 def settings_of(config: TrainConfig) -> dict[str, Any]:
     """What a run's figures depend on, with dotted names: all but paths, addresses and bookkeeping."""
     paths = {"policy": {"model"}, "data": {"index", "corpus_index", "train_questions", "dev_questions"}}
-    bookkeeping = dict.fromkeys(("checkpoint_every", "keep_checkpoints", "save_trajectories", "tracker"), True)
+    bookkeeping = dict.fromkeys(("checkpoint_every", "keep_checkpoints", "save_trajectories", "tracker", "watch"), True)
     return flatten({**config.model_dump(mode="json", exclude={**paths, **bookkeeping}), **retrieval_of(config)})
 
 

@@ -11,6 +11,7 @@ from envs.question import Question
 from rewards.answer import exact_match
 from rewards.combine import trajectory_totals
 from rewards.score import Scores
+from train.collapse_metrics import collapse_metrics
 
 ZERO_STD = 1e-8
 """Below this the spread of a float reward in a group counts as none."""
@@ -25,7 +26,8 @@ def rollout_metrics(
     raw: Sequence[Mapping[str, Scores]] | None = None,
     weights: Mapping[str, float] | None = None,
 ) -> dict[str, float]:
-    """Sampled EM, each reward's mean, groups without spread, turns, searches, tokens and finish ratios of a step.
+    """Sampled EM, each reward's mean, groups without spread, turns, searches, tokens, finish ratios and
+    `collapse_metrics` of a step.
 
     `version` is the policy version that learns from the step; `staleness_metrics` needs it. A reward that applied to no
     trajectory of the step is left out: its mean is not 0, there is none.
@@ -53,6 +55,7 @@ def rollout_metrics(
     }
     for reason in FINISH_REASONS:
         values[f"finish_ratio/{reason}"] = finish[reason] / max(1, len(trajectories))
+    values.update(collapse_metrics(counted, questions))
     for name in scores[0] if scores else ():
         totals = [trajectory_totals(named[name]) for named in scores]
         everything = np.concatenate(totals)

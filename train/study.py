@@ -102,7 +102,7 @@ class Study:
         prepare_testbed(self.config.testbed, self.testbed.folder, self._say)
         if not self.cold_start.exists():
             # Written first: a cold start that is there is never without its record, whenever this was interrupted.
-            ColdStartRecord.of(base).write(self._cold_start_record)
+            ColdStartRecord.of(base).write(self.cold_start_record)
             with assemble(base) as parts:
                 make_cold_start(base, parts, self.cold_start, self._say)
         return self.testbed
@@ -111,6 +111,11 @@ class Study:
     def cold_start(self) -> Path:
         """The cold-started policy that all arms and seeds start from."""
         return self.folder / "cold_start"
+
+    @property
+    def cold_start_record(self) -> Path:
+        """What the cold start was made with."""
+        return self.folder / "cold_start.json"
 
     def base_config(self) -> TrainConfig:
         """The resolved config that the cold start is made with, from the testbed's untrained policy."""
@@ -150,13 +155,9 @@ class Study:
             refuse_changes(recorded, settings_of(config), f"{folder} was run with")
         return config
 
-    @property
-    def _cold_start_record(self) -> Path:
-        return self.folder / "cold_start.json"
-
     def _check_cold_start(self, base: TrainConfig) -> None:
-        if self.cold_start.exists() and self._cold_start_record.exists():
-            recorded, wanted = ColdStartRecord.read(self._cold_start_record), ColdStartRecord.of(base)
+        if self.cold_start.exists() and self.cold_start_record.exists():
+            recorded, wanted = ColdStartRecord.read(self.cold_start_record), ColdStartRecord.of(base)
             refuse_changes(
                 recorded.model_dump(mode="json"), wanted.model_dump(mode="json"), f"{self.cold_start} was made with"
             )

@@ -89,7 +89,7 @@ def test_no_two_methods_share_a_name_or_a_title() -> None:
 def test_runs_start_from_the_policy_of_the_committed_claims(hops: int, tmp_path: Path) -> None:
     claim = Study(load_study(REPOSITORY / "configs" / "claims" / f"credit_{hops}hops.yaml"), tmp_path)
     ours = Ablation(
-        name="x", setting=load_setting(f"{hops}hops"), methods=load_methods([BASELINE]), seeds=[0], out=tmp_path
+        name="x", setting=load_setting(f"{hops}hops_claims"), methods=load_methods([BASELINE]), seeds=[0], out=tmp_path
     ).study
     assert ours.config.testbed == claim.config.testbed
     before, now = claim.base_config(), ours.base_config()
@@ -100,15 +100,15 @@ def test_runs_start_from_the_policy_of_the_committed_claims(hops: int, tmp_path:
 
 def test_the_baseline_is_the_claims_outcome_arm(tmp_path: Path) -> None:
     claim = Study(load_study(REPOSITORY / "configs" / "claims" / "credit_2hops.yaml"), tmp_path)
-    setting = load_setting("2hops")
-    ours = Ablation(name="2hops", setting=setting, methods=load_methods(["outcome"]), seeds=[3], out=tmp_path)
+    setting = load_setting("2hops_claims")
+    ours = Ablation(name="2hops_claims", setting=setting, methods=load_methods(["outcome"]), seeds=[3], out=tmp_path)
     arm, config = claim.arm_config("outcome", 3), ours.config("outcome", 3)
     for part in ("rewards", "credit", "rollout", "learner", "limits", "seed"):
         assert getattr(config, part) == getattr(arm, part), part
     assert config.steps * config.trajectories_per_step == setting.budget == 3840
 
 
-@pytest.mark.parametrize("name", ["4hops", "2hops_noisy", "2hops_stating"])
+@pytest.mark.parametrize("name", ["2hops", "3hops", "4hops", "2hops_noisy", "2hops_stating"])
 def test_the_other_settings_open_for_the_baseline(name: str, tmp_path: Path) -> None:
     ablation = Ablation(
         name=name, setting=load_setting(name), methods=load_methods(["outcome"]), seeds=[0], out=tmp_path
