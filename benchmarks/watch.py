@@ -1,0 +1,240 @@
+"""The collapse watch replayed over finished runs: alarms, steps to alarm, false alarms, EM where it would have stopped.
+
+    python -m benchmarks.watch runs/first runs/second                              # any run folders
+    python -m benchmarks.watch runs/first --set limits.entropy_rise=4             # with other limits
+    python -m benchmarks.watch --study thresholds --out runs/watch/2hops          # 5 runs of two hops, then replay
+    python -m benchmarks.watch --study test --out runs/watch/3hops                # 10 runs of three hops, then replay
+    python -m benchmarks.watch --smoke                                            # seconds, no claim
+
+A study's runs only warn, so that what came after an alarm is known too. They begin with the policy that the setting
+of configs/ablation keeps, or has made; `--from FOLDER` takes testbed and cold start of a comparison that `waymark
+ablate` has made with the same setting, `--start FOLDER` begins with another policy. A repeated call goes on where it
+was. A run is called collapsed if its arm was made to collapse (by its name, where it is no arm of a study: see
+`HEALTHY`), and the watch is in time if it stops before an evaluation has less than half of the best EM until then.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+LR = 3e-4
+STEPS = 24
+NO_CLIP = {"learner.epsilon": 1e6, "learner.max_grad_norm": 1e6}
+HIGH = {"learner.learning_rate": 30 * LR, **NO_CLIP}
+PAID_FOR_SEARCHING = {
+    "rewards.exact_match": None,
+    "rewards.hop_relevance": {"weight": 1.0},
+    "learner.learning_rate": 3 * LR,
+}
+"""Nobody pays the answer, so it stays out while the reward rises."""
+
+ARMS: dict[str, dict[str, Any]] = {
+    "healthy": {},
+    "healthy_slow": {"learner.learning_rate": LR / 3},
+    "collapse_lr30": HIGH,
+    "collapse_lr10": {**HIGH, "learner.learning_rate": 10 * LR},
+    "collapse_reward": PAID_FOR_SEARCHING,
+}
+"""Dotted overrides over a setting of configs/ablation. Arms whose name begins so are healthy; the others collapse."""
+HEALTHY = "healthy"
+
+STUDIES: dict[str, tuple[str, tuple[tuple[str, int], ...]]] = {
+    "thresholds": (
+        "2hops",
+        (("healthy", 0), ("healthy", 1), ("healthy", 2), ("collapse_lr30", 0), ("collapse_lr30", 1)),
+    ),
+    "test": (
+        "3hops",
+        (
+            *(("healthy", seed) for seed in range(10, 14)),
+            *(("healthy_slow", seed) for seed in (10, 11)),
+            *(("collapse_lr30", seed) for seed in (10, 11)),
+            ("collapse_lr10", 10),
+            ("collapse_reward", 10),
+        ),
+    ),
+}
+"""Setting and (arm, seed) of each study."""
+
+SMOKE = {
+    "steps": 4,
+    "limits": {"max_turns": 3, "top_k": 2, "max_new_tokens_per_turn": 24, "max_trajectory_tokens": 600},
+    "rollout": {"questions_per_step": 2, "samples_per_question": 4},
+    "cold_start": {"phases": [{"demonstrations": 64, "steps": 4}]},
+    "data": {"dev_limit": 8},
+    "evaluate_every": 1,
+}
+SMALL_POLICY = {"hidden_size": 32, "num_layers": 2, "num_heads": 2, "vocab_size": 2048}
+
+
+def main() -> None:
+    """Parse, run what is missing of a study, replay, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path, nargs="*", help="run folders, each with its metrics.jsonl")
+    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="FIELD=VALUE")
+    parser.add_argument("--study", choices=sorted(STUDIES))
+    parser.add_argument("--out", type=Path, help="folder of the study's runs")
+    parser.add_argument("--from", dest="source", type=Path, help="folder with the testbed and cold_start to begin with")
+    parser.add_argument("--start", type=Path, help="policy to begin with instead of the cold start")
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--only", nargs="*", metavar="ARM-SEED", help="only these runs of the study")
+    parser.add_argument("--smoke", action="store_true", help="a tiny version of everything, to see that it runs")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    options = parser.parse_args()
+    if not (options.runs or options.study or options.smoke):
+        parser.error("give run folders, --study or --smoke")
+    if options.study and options.out is None and not options.smoke:
+        parser.error("--out is missing: name the folder that holds the study's runs")
+    with tempfile.TemporaryDirectory() as scratch:
+        runs = list(options.runs)
+        if options.study or options.smoke:
+            runs += run_study(options, options.out or Path(scratch))
+        rows = [replay(run, watch_config(options.overrides)) for run in runs]
+    figures = {"watch": watch_config(options.overrides).model_dump(mode="json"), "runs": rows, **summary(rows)}
+    print(table(rows))
+    print(json.dumps(summary(rows), indent=1))
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+
+
+def watch_config(overrides: Sequence[str]) -> Any:
+    """The watch's defaults with dotted overrides."""
+    from train.config_file import apply_override, check_fields
+    from train.watch_config import WatchConfig
+
+    data: dict[str, Any] = {}
+    for override in overrides:
+        apply_override(data, override)
+    return check_fields(WatchConfig, data, source="--set")
+
+
+def replay(run: Path, config: Any) -> dict[str, Any]:
+    """What the watch says of a run's metrics, line by line.
+
+    Returns:
+        `alarms` as (step, signal); `stop_step`, where `stop` would have ended the run, or None; `best_em` and
+        `em_at_stop`, the best dev EM and the last one until then; `lost_half_step`, the first evaluation below half
+        of the best EM until then, or None; `in_time`: it stops before that one.
+    """
+    from train.tracking import METRICS_FILE, read_metrics
+    from train.watch import CollapseWatch
+
+    if not (run / METRICS_FILE).is_file():
+        sys.exit(f"{run} has no {METRICS_FILE}: give the folder of a run")
+    watch, lines = CollapseWatch(config), read_metrics(run / METRICS_FILE)
+    alarms: list[tuple[int, str]] = []
+    stop: int | None = None
+    curve: list[tuple[int, float]] = []
+    lost: int | None = None
+    for line in lines:
+        raised = watch.observe(line["step"], line)
+        alarms += [(alarm.step, alarm.signal) for alarm in raised]
+        if raised and watch.says_stop and stop is None:
+            stop = line["step"]
+        if line.get("dev/em") is not None:
+            best = max((em for _, em in curve), default=0.0)
+            if lost is None and best >= config.min_dev_em and line["dev/em"] < best / 2:
+                lost = line["step"]
+            curve.append((line["step"], line["dev/em"]))
+    until = [em for step, em in curve if stop is None or step <= stop]
+    name = f"{run.parent.name}/{run.name}" if run.name.startswith("seed-") else run.name
+    return {
+        "run": name,
+        "healthy": name.startswith(HEALTHY),
+        "steps": lines[-1]["step"] if lines else 0,
+        "alarms": alarms,
+        "first_alarm_step": alarms[0][0] if alarms else None,
+        "stop_step": stop,
+        "best_em": max(until, default=None),
+        "em_at_stop": until[-1] if until else None,
+        "last_em": curve[-1][1] if curve else None,
+        "lost_half_step": lost,
+        "in_time": stop is not None and (lost is None or stop < lost),
+    }
+
+
+def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Counts over runs, healthy and collapsing apart."""
+    healthy, collapsing = [r for r in rows if r["healthy"]], [r for r in rows if not r["healthy"]]
+    to_alarm = [row["first_alarm_step"] for row in collapsing if row["first_alarm_step"] is not None]
+    to_stop = [row["stop_step"] for row in collapsing if row["stop_step"] is not None]
+    return {
+        "healthy_runs": len(healthy),
+        "healthy_steps": sum(row["steps"] for row in healthy),
+        "false_alarms": sum(len(row["alarms"]) for row in healthy),
+        "healthy_runs_with_alarm": sum(bool(row["alarms"]) for row in healthy),
+        "healthy_runs_stopped": sum(row["stop_step"] is not None for row in healthy),
+        "collapsing_runs": len(collapsing),
+        "collapses_with_alarm": len(to_alarm),
+        "steps_to_alarm": to_alarm,
+        "collapses_stopped": len(to_stop),
+        "steps_to_stop": to_stop,
+        "collapses_stopped_in_time": sum(row["in_time"] for row in collapsing),
+    }
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """A Markdown table, a run a line."""
+
+    def shown(value: Any) -> str:
+        return "none" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+
+    lines = [
+        "| run | steps | alarms (step: signal) | stops at | best EM until then, EM there | EM halved at | last EM |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in rows:
+        alarms = ", ".join(f"{step}: {signal}" for step, signal in row["alarms"]) or "none"
+        em = f"{shown(row['best_em'])}, {shown(row['em_at_stop'])}"
+        cells = (row["run"], row["steps"], alarms, row["stop_step"], em, row["lost_half_step"], row["last_em"])
+        lines.append(f"| {' | '.join(map(shown, cells))} |")
+    return "\n".join(lines)
+
+
+def run_study(options: argparse.Namespace, out: Path) -> list[Path]:
+    """Run what is missing of a study, one run after the other, and return the folders."""
+    from train.ablation_setting import load_setting
+    from train.ablation_start import lay_start
+    from train.cold_start_record import ColdStartRecord
+    from train.console import ConsoleProgress
+    from train.study import Study, StudyConfig
+
+    setting_name, wanted = STUDIES[options.study or "thresholds"]
+    setting = load_setting(setting_name)
+    base = {**setting.train, "evaluate_every": 2, "checkpoint_every": 0, "steps": options.steps}
+    testbed = setting.testbed
+    if options.smoke:
+        base = {**base, **SMOKE}
+        testbed = testbed.model_copy(update={"policy": type(testbed.policy)(**SMALL_POLICY)})
+        wanted = wanted[2:4]
+    base["watch"] = {"action": "warn", "max_batches": 1}
+    arms = {arm: ARMS[arm] for arm, _ in wanted}
+    study = Study(StudyConfig(testbed=testbed, train=base, arms=arms), out, print)
+    if options.source:
+        for name in ("testbed", "cold_start"):
+            if not (out / name).exists():
+                shutil.copytree(options.source / name, out / name)
+    elif setting.start and not options.smoke:
+        record = ColdStartRecord.of(study.base_config())
+        out.mkdir(parents=True, exist_ok=True)
+        if lay_start(setting.start, testbed, record, study.cold_start, print):
+            record.write(study.cold_start_record)
+    study.prepare()
+    if options.start:
+        arms = {arm: {**fields, "policy.model": str(options.start)} for arm, fields in arms.items()}
+        study = Study(StudyConfig(testbed=testbed, train=base, arms=arms), out, print)
+    folders = []
+    for arm, seed in wanted:
+        if options.only and f"{arm}-{seed}" not in options.only:
+            continue
+        folders.append(study.run_arm(arm, seed, ConsoleProgress(f"{arm}/{seed}")).folder)
+    return folders
+
+
+if __name__ == "__main__":
+    main()
