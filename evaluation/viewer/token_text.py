@@ -1,0 +1,69 @@
+"""Tokens as text, by the tokenizer that lies with the run's policy; nothing of a model is loaded or executed."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+_FILE = "tokenizer.json"
+_MOST_OPEN = 4
+
+
+class TokenText:
+    """Tokenizers by file, a few of them kept open."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: dict[Path, tuple[int, Tokenizer]] = {}
+
+    def pieces(self, ids: Sequence[int], run_folder: Path, config: Mapping[str, Any]) -> list[str] | None:
+        """The text of each token, `[num_tokens]`; None where the run names no tokenizer that is there."""
+        tokenizer = self._tokenizer(run_folder, config)
+        if tokenizer is None:
+            return None
+        written: dict[int, str] = {}
+        for token in set(ids):
+            written[token] = _piece(tokenizer, token)
+        return [written[token] for token in ids]
+
+    def _tokenizer(self, run_folder: Path, config: Mapping[str, Any]) -> Tokenizer | None:
+        for path in tokenizer_files(run_folder, config):
+            try:
+                changed = path.stat().st_mtime_ns
+            except OSError:
+                continue
+            with self._lock:
+                known = self._open.get(path)
+                if known is None or known[0] != changed:
+                    try:
+                        known = (changed, Tokenizer.from_file(str(path)))
+                    except Exception:  # the package raises bare Exception for a file that is no tokenizer
+                        continue
+                    while len(self._open) >= _MOST_OPEN:
+                        self._open.pop(next(iter(self._open)))
+                    self._open[path] = known
+                return known[1]
+        return None
+
+
+def tokenizer_files(run_folder: Path, config: Mapping[str, Any]) -> list[Path]:
+    """Where a run's tokenizer may lie: with the trained policy, the cold start, or the policy that it began from."""
+    files = [run_folder / "model" / _FILE, run_folder / "cold_start" / _FILE]
+    policy = config.get("policy")
+    model = policy.get("model") if isinstance(policy, Mapping) else None
+    if isinstance(model, str):
+        files += [Path(model) / _FILE, *(folder / model / _FILE for folder in run_folder.parents)]
+    return files
+
+
+def _piece(tokenizer: Tokenizer, token: int) -> str:
+    """One token's own text; bytes that are no whole character stand as the vocabulary writes them."""
+    name = tokenizer.id_to_token(token)
+    if name is None:
+        return f"[{token}]"
+    text: str = tokenizer.decode([token], skip_special_tokens=False)
+    if "�" in text or not text:
+        return name
+    return f" {text}" if name.startswith("▁") and not text.startswith(" ") else text
