@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evaluation.curves import Series, arm_curve, arm_series, metric_keys
-from evaluation.report_parts import Arm, CurvePoint, Report
+from evaluation.report_parts import Arm, Chart, CurvePoint, Report
 
 COLOURS: tuple[str, ...] = ("#2f80d0", "#e07b12", "#2e9e6b", "#a05fd0", "#d6455d", "#1aa3a8", "#8a7a1f", "#7b8794")
 DASHES: tuple[str, ...] = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
@@ -26,18 +26,6 @@ _DASH_LENGTHS: dict[str, str] = {
 }
 
 Figure = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chart:
-    """A figure of the page: `key` is its element id, `table` the same data for readers without the picture."""
-
-    key: str
-    title: str
-    figure: Figure
-    columns: Sequence[str]
-    rows: Sequence[Sequence[Any]]
-    small: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

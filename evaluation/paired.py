@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from evaluation.significance import bootstrap_interval
 
-_EXACT_UP_TO = 14
+EXACT_UP_TO = 14
 _BLOCK_BYTES = 32 << 20
 
 
@@ -65,7 +65,7 @@ def paired_randomisation(
         return 1.0
     # Sums that are equal on paper may differ in their last bits.
     bound = abs(differences.sum()) - 1e-9 * np.abs(differences).sum()
-    if differences.size <= _EXACT_UP_TO:
+    if differences.size <= EXACT_UP_TO:
         patterns = np.arange(1 << differences.size)[:, None] >> np.arange(differences.size) & 1
         return float(np.mean(np.abs((2 * patterns - 1) @ differences) >= bound))
     rng = np.random.default_rng(seed)

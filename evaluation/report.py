@@ -7,6 +7,7 @@ phone, and every chart has its figures in a table beside it.
 """
 
 import base64
+import csv
 import hashlib
 import importlib.metadata
 import json
@@ -34,9 +35,18 @@ METRIC_LABELS: dict[str, str] = {
     "citation_recall": "Citation recall",
     "searches_per_question": "Searches per question",
     "turns_per_question": "Turns per question",
+    "support_em": "Supports cited exactly",
+    "support_f1": "Support F1",
+    "joint_em": "Joint EM",
+    "joint_f1": "Joint F1",
+    "over_citation": "Over-citation",
+    "abstention": "Abstention",
+    "best_possible_em": "Best possible EM",
+    "duplicate_searches_per_question": "Duplicate searches per question",
     "tokens_per_question": "Tokens per question",
     "sampled_tokens_per_question": "Tokens sampled",
     "observed_tokens_per_question": "Tokens observed",
+    "input_tokens_per_question": "Tokens read in all calls",
 }
 """Rows of the evaluation table, in this order."""
 
@@ -45,6 +55,8 @@ CONTROL_COLUMNS: tuple[str, ...] = ("em", "f1", "support_recall", "searches_per_
 
 def write_report(out_dir: str | Path, report: Report) -> Path:
     """Write `report.html` and `report.json` into `out_dir` (created where needed); returns the path of the page.
+
+    A report with `per_question` gets a `report.csv` too.
 
     Raises:
         ValueError: the report holds something that JSON cannot.
@@ -55,7 +67,20 @@ def write_report(out_dir: str | Path, report: Report) -> Path:
     page = render_html(report)
     (folder / "report.json").write_text(text + "\n", encoding="utf-8", errors="replace")
     (folder / "report.html").write_text(page, encoding="utf-8", errors="replace")
+    if report.per_question:
+        write_columns(folder / "report.csv", report.per_question)
     return folder / "report.html"
+
+
+def write_columns(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
+    """Columns as CSV (UTF-8, a header, what does not apply is empty).
+
+    A text that a spreadsheet would take for a formula gets an apostrophe before it: it may come from a model.
+    """
+    with path.open("w", encoding="utf-8", errors="replace", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows([_csv_cell(value) for value in row] for row in zip(*columns.values(), strict=True))
 
 
 def report_record(report: Report) -> dict[str, Any]:
@@ -66,21 +91,17 @@ def report_record(report: Report) -> dict[str, Any]:
         "summary": list(report.summary_lines),
         "arms": {arm.name: _arm_record(arm, charted) for arm in report.arms},
         "controls": {name: dict(summary) for name, summary in report.controls.items()},
-        "tables": [
-            {
-                "title": table.title,
-                "columns": list(table.columns),
-                "rows": [[_cell_record(cell) for cell in row] for row in table.rows],
-                "note": table.note,
-            }
-            for table in report.tables
-        ],
+        "tables": [_table_record(table) for table in report.tables],
+        "sections": {s.title: [_table_record(table) for table in s.tables] for s in report.sections if s.tables},
         "examples": [example.id for example in report.examples],
         "intervals": interval_meaning(report.arms),
         "notes": list(report.notes),
         "comparability": dict(report.comparability),
     }
-    result: dict[str, Any] = plain(record)
+    repeated = sorted(set(record) & set(report.figures))
+    if repeated:
+        raise ValueError(f"figures repeat {', '.join(repeated)} of report.json; give them other names")
+    result: dict[str, Any] = plain({**record, **report.figures})
     return result
 
 
@@ -92,7 +113,8 @@ def render_html(report: Report) -> str:
         ("Reward components", reward_charts(report)),
     ]
     em = em_chart(report)
-    charts = [chart for chart in (learning, em, *groups[0][1], *groups[1][1]) if chart is not None]
+    sections = [chart for section in report.sections for chart in section.charts]
+    charts = [chart for chart in (*sections, learning, em, *groups[0][1], *groups[1][1]) if chart is not None]
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("evaluation", "templates"),
         autoescape=True,
@@ -100,7 +122,12 @@ def render_html(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": format_number, "signed": format_signed, "cell": _cell_text}
+    environment.filters |= {
+        "number": format_number,
+        "signed": format_signed,
+        "difference": format_difference,
+        "cell": _cell_text,
+    }
     plotly_js = plotly.offline.get_plotlyjs()
     page_js = _template_text(environment, "report.js")
     figures = {chart.key: chart.figure for chart in charts}
@@ -161,6 +188,11 @@ def controls_table(controls: Mapping[str, Mapping[str, Any]]) -> Table | None:
     return Table(title="Controls", columns=["control", *(METRIC_LABELS[key] for key in keys)], rows=rows)
 
 
+def figure_label(name: str) -> str:
+    """A figure's name for a reader: of `METRIC_LABELS`, else its own name in words."""
+    return METRIC_LABELS.get(name) or name.replace("_", " ").capitalize()
+
+
 def retrieval_table(retrieval: Mapping[str, Mapping[str, Any]]) -> Table | None:
     """What a search can find at best, from summaries of `evaluation.retrieval_quality`; None without any."""
     rows: list[list[Cell]] = []
@@ -197,6 +229,14 @@ def format_signed(value: Any) -> str:
     return f"{value:+.2f}".replace("-", "−")
 
 
+def format_difference(value: Any) -> str:
+    """A difference with its sign, as many places as `format_number` gives."""
+    text = format_number(value)
+    if text == "–" or text.lstrip("-").strip("0.") == "":
+        return text
+    return f"−{text[1:]}" if text.startswith("-") else f"+{text}"
+
+
 def script_json(data: Any) -> str:
     """JSON that may stand inside a script element: no tag, comment or line separator can appear in it."""
     text = json.dumps(plain(data), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
@@ -230,6 +270,21 @@ def _cell_text(cell: Any) -> str:
 
 def _cell_record(cell: Cell) -> Any:
     return {"value": cell.value, "low": cell.low, "high": cell.high} if isinstance(cell, Measure) else cell
+
+
+def _table_record(table: Table) -> dict[str, Any]:
+    return {
+        "title": table.title,
+        "columns": list(table.columns),
+        "rows": [[_cell_record(cell) for cell in row] for row in table.rows],
+        "note": table.note,
+    }
+
+
+def _csv_cell(value: Any) -> Any:
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return ""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
 def _arm_record(arm: Arm, charted: set[str]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ A caller fills these in; `evaluation.report.write_report` turns them into one pa
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,13 +47,23 @@ class Arm:
     seeds: Sequence[SeedRun] = ()
 
 
+Tone = Literal["", "good", "bad"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measure:
-    """A table cell: a number with its interval. None where it does not apply."""
+    """A table cell: a number with its interval. None where it does not apply.
+
+    `mark` stands behind the number, such as the star of a significant difference, in the colour of `tone`; `signed`
+    shows a difference with its sign.
+    """
 
     value: float | None
     low: float | None = None
     high: float | None = None
+    mark: str = ""
+    tone: Tone = ""
+    signed: bool = False
 
 
 Cell = str | int | float | Measure | None
@@ -123,6 +133,53 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExamplePair:
+    """One question as two runs answered it, side by side; None where a run's trajectory is not at hand."""
+
+    title: str
+    first: Example | None
+    second: Example | None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chart:
+    """A figure of the page: `key` is its element id, `rows` the same data for readers without the picture."""
+
+    key: str
+    title: str
+    figure: dict[str, Any]
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    small: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tile:
+    """A headline figure: what it is, the figure as text, and a line below it."""
+
+    label: str
+    value: str
+    detail: str = ""
+    tone: Tone = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """A part of a report under a heading: words, charts, tables, and questions side by side, in this order.
+
+    `folded` shows its tables on demand.
+    """
+
+    title: str
+    note: str = ""
+    charts: Sequence[Chart] = ()
+    tables: Sequence[Table] = ()
+    pairs: Sequence[ExamplePair] = ()
+    folded: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MetricChart:
     """A training metric over sampled trajectories: `key` of metrics.jsonl, drawn for every arm that has it."""
 
@@ -149,6 +206,10 @@ class Report:
         controls: summary of an `Evaluation` by the control's name.
         examples: trajectories as turn cards.
         comparability: the block of `evaluation.comparability`.
+        tiles: headline figures, above everything.
+        sections: further parts, before the tables.
+        figures: further entries of report.json, under their own names.
+        per_question: columns of one length that become `report.csv`; none: no such file.
         notes: what limits the figures, one sentence each.
         curve_title: what the learning curves show.
         threshold: a horizontal line in the learning curves, or None.
@@ -163,6 +224,10 @@ class Report:
     examples: Sequence[Example] = ()
     comparability: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    tiles: Sequence[Tile] = ()
+    sections: Sequence[Section] = ()
+    figures: Mapping[str, Any] = field(default_factory=dict)
+    per_question: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     curve_title: str = "Exact match on held-out questions"
     threshold: float | None = None
     metric_charts: Sequence[MetricChart] = DEFAULT_METRIC_CHARTS
@@ -171,3 +236,6 @@ class Report:
         names = [arm.name for arm in self.arms]
         if len(set(names)) != len(names):
             raise ValueError(f"two arms have one name: {names}; give each its own, it is the key in report.json")
+        lengths = {name: len(column) for name, column in self.per_question.items()}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"columns of per_question have different lengths: {lengths}; give one value a question")

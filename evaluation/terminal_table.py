@@ -4,7 +4,7 @@ import rich.box
 import rich.table
 from rich.text import Text
 
-from evaluation.report import format_number
+from evaluation.report import format_difference, format_number
 from evaluation.report_parts import Cell, Measure, Table
 
 _LONGEST_NAME = 36
@@ -69,7 +69,9 @@ def _text(cell: Cell) -> Text:
     """A cell as it is: rich would read `[/a, /b]` in the name of a hybrid as markup."""
     if not isinstance(cell, Measure):
         return Text(format_number(cell))
+    number = format_difference if cell.signed else format_number
+    value = f"{number(cell.value)}{cell.mark}"
     if cell.value is None or cell.low is None:
-        return Text(format_number(cell.value))
+        return Text(value)
     # No space inside the interval: a narrow terminal breaks the cell before it.
-    return Text(f"{format_number(cell.value)} [{format_number(cell.low)},{format_number(cell.high)}]")
+    return Text(f"{value} [{number(cell.low)},{number(cell.high)}]")

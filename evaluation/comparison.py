@@ -1,0 +1,179 @@
+"""Runs side by side on the same questions: differences, what they are worth, and what else differs.
+
+A difference is the later run minus the earlier one, in the order given. It is tested by paired randomisation (exactly,
+by McNemar's test, where every figure is right or wrong), its interval is the paired bootstrap's, and all p-values of a
+comparison (every pair, question set and tested measure, and the mean over the sets of a suite) are corrected together
+by Holm's method. Figures that are not tested have an interval and no mark.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluation.block_differences import FieldDifference, block_differences, difference_lines
+from evaluation.evaluation_suite import EvaluationSuite, same_questions
+from evaluation.paired import holm
+from evaluation.run_difference import SUITE_MEAN, RunDifference, pair_differences
+
+_QUESTIONS = ("questions", "question_limit")
+"""What differs by itself where only common questions are compared."""
+
+DEFAULT_MEASURES: tuple[str, ...] = ("em", "f1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """What came of comparing runs.
+
+    Attributes:
+        runs: cut to the questions that all have. left_out: in words, what was not compared.
+        measures: those tested, the first of them ranks. differences: every pair, set and figure.
+        fields: what differs between the comparability blocks. strict: whether circumstances forbid a ranking too.
+        alpha, power: of tests and of the numbers of questions.
+    """
+
+    runs: tuple[EvaluationSuite, ...]
+    measures: tuple[str, ...]
+    differences: tuple[RunDifference, ...]
+    fields: tuple[FieldDifference, ...]
+    left_out: tuple[str, ...] = ()
+    strict: bool = False
+    alpha: float = 0.05
+    power: float = 0.8
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the runs."""
+        return tuple(run.name for run in self.runs)
+
+    @property
+    def forbidding(self) -> tuple[FieldDifference, ...]:
+        """The differing fields that nobody allowed: while there are any, nothing is ranked."""
+        return tuple(one for one in self.fields if one.forbids(strict=self.strict))
+
+    @property
+    def is_ranked(self) -> bool:
+        """True if the runs may be ranked: several of them, and nothing forbids it."""
+        return len(self.runs) > 1 and not self.forbidding
+
+    @property
+    def is_suite(self) -> bool:
+        """True with several question sets."""
+        return len(self.runs[0].sets) > 1
+
+    @property
+    def headline_set(self) -> str:
+        """The set whose figures rank: the only one, or the mean over all."""
+        return SUITE_MEAN if self.is_suite else next(iter(self.runs[0].sets))
+
+    def found(self, measure: str, question_set: str, first: str, second: str) -> RunDifference | None:
+        """One difference, None where there is none."""
+        wanted = (measure, question_set, first, second)
+        return next((d for d in self.differences if (d.measure, d.question_set, d.first, d.second) == wanted), None)
+
+
+def compare_runs(
+    suites: Sequence[EvaluationSuite],
+    *,
+    measures: Sequence[str] = DEFAULT_MEASURES,
+    allow: Sequence[str] = (),
+    strict: bool = False,
+    common_only: bool = False,
+    alpha: float = 0.05,
+    power: float = 0.8,
+    num_resamples: int = 10_000,
+    seed: int = 0,
+) -> Comparison:
+    """Compare every pair of runs; a single run is a comparison without differences.
+
+    measures: what is tested, the first of which ranks. allow, strict: see `evaluation.block_differences`.
+
+    Raises:
+        ValueError: the runs answer different questions (`common_only` compares those that all have), a measure that
+            no file has, an unknown name in `allow`, or a number outside its range.
+    """
+    if not 0.0 < alpha < 1.0 or not 0.0 < power < 1.0:
+        raise ValueError(f"alpha is {alpha} and power is {power}; both lie between 0 and 1 (0.05 and 0.8 are usual)")
+    runs, left_out = same_questions(suites, common_only=common_only)
+    figures = _common_figures(runs)
+    unknown = [measure for measure in measures if measure not in figures]
+    if unknown or not measures:
+        raise ValueError(f"no measure {', '.join(unknown) or 'named'} in every run; they have {', '.join(figures)}")
+    found: list[RunDifference] = []
+    for first, second in combinations(runs, 2):
+        found += pair_differences(first, second, figures, tuple(measures), alpha, power, num_resamples, seed)
+    return Comparison(
+        runs=tuple(runs),
+        measures=tuple(measures),
+        differences=tuple(_corrected(found, alpha)),
+        fields=_fields(runs, allow, _QUESTIONS if common_only else ()),
+        left_out=tuple(left_out),
+        strict=strict,
+        alpha=alpha,
+        power=power,
+    )
+
+
+def refusal(comparison: Comparison) -> str | None:
+    """Why nothing is ranked, field by field and with the way out; None where the runs may be ranked."""
+    forbidding = comparison.forbidding
+    if not forbidding:
+        return None
+    tops = list(dict.fromkeys(one.field.partition(" ")[0].partition(".")[0] for one in forbidding))
+    lines = "".join(f"\n  {line}" for line in difference_lines(forbidding, comparison.names))
+    options = " ".join(f"--allow {top}" for top in tops)
+    return (
+        f"the runs are not ranked: they differ in {len(forbidding)} fields that decide a figure:{lines}\n  evaluate "
+        f"them alike, or accept these differences, which then stand beside the result: {options}"
+    )
+
+
+def mean_over_sets(run: EvaluationSuite, measure: str) -> float:
+    """Mean over question sets of a figure's mean, NaN where a set has none."""
+    return float(np.mean([_mean(file.figures[measure]) for file in run.sets.values()]))
+
+
+def _common_figures(runs: Sequence[EvaluationSuite]) -> list[str]:
+    """Figures that every file has, in the first one's order."""
+    files = [file for run in runs for file in run.sets.values()]
+    return [name for name in files[0].figures if all(name in file.figures for file in files)]
+
+
+def _fields(
+    runs: Sequence[EvaluationSuite], allow: Sequence[str], implied: Sequence[str]
+) -> tuple[FieldDifference, ...]:
+    """Differences of the blocks; of a suite those of every set, equal ones once, others named after their set."""
+    if len(runs) < 2:
+        return ()
+    sets = list(runs[0].sets)
+    found: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    kept: dict[tuple[str, tuple[str, ...]], FieldDifference] = {}
+    for name in sets:
+        for one in block_differences([run.sets[name].comparability for run in runs], allow=allow):
+            if one.field.partition(".")[0] in implied:
+                one = replace(one, is_allowed=True)
+            found.setdefault((one.field, one.values), []).append(name)
+            kept[one.field, one.values] = one
+    return tuple(
+        one if len(found[key]) == len(sets) else replace(one, field=f"{one.field} ({', '.join(found[key])})")
+        for key, one in kept.items()
+    )
+
+
+def _corrected(found: Sequence[RunDifference], alpha: float) -> list[RunDifference]:
+    corrected = iter(holm([one.p for one in found if one.p is not None]))
+    result = []
+    for one in found:
+        if one.p is not None:
+            p_holm = next(corrected)
+            one = replace(one, p_holm=p_holm, is_significant=p_holm < alpha)
+        result.append(one)
+    return result
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    applies = values[~np.isnan(values)]
+    return float(applies.mean()) if applies.size else float("nan")

@@ -1,0 +1,286 @@
+"""The tables of a comparison, for the page and for the terminal alike."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from evaluation.comparison import Comparison, mean_over_sets
+from evaluation.evaluation_file import EvaluationFile
+from evaluation.power import questions_needed
+from evaluation.regressions import ChangedQuestion
+from evaluation.report import figure_label
+from evaluation.report_parts import Cell, Measure, Table
+from evaluation.run_difference import RunDifference
+from evaluation.significance import bootstrap_interval
+
+LOWER_IS_BETTER = frozenset({"over_citation", "abstention"})
+COSTS: tuple[str, ...] = ("searches", "turns", "tokens", "latency", "seconds", "duplicate")
+"""Parts of the names of figures that are costs: less is cheaper, and nothing is called better or worse."""
+
+POINTS: tuple[float, ...] = (0.005, 0.01, 0.02, 0.05, 0.10)
+"""Differences for which the number of questions is shown."""
+
+STAR = "✱"
+"""Behind a difference that is significant after the correction."""
+
+
+def tests_table(comparison: Comparison) -> Table:
+    """One row a tested difference: means, difference with interval and mark, and the p-values of every test."""
+    several = len(comparison.runs) > 2
+    rows: list[list[Cell]] = []
+    for one in comparison.differences:
+        if one.p is None:
+            continue
+        row: list[Cell] = [one.question_set, figure_label(one.measure), one.n]
+        if several:
+            row.insert(0, f"{one.second} minus {one.first}")
+        row += [
+            one.first_mean,
+            one.second_mean,
+            _difference(one),
+            p_text(one.p_holm),
+            p_text(one.p),
+            p_text(one.p_mcnemar) if one.first_only is not None else "–",
+            p_text(one.p_bootstrap),
+            f"{one.first_only} : {one.second_only}" if one.first_only is not None else "–",
+        ]
+        rows.append(row)
+    first, second = (("first", "second") if several else comparison.names[:2]) if len(comparison.runs) > 1 else ("", "")
+    columns = ["question set", "figure", "n", first, second, "difference", "p (Holm)", "p", "McNemar", "bootstrap p"]
+    return Table(
+        title="Differences and tests",
+        columns=[*(["runs"] if several else []), *columns, "only one right"],
+        rows=rows,
+        note=f"{STAR} significant at {comparison.alpha:g} after Holm's correction over all {len(rows)} tests of this "
+        "table. Difference: second run minus first, with its 95 % paired bootstrap interval. p: paired randomisation "
+        "over questions (exact by McNemar's test where every figure is right or wrong). Only one right: questions that "
+        "only the first : only the second run answers right.",
+    )
+
+
+def short_tests_table(comparison: Comparison) -> Table:
+    """The tested differences in the width of a terminal: difference, corrected p-value, and what the questions show."""
+    several = len(comparison.runs) > 2
+    rows: list[list[Cell]] = [
+        [
+            " · ".join([f"{one.second} minus {one.first}"] * several + [one.question_set, figure_label(one.measure)]),
+            _difference(one),
+            p_text(one.p_holm),
+            one.n,
+            one.visible,
+            one.needed,
+        ]
+        for one in comparison.differences
+        if one.p is not None
+    ]
+    return Table(
+        title=f"Differences ({STAR} significant at {comparison.alpha:g} after Holm)",
+        columns=["", "difference", "p (Holm)", "questions", "they show", "it needs"],
+        rows=rows,
+    )
+
+
+def figures_table(comparison: Comparison, question_set: str | None = None) -> Table:
+    """Every figure of every run, and of two runs their difference; of one set, or (None) as the mean over sets."""
+    runs = comparison.runs
+    two = len(runs) == 2
+    names = list(dict.fromkeys(figure for run in runs for file in run.sets.values() for figure in file.figures))
+    rows: list[list[Cell]] = []
+    for figure in names:
+        cells: list[Cell] = []
+        for run in runs:
+            files = [run.sets[question_set]] if question_set else list(run.sets.values())
+            cells.append(_run_cell(files, figure))
+        if all(isinstance(cell, Measure) and cell.value is None for cell in cells):
+            continue
+        if two:
+            one = comparison.found(figure, question_set or comparison.headline_set, runs[0].name, runs[1].name)
+            cells.append(_difference(one) if one is not None else None)
+        rows.append([figure_label(figure), *cells])
+    for figure in _other_costs(comparison, question_set):
+        files = [run.sets[question_set or next(iter(run.sets))] for run in runs]
+        values: list[Cell] = [_number(file.summary.get(figure)) for file in files]
+        rows.append([figure_label(figure), *values, *([None] if two else [])])
+    difference = [f"{runs[1].name} minus {runs[0].name}"] if two else []
+    where = f" on {question_set}" if question_set else ", mean over question sets" if comparison.is_suite else ""
+    return Table(title=f"All figures{where}", columns=["", *comparison.names, *difference], rows=rows)
+
+
+def needed_table(comparison: Comparison) -> Table | None:
+    """Per tested set: the smallest difference that its questions show, and the questions that given ones need."""
+    tested = [one for one in comparison.differences if one.spread is not None]
+    if not tested:
+        return None
+    several = len(comparison.runs) > 2
+    rows: list[list[Cell]] = []
+    for one in tested:
+        assert one.spread is not None
+        row: list[Cell] = [f"{one.second} minus {one.first} · "] if several else [""]
+        row[0] = f"{row[0]}{one.question_set} · {one.measure}"
+        row += [one.n, one.visible, one.difference, one.power, one.needed if one.needed is not None else "–"]
+        for points in POINTS:
+            if points**2 > one.spread or points > one.spread:
+                row.append("–")
+            else:
+                row.append(questions_needed(points, one.spread, power=comparison.power, alpha=comparison.alpha))
+        rows.append(row)
+    return Table(
+        title="How many questions a difference needs",
+        columns=[
+            "",
+            "questions",
+            "smallest visible",
+            "seen here",
+            "power for it",
+            "needed for it",
+            *(f"for {points * 100:g} points" for points in POINTS),
+        ],
+        rows=rows,
+        note=f"With power {comparison.power:g} at {comparison.alpha:g}, two-sided, one test, for runs that differ on "
+        "as many questions as these do (Connor 1987; for shares the paired z-test). A dash: runs that differ on so few "
+        "questions cannot be so far apart.",
+    )
+
+
+def fields_table(comparison: Comparison) -> Table | None:
+    """What differs between the comparability blocks, and what follows from it; None where nothing does."""
+    if not comparison.fields:
+        return None
+    meaning = {
+        "compared": "what is compared",
+        "circumstance": "forbids a ranking (strict)" if comparison.strict else "stated",
+        "unknown": "no file says",
+        "decides": "forbids a ranking",
+    }
+    rows: list[list[Cell]] = [
+        [one.field, *one.values, "allowed, stated" if one.is_allowed else meaning[one.kind]]
+        for one in comparison.fields
+    ]
+    return Table(title="What differs between the runs", columns=["field", *comparison.names, ""], rows=rows)
+
+
+def ranking_table(comparison: Comparison) -> Table:
+    """Runs by the first measure, best first where they may be ranked, and which others each is better than."""
+    measure, where = comparison.measures[0], comparison.headline_set
+    means = {run.name: mean_over_sets(run, measure) for run in comparison.runs}
+    names = list(comparison.names)
+    if comparison.is_ranked:
+        down = -1.0 if measure in LOWER_IS_BETTER else 1.0
+        names.sort(key=lambda name: -down * (means[name] if not math.isnan(means[name]) else -math.inf))
+    rows: list[list[Cell]] = []
+    for name in names:
+        run = next(run for run in comparison.runs if run.name == name)
+        better = [other for other in names if beats(comparison, name, other)]
+        row: list[Cell] = [name, run.num_questions, _run_cell(list(run.sets.values()), measure)]
+        if comparison.is_suite:
+            row += [_run_cell([file], measure) for file in run.sets.values()]
+        rows.append([*row, ", ".join(better) or "–"] if comparison.is_ranked else row)
+    sets = list(comparison.runs[0].sets) if comparison.is_suite else []
+    label = figure_label(measure)
+    last = ["significantly better than"] if comparison.is_ranked else []
+    return Table(
+        title=f"{label}, {where}" if comparison.is_suite else label,
+        columns=["run", "questions", "mean over sets" if sets else "mean", *sets, *last],
+        rows=rows,
+    )
+
+
+def changes_table(changes: Sequence[ChangedQuestion], names: Sequence[str], measure: str, *, limit: int = 100) -> Table:
+    """The worst regressions by question: what was asked, and what both runs answered."""
+    worse = [change for change in changes if change.difference < 0]
+    rows: list[list[Cell]] = [
+        [
+            change.question_id,
+            change.question or "unknown",
+            " · ".join(change.golden_answers) or "unknown",
+            change.answers[0] or change.finish_reasons[0] or "–",
+            change.answers[1] or change.finish_reasons[1] or "–",
+            f"{change.values[0]:.3g} → {change.values[1]:.3g}",
+        ]
+        for change in worse[:limit]
+    ]
+    more = f" The first {limit} of {len(worse)}; report.csv has every question." if len(worse) > limit else ""
+    return Table(
+        title="Questions that got worse",
+        columns=["id", "question", "gold", names[0], names[1], measure],
+        rows=rows,
+        note=f"Worst first.{more}",
+    )
+
+
+def beats(comparison: Comparison, name: str, other: str) -> bool:
+    """True if the first measure says that one run is significantly better than another."""
+    measure, where = comparison.measures[0], comparison.headline_set
+    sign = -1.0 if measure in LOWER_IS_BETTER else 1.0
+    later = comparison.found(measure, where, other, name)
+    earlier = comparison.found(measure, where, name, other)
+    if later is not None:
+        return later.is_significant and sign * later.difference > 0
+    return earlier is not None and earlier.is_significant and sign * earlier.difference < 0
+
+
+def is_cost(figure: str) -> bool:
+    """True if a figure is what a run costs, not how good it is."""
+    return any(part in figure for part in COSTS)
+
+
+def p_text(p: float | None) -> str:
+    """A p-value as it is printed."""
+    if p is None:
+        return "–"
+    return f"{p:.4f}" if p >= 0.0001 else "<0.0001"
+
+
+def _difference(one: RunDifference) -> Measure:
+    sign = -1.0 if one.measure in LOWER_IS_BETTER else 1.0
+    tone = "" if not one.is_significant or is_cost(one.measure) else "good" if sign * one.difference > 0 else "bad"
+    return Measure(
+        value=one.difference,
+        low=one.low,
+        high=one.high,
+        mark=STAR if one.is_significant else "",
+        tone=tone,  # type: ignore[arg-type]
+        signed=True,
+    )
+
+
+def _run_cell(files: Sequence[EvaluationFile], figure: str) -> Measure:
+    """A run's mean over its sets; of one set with the interval, which is the file's own for all its questions."""
+    if any(figure not in file.figures for file in files):
+        return Measure(value=None)
+    means = []
+    for file in files:
+        values = file.figures[figure]
+        values = values[~np.isnan(values)]
+        if not values.size:
+            return Measure(value=None)
+        means.append(float(values.mean()))
+    if len(files) > 1:
+        return Measure(value=float(np.mean(means)))
+    file = files[0]
+    low, high = file.summary.get(f"{figure}_low"), file.summary.get(f"{figure}_high")
+    if low is None or high is None or file.num_questions != file.summary.get("n"):
+        low, high = bootstrap_interval(file.figures[figure])
+    return Measure(value=means[0], low=low, high=high)
+
+
+def _other_costs(comparison: Comparison, question_set: str | None) -> list[str]:
+    """Costs that a summary has without a figure per question, such as a latency's percentiles; of one set alone."""
+    if question_set is None and comparison.is_suite:
+        return []
+    files: list[Mapping[str, Any]] = [
+        file.summary for run in comparison.runs for name, file in run.sets.items() if question_set in (None, name)
+    ]
+    figures = {figure for run in comparison.runs for file in run.sets.values() for figure in file.figures}
+    ends = ("_low", "_high")
+    names = [name for summary in files for name in summary if is_cost(name) and not name.endswith(ends)]
+    numbers = [
+        name for name in dict.fromkeys(names) if any(_number(summary.get(name)) is not None for summary in files)
+    ]
+    return [name for name in numbers if name not in figures]
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
