@@ -24,15 +24,14 @@ NOT_ANNOTATED = "not annotated"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """Questions of one kind: `values[run]: [num_questions]`, NaN left out by whoever takes means."""
+    """Questions of one kind: how many they are, the figure of each run with its interval, and of two runs the
+    difference (second minus first).
+    """
 
     name: str
-    values: tuple[NDArray[np.float64], ...]
-
-    @property
-    def num_questions(self) -> int:
-        """Questions of the group."""
-        return len(self.values[0])
+    num_questions: int
+    measures: tuple[Measure, ...]
+    difference: Measure | None = None
 
 
 def groups_of(runs: Sequence[EvaluationSuite], grouping: Grouping, measure: str) -> list[Group]:
@@ -55,40 +54,40 @@ def groups_of(runs: Sequence[EvaluationSuite], grouping: Grouping, measure: str)
     else:
         ordered = sorted(rows, key=lambda label: (label is None, -len(rows[label]), str(label)))
     kept, rest = ordered[:MAX_GROUPS], ordered[MAX_GROUPS:]
-    found = [Group(name=_label(label, grouping), values=tuple(c[rows[label]] for c in columns)) for label in kept]
+    found = [_group(_label(label, grouping), columns, rows[label]) for label in kept]
     if rest:
         others = [row for label in rest for row in rows[label]]
-        found.append(Group(name=f"{len(rest)} others", values=tuple(column[others] for column in columns)))
+        found.append(_group(f"{len(rest)} others", columns, others))
     return found
 
 
-def group_measure(values: NDArray[np.float64], *, signed: bool = False) -> Measure:
+def breakdown_table(groups: Sequence[Group], names: Sequence[str], title: str) -> Table:
+    """One row a group: its size, the figure of each run, and the difference of two."""
+    two = len(names) == 2
+    rows: list[list[Cell]] = [
+        [group.name, group.num_questions, *group.measures, *([group.difference] if two else [])] for group in groups
+    ]
+    difference = [f"{names[1]} minus {names[0]}"] if two else []
+    return Table(title=title, columns=["", "questions", *names, *difference], rows=rows)
+
+
+def _group(name: str, columns: Sequence[NDArray[np.float64]], rows: list[int]) -> Group:
+    values = [column[rows] for column in columns]
+    return Group(
+        name=name,
+        num_questions=len(rows),
+        measures=tuple(_measure(own) for own in values),
+        difference=_measure(values[1] - values[0], signed=True) if len(values) == 2 else None,
+    )
+
+
+def _measure(values: NDArray[np.float64], *, signed: bool = False) -> Measure:
     """Mean and 95 % bootstrap interval of a group; empty where nothing applies."""
     applies = values[~np.isnan(values)]
     if not applies.size:
         return Measure(value=None)
     low, high = bootstrap_interval(applies, num_resamples=1000)
     return Measure(value=float(applies.mean()), low=low, high=high, signed=signed)
-
-
-def breakdown_table(runs: Sequence[EvaluationSuite], grouping: Grouping, measure: str, label: str) -> Table | None:
-    """One row a group: its size, the figure of each run, and the difference of two; None where nothing is annotated."""
-    groups = groups_of(runs, grouping, measure)
-    if not groups:
-        return None
-    two = len(runs) == 2
-    rows: list[list[Cell]] = []
-    for group in groups:
-        row: list[Cell] = [group.name, group.num_questions, *(group_measure(values) for values in group.values)]
-        if two:
-            row.append(group_measure(group.values[1] - group.values[0], signed=True))
-        rows.append(row)
-    difference = [f"{runs[1].name} minus {runs[0].name}"] if two else []
-    return Table(
-        title=f"{label}, {GROUPINGS[grouping].lower()}",
-        columns=["", "questions", *(run.name for run in runs), *difference],
-        rows=rows,
-    )
 
 
 def _label(label: Any, grouping: Grouping) -> str:

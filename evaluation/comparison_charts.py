@@ -4,8 +4,9 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evaluation.breakdown import Group, group_measure
+from evaluation.breakdown import Group
 from evaluation.charts import COLOURS
+from evaluation.figure_names import figure_label
 from evaluation.report_parts import Chart
 from evaluation.run_difference import RunDifference
 
@@ -23,25 +24,34 @@ REASON_COLOURS: dict[str, str] = {
 }
 
 
-def difference_chart(differences: Sequence[RunDifference], title: str, *, several_pairs: bool) -> Chart | None:
-    """A line for each difference with its 95 % interval and a mark at zero; coloured where it is significant."""
+def difference_chart(
+    differences: Sequence[RunDifference], title: str, *, several_pairs: bool, ranked: bool
+) -> Chart | None:
+    """A line for each difference with its 95 % interval and a mark at zero; coloured where it is significant and
+    the runs are ranked."""
     if not differences:
         return None
+    several_sets = len({one.question_set for one in differences}) > 1
     names = [
-        " · ".join([f"{one.second} − {one.first}"] * several_pairs + [one.question_set, one.measure])
+        " · ".join(
+            [f"{one.second} − {one.first}"] * several_pairs
+            + [one.question_set] * several_sets
+            + [figure_label(one.measure)]
+        )
         for one in differences
     ]
     rows = [[name, one.difference, one.low, one.high, one.p_holm] for name, one in zip(names, differences, strict=True)]
     data = []
     for (name, *_), one in zip(rows, differences, strict=True):
-        colour = UNDECIDED if not one.is_significant else BETTER if one.difference > 0 else WORSE
+        is_marked = ranked and one.is_significant
+        colour = UNDECIDED if not is_marked else BETTER if one.difference > 0 else WORSE
         data.append(
             {
                 "type": "scatter",
                 "mode": "markers",
                 "x": [one.difference],
                 "y": [html.escape(str(name))],
-                "marker": {"color": colour, "size": 11, "symbol": "diamond" if one.is_significant else "circle-open"},
+                "marker": {"color": colour, "size": 11, "symbol": "diamond" if is_marked else "circle-open"},
                 "error_x": _error(one.difference, one.low, one.high, colour),
                 "hovertemplate": "%{y}: %{x:+.3f}<extra></extra>",
                 "showlegend": False,
@@ -75,7 +85,7 @@ def group_chart(key: str, title: str, groups: Sequence[Group], names: Sequence[s
         return None
     data, rows = [], []
     for position, name in enumerate(names):
-        cells = [group_measure(group.values[position]) for group in groups]
+        cells = [group.measures[position] for group in groups]
         known = [(g.name, m) for g, m in zip(groups, cells, strict=True) if m.value is not None]
         colour = COLOURS[position % len(COLOURS)]
         values = [float(m.value or 0.0) for _, m in known]

@@ -23,8 +23,9 @@ from evaluation.comparison_tables import (
 )
 from evaluation.comparison_verdict import verdict_lines
 from evaluation.evaluation_suite import EvaluationSuite
+from evaluation.figure_names import figure_label
 from evaluation.regressions import changed_questions, regression_pairs
-from evaluation.report import controls_table, figure_label, format_difference, format_number, write_report
+from evaluation.report import controls_table, format_difference, format_number, write_report
 from evaluation.report_parts import Arm, Measure, Report, Section, Table, Tile
 
 NUM_PAIRS = 20
@@ -74,7 +75,12 @@ def _verdict(comparison: Comparison) -> Section:
         return Section(title="Result", tables=[ranking_table(comparison)] if comparison.is_suite else [])
     several = len(comparison.runs) > 2
     tested = [one for one in comparison.differences if one.p is not None]
-    chart = difference_chart(tested, "Differences with 95 % intervals; filled where significant", several_pairs=several)
+    chart = difference_chart(
+        tested,
+        "Differences with 95 % intervals" + ("; filled where significant" if comparison.is_ranked else ""),
+        several_pairs=several,
+        ranked=comparison.is_ranked,
+    )
     fields = fields_table(comparison)
     tables = [ranking_table(comparison)] if several or comparison.is_suite else []
     return Section(
@@ -107,13 +113,12 @@ def _breakdowns(comparison: Comparison) -> list[Section]:
     label = figure_label(measure)
     charts, tables = [], []
     for grouping, title in GROUPINGS.items():
-        table = breakdown_table(comparison.runs, grouping, measure, label)
-        if table is None:
-            continue
         groups = groups_of(comparison.runs, grouping, measure)
+        if not groups:
+            continue
         chart = group_chart(f"group-{grouping}", title, groups, comparison.names, label)
         charts += [chart] if chart else []
-        tables.append(table)
+        tables.append(breakdown_table(groups, comparison.names, f"{label}, {title.lower()}"))
     if not tables:
         return []
     note = "Intervals are over the questions of a group; differences between groups are not tested."

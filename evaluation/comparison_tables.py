@@ -1,6 +1,7 @@
 """The tables of a comparison, for the page and for the terminal alike."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,9 +9,9 @@ import numpy as np
 
 from evaluation.comparison import Comparison, mean_over_sets
 from evaluation.evaluation_file import EvaluationFile
+from evaluation.figure_names import figure_label
 from evaluation.power import questions_needed
 from evaluation.regressions import ChangedQuestion
-from evaluation.report import figure_label
 from evaluation.report_parts import Cell, Measure, Table
 from evaluation.run_difference import RunDifference
 from evaluation.significance import bootstrap_interval
@@ -21,6 +22,8 @@ COSTS: tuple[str, ...] = ("searches", "turns", "tokens", "latency", "seconds", "
 
 POINTS: tuple[float, ...] = (0.005, 0.01, 0.02, 0.05, 0.10)
 """Differences for which the number of questions is shown."""
+
+_HASH = re.compile(r"\b[0-9a-f]{40,}\b")
 
 STAR = "✱"
 """Behind a difference that is significant after the correction."""
@@ -39,7 +42,7 @@ def tests_table(comparison: Comparison) -> Table:
         row += [
             one.first_mean,
             one.second_mean,
-            _difference(one),
+            _difference(comparison, one),
             p_text(one.p_holm),
             p_text(one.p),
             p_text(one.p_mcnemar) if one.first_only is not None else "–",
@@ -53,10 +56,9 @@ def tests_table(comparison: Comparison) -> Table:
         title="Differences and tests",
         columns=[*(["runs"] if several else []), *columns, "only one right"],
         rows=rows,
-        note=f"{STAR} significant at {comparison.alpha:g} after Holm's correction over all {len(rows)} tests of this "
-        "table. Difference: second run minus first, with its 95 % paired bootstrap interval. p: paired randomisation "
-        "over questions (exact by McNemar's test where every figure is right or wrong). Only one right: questions that "
-        "only the first : only the second run answers right.",
+        note=f"{_star_note(comparison, len(rows))} Difference: second run minus first, with its 95 % paired bootstrap "
+        "interval. p: paired randomisation over questions (exact by McNemar's test where every figure is right or "
+        "wrong). Only one right: questions that only the first : only the second run answers right.",
     )
 
 
@@ -66,7 +68,7 @@ def short_tests_table(comparison: Comparison) -> Table:
     rows: list[list[Cell]] = [
         [
             " · ".join([f"{one.second} minus {one.first}"] * several + [one.question_set, figure_label(one.measure)]),
-            _difference(one),
+            _difference(comparison, one),
             p_text(one.p_holm),
             one.n,
             one.visible,
@@ -80,6 +82,13 @@ def short_tests_table(comparison: Comparison) -> Table:
         columns=["", "difference", "p (Holm)", "questions", "they show", "it needs"],
         rows=rows,
     )
+
+
+def _star_note(comparison: Comparison, num_tests: int) -> str:
+    corrected = f"Holm's correction over all {num_tests} tests of this table"
+    if not comparison.is_ranked:
+        return f"Nothing is marked, because the runs may not be ranked; p (Holm) has {corrected}."
+    return f"{STAR} significant at {comparison.alpha:g} after {corrected}."
 
 
 def figures_table(comparison: Comparison, question_set: str | None = None) -> Table:
@@ -97,7 +106,7 @@ def figures_table(comparison: Comparison, question_set: str | None = None) -> Ta
             continue
         if two:
             one = comparison.found(figure, question_set or comparison.headline_set, runs[0].name, runs[1].name)
-            cells.append(_difference(one) if one is not None else None)
+            cells.append(_difference(comparison, one) if one is not None else None)
         rows.append([figure_label(figure), *cells])
     for figure in _other_costs(comparison, question_set):
         files = [run.sets[question_set or next(iter(run.sets))] for run in runs]
@@ -155,7 +164,7 @@ def fields_table(comparison: Comparison) -> Table | None:
         "decides": "forbids a ranking",
     }
     rows: list[list[Cell]] = [
-        [one.field, *one.values, "allowed, stated" if one.is_allowed else meaning[one.kind]]
+        [one.field, *map(_short, one.values), "allowed, stated" if one.is_allowed else meaning[one.kind]]
         for one in comparison.fields
     ]
     return Table(title="What differs between the runs", columns=["field", *comparison.names, ""], rows=rows)
@@ -233,14 +242,20 @@ def p_text(p: float | None) -> str:
     return f"{p:.4f}" if p >= 0.0001 else "<0.0001"
 
 
-def _difference(one: RunDifference) -> Measure:
+def _short(value: str) -> str:
+    """A value with every hash in it cut to its beginning."""
+    return _HASH.sub(lambda found: f"{found[0][:12]}…", value)
+
+
+def _difference(comparison: Comparison, one: RunDifference) -> Measure:
     sign = -1.0 if one.measure in LOWER_IS_BETTER else 1.0
-    tone = "" if not one.is_significant or is_cost(one.measure) else "good" if sign * one.difference > 0 else "bad"
+    is_marked = one.is_significant and comparison.is_ranked
+    tone = "" if not is_marked or is_cost(one.measure) else "good" if sign * one.difference > 0 else "bad"
     return Measure(
         value=one.difference,
         low=one.low,
         high=one.high,
-        mark=STAR if one.is_significant else "",
+        mark=STAR if is_marked else "",
         tone=tone,  # type: ignore[arg-type]
         signed=True,
     )

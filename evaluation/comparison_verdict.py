@@ -3,7 +3,8 @@
 from evaluation.block_differences import difference_lines
 from evaluation.comparison import Comparison
 from evaluation.comparison_tables import beats, p_text
-from evaluation.report import figure_label, format_difference
+from evaluation.figure_names import figure_label
+from evaluation.report import format_difference
 from evaluation.run_difference import RunDifference
 
 MAX_RUNS_IN_WORDS = 4

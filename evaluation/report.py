@@ -22,33 +22,9 @@ from markupsafe import Markup
 
 from evaluation.charts import em_chart, learning_chart, legend, metric_charts, reward_charts
 from evaluation.curves import arm_curve, arm_series, interval_meaning, metric_keys
+from evaluation.figure_names import METRIC_LABELS
 from evaluation.report_parts import Arm, Cell, Measure, Report, Table
 from evaluation.trajectory_record import plain
-
-METRIC_LABELS: dict[str, str] = {
-    "em": "Exact match",
-    "em_without_outages": "Exact match, outages left out",
-    "f1": "F1",
-    "subem": "SubEM",
-    "support_recall": "Support recall",
-    "citation_precision": "Citation precision",
-    "citation_recall": "Citation recall",
-    "searches_per_question": "Searches per question",
-    "turns_per_question": "Turns per question",
-    "support_em": "Supports cited exactly",
-    "support_f1": "Support F1",
-    "joint_em": "Joint EM",
-    "joint_f1": "Joint F1",
-    "over_citation": "Over-citation",
-    "abstention": "Abstention",
-    "best_possible_em": "Best possible EM",
-    "duplicate_searches_per_question": "Duplicate searches per question",
-    "tokens_per_question": "Tokens per question",
-    "sampled_tokens_per_question": "Tokens sampled",
-    "observed_tokens_per_question": "Tokens observed",
-    "input_tokens_per_question": "Tokens read in all calls",
-}
-"""Rows of the evaluation table, in this order."""
 
 CONTROL_COLUMNS: tuple[str, ...] = ("em", "f1", "support_recall", "searches_per_question")
 
@@ -186,11 +162,6 @@ def controls_table(controls: Mapping[str, Mapping[str, Any]]) -> Table | None:
     keys = [key for key in CONTROL_COLUMNS if any(summary.get(key) is not None for summary in controls.values())]
     rows: list[list[Cell]] = [[name, *(_measure(summary, key) for key in keys)] for name, summary in controls.items()]
     return Table(title="Controls", columns=["control", *(METRIC_LABELS[key] for key in keys)], rows=rows)
-
-
-def figure_label(name: str) -> str:
-    """A figure's name for a reader: of `METRIC_LABELS`, else its own name in words."""
-    return METRIC_LABELS.get(name) or name.replace("_", " ").capitalize()
 
 
 def retrieval_table(retrieval: Mapping[str, Mapping[str, Any]]) -> Table | None:
