@@ -98,11 +98,12 @@ def curve(title: str, series: Mapping[str, Points]) -> Curve | None:
         for i, (name, points) in enumerate(drawn.items())
     ]
     x_ticks = [Tick(at=px(x), label=short(x)) for x in dict.fromkeys((min(xs), max(xs)))]
+    apart = steps[1] - steps[0]
     return Curve(
         title=title,
         lines=lines,
         x_ticks=x_ticks,
-        y_ticks=[Tick(at=py(y), label=short(y)) for y in steps],
+        y_ticks=[Tick(at=py(y), label=tick_label(y, apart)) for y in steps],
         x_range=x_range,
         y_range=y_range,
     )
@@ -164,7 +165,9 @@ def thin(points: Points, most: int = _MOST_POINTS) -> Points:
 
 def nice_range(low: float, high: float) -> tuple[tuple[float, float], list[float]]:
     """A range that holds both, with three to five round marks."""
-    if high - low < 1e-12:
+    if low == high == 0.0:
+        high = 1.0
+    elif high - low < 1e-12 * max(1.0, abs(high)):
         pad = abs(high) * 0.5 or 0.5
         low, high = low - pad, high + pad
     raw = (high - low) / 3
@@ -172,6 +175,15 @@ def nice_range(low: float, high: float) -> tuple[tuple[float, float], list[float
     step = next((m * size for m in (1, 2, 2.5, 5, 10) if raw <= m * size), 10 * size)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return (first * step, last * step), [i * step for i in range(first, last + 1)]
+
+
+def tick_label(value: float, apart: float) -> str:
+    """A mark's number with as many places as tell it from the next mark."""
+    places = max(0, math.ceil(-math.log10(apart) + 1e-9)) if apart > 0 else 0
+    if abs(value) >= 10_000 or places > 5:
+        return short(value)
+    exact = f"{value:.{places}f}"
+    return exact if abs(float(exact) - value) < apart / 100 else f"{value:.{places + 1}f}"
 
 
 def short(value: float) -> str:

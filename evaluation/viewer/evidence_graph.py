@@ -14,12 +14,12 @@ NodeKind = Literal["question", "hop", "passage", "citation", "answer"]
 NodeState = Literal["plain", "good", "bad", "missing", "weak"]
 
 COLUMNS: tuple[NodeKind, ...] = ("question", "hop", "passage", "citation", "answer")
-_WIDTHS: dict[NodeKind, int] = {"question": 190, "hop": 190, "passage": 210, "citation": 62, "answer": 150}
-_GAP = 54
+_WIDTHS: dict[NodeKind, int] = {"question": 230, "hop": 230, "passage": 210, "citation": 74, "answer": 170}
+_GAP = 48
 _ROW = 58
 _HEIGHT = 44
 _TOP = 34
-_CHARS_PER_PIXEL = 0.152
+_CHARS_PER_PIXEL = 0.126
 
 
 @dataclass(slots=True, kw_only=True)
@@ -192,7 +192,7 @@ def _node(key: str, kind: NodeKind, state: NodeState, label: str, note: str, ful
         kind=kind,
         state=state,
         label=_cut(label, width),
-        note=_cut(note, width * 1.1),
+        note=_cut(note, width * 1.08),
         full=(full or label)[:600],
         width=width,
     )

@@ -31,6 +31,8 @@ _TOGETHER: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (
     ),
     ("policy", "Entropy", (("entropy", "entropy"),)),
     ("policy", "KL and clipped share", (("KL", "kl"), ("clipped", "clip_ratio"))),
+    ("policy", "Ratio of learner to sampler", (("1 %", "ratio/p01"), ("median", "ratio/p50"), ("99 %", "ratio/p99"))),
+    ("policy", "Ratios in the tails (share)", (("tails", "ratio/tail_share"), ("capped", "ratio/capped_share"))),
     ("policy", "Gradient norm", (("gradient norm", "grad_norm"),)),
     ("policy", "Loss", (("loss", "loss"),)),
     ("behaviour", "Turns and searches", (("turns", "turns"), ("searches", "searches"))),
@@ -65,7 +67,7 @@ SECTIONS: dict[str, str] = {
     "speed": "Staleness and throughput",
     "other": "Everything else",
 }
-_BEHAVIOUR_WORDS = ("think", "thought", "duplicate", "repetition")
+_BEHAVIOUR = ("think", "thought", "duplicate")
 _HIDDEN = frozenset({"step", "trajectories"})
 _MOST_OTHER = 120
 
@@ -103,7 +105,7 @@ def chart_sections(metrics: MetricLog, from_records: dict[str, Points]) -> list[
     histograms: dict[str, list[Histogram]] = {name: [] for name in SECTIONS}
     for key in metrics.histogram_names():
         found = metrics.histogram(key)
-        title = "Log ratio of learner to sampler" if key == "ratio/histogram" else key
+        title = "Log ratio of learner to sampler, tokens" if key == "ratio/histogram" else key
         drawn = histogram(f"{title}, step {found[0]}", found[1]) if found else None
         if drawn is not None:
             histograms["policy"].append(drawn)
@@ -119,11 +121,9 @@ def _is_reward(key: str) -> bool:
 
 
 def _section_of(key: str) -> str:
-    if key.startswith(("watch/", "logprob/")):
+    if key.startswith("watch/"):
         return "watch"
-    if any(word in key for word in _BEHAVIOUR_WORDS):
-        return "behaviour"
-    return "policy" if key.startswith(("ratio/", "sampler_", "importance_")) else "other"
+    return "behaviour" if key.startswith(_BEHAVIOUR) else "other"
 
 
 def _rate(amounts: Points, seconds: Points) -> Points:

@@ -127,21 +127,26 @@ def run_page(catalogue: Catalogue, run: Run) -> dict[str, Any]:
     run.metrics.refresh()
     counts = index_counts(catalogue, run)
     record = run.evaluation
-    batches = {a["batch"]: run_key(run.path / a["batch"]) for a in run.alarms if isinstance(a.get("batch"), str)}
     return {
         "run": run,
         "counts": counts,
         "troubles": troubles(catalogue, run, counts),
         "sections": chart_sections(run.metrics, _from_records(catalogue, run)),
         "last": run.metrics.last,
-        "alarms": run.alarms,
-        "batches": {batch: key for batch, key in batches.items() if catalogue.runs.get(key)},
+        "alarms": [(alarm, _batch_key(catalogue, run, alarm)) for alarm in run.alarms],
         "figures": _figures(record),
         "controls": {k: v for k, v in (record.get("controls") or {}).items() if isinstance(v, Mapping)},
         "control_keys": ("em", "f1", "support_recall", "searches_per_question"),
         "comparability": _flat(plain(record.get("comparability") or {})),
         "config": _flat(run.config),
     }
+
+
+def _batch_key(catalogue: Catalogue, run: Run, alarm: Mapping[str, Any]) -> str | None:
+    """The key of the batch that an alarm kept, where it is there."""
+    batch = alarm.get("batch")
+    key = run_key(run.path / batch) if isinstance(batch, str) else ""
+    return key if catalogue.runs.get(key) else None
 
 
 def _from_records(catalogue: Catalogue, run: Run) -> dict[str, Points]:
