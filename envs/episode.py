@@ -18,6 +18,7 @@ from agent.tools import OPEN, SEARCH, split_open_argument
 from agent.trajectory import ToolCall, Trajectory, Turn
 from envs.actor import ActionRequest, Actor, stable_seed
 from envs.noise import is_noisy, noisy_search
+from envs.perturbation import perturbed_search
 from envs.question import Question
 from envs.search_env import Finished, SearchEnv
 from retrieval.passage import Hit, Passage
@@ -39,6 +40,8 @@ class EpisodeSpec:
         parent_id, fork_turn: of a branch; the trajectory carries them.
         temperature: None is the actor's own; an evaluation during training asks for 0.
         noise: share of searches that find nothing which helps (`envs.noise`).
+        perturbation: how the words of the first query are changed on their way to the retriever, a name of
+            `envs.perturbation`; the policy is not told. None: not at all.
         prefix_turns: turns of an episode that was played before, with which this one goes on: nothing of them is
             sampled, searched or encoded again. The calls of a last turn without an observation are carried out first.
         stop_after_turns: the episode ends as `cut` once it has so many turns and would go on.
@@ -56,6 +59,7 @@ class EpisodeSpec:
     seed: int = 0
     temperature: float | None = None
     noise: float = 0.0
+    perturbation: str | None = None
     parent_id: str | None = None
     fork_turn: int | None = None
     prefix_turns: tuple[Turn, ...] = ()
@@ -155,6 +159,8 @@ async def _read(
 ) -> None:
     """Carry out the calls of a turn, and let the environment observe what they brought."""
     searches = [_search_of(spec, len(env.turns), place, search) for place in range(len(calls))]
+    if spec.perturbation is not None and not any(turn.calls for turn in env.turns):
+        searches[0] = perturbed_search(searches[0], spec.perturbation, spec.seed)
     results = await _carry_out(calls, searches, documents, env.limits.top_k)
     if any(result.status == "error" for result in results):
         env.abandon("retrieval_outage", results)

@@ -11,6 +11,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from transformers import PreTrainedTokenizerBase
 
 from agent.engine import Engine, EngineError
+from agent.engines.loading import load_model_config, model_window
 from agent.engines.opening import (
     AnySpec,
     EngineSettings,
@@ -102,8 +103,12 @@ def _told(problem: Any, kind: str) -> str:
     return f"{names}: {in_words(problem)}" if names else in_words(problem)
 
 
-def load_model_policy(model: str, spec: AnySpec, *, trust_remote_code: bool = False) -> EvaluatedPolicy:
+def load_model_policy(
+    model: str, spec: AnySpec, *, trust_remote_code: bool = False, opened: bool = True
+) -> EvaluatedPolicy:
     """A Hugging Face folder or id, sampled by the engine that `spec` names; of a served model the tokenizer alone.
+
+    With `opened=False` the engine is not opened here, because other processes will open it.
 
     Raises:
         ValueError: it has no tokenizer or weights, or the engine cannot serve it here.
@@ -112,6 +117,9 @@ def load_model_policy(model: str, spec: AnySpec, *, trust_remote_code: bool = Fa
     tokenizer = load_tokenizer(model, trust_remote_code=trust_remote_code)
     if not isinstance(spec, OpenAISpec):
         check_engine(spec, model)
+    if not opened:
+        window = model_window(load_model_config(model, trust_remote_code=trust_remote_code))
+        return EvaluatedPolicy(tokenizer=tokenizer, context_window=window, decoded_by=spec.model_dump(mode="json"))
     try:
         engine = open_engine(spec, model, purpose="evaluation")
     except EngineError as error:

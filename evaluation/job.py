@@ -1,14 +1,14 @@
 """One evaluation from files to files: a policy, an index and questions in; figures, trajectories and a report out.
 
 Everything is checked before the model is loaded. What is written into the output folder: `evaluation.json` (summary,
-controls, comparability, figures per question), `trajectories/` (compressed and indexed) and `report.html` with its
-`report.json`.
+controls, comparability, figures per question), `trajectories/` and `conditions/` (compressed and indexed, written as
+episodes end: a killed evaluation goes on from them) and `report.html` with its `report.json`.
 """
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,14 @@ from agent.engines.opening import OpenAISpec
 from agent.protocol import AgentProtocol
 from agent.protocols.registry import load_protocol
 from agent.trajectory import Trajectory
-from envs.datasets import check_supports_in, read_questions
+from envs.datasets import check_supports_in, resolve_titles
 from envs.noise import noise_line, noise_warnings
 from envs.question import Question
+from evaluation.ceilings import answers_found, coverage_ceiling
 from evaluation.comparability import comparability_block
-from evaluation.consistency import Consistency, check_wordings, consistency_line
-from evaluation.controls import CONTROLS, check_controls, evaluate_controls, oracle_decomposition
+from evaluation.consistency import Consistency, check_wordings
+from evaluation.controls import oracle_decomposition
+from evaluation.episode_cost import latency_summary
 from evaluation.evaluated_policy import (
     SCRIPTED,
     EvaluatedPolicy,
@@ -29,29 +31,32 @@ from evaluation.evaluated_policy import (
     load_scripted_policy,
 )
 from evaluation.evaluation_file import FORMAT
-from evaluation.examples import pick_examples
+from evaluation.job_play import JobPlay, Played, Progress, controls_of
+from evaluation.job_report import job_report
 from evaluation.job_settings import READS_GOLD, EvaluationJob, check_job, prepare_folder
-from evaluation.metrics import Evaluation
+from evaluation.metrics import Evaluation, evaluate_trajectories
+from evaluation.outages import validity
+from evaluation.predictions import PREFIX, read_predictions
+from evaluation.presets import PRESETS
 from evaluation.question_columns import question_columns
-from evaluation.report import retrieval_table, write_report
-from evaluation.report_parts import Arm, Report
-from evaluation.run import evaluate_policy, evaluate_policy_consistency
+from evaluation.question_set import QuestionSet, read_question_set
+from evaluation.report import write_report
+from evaluation.several_samples import sample_summary
 from evaluation.trajectory_record import plain
 from evaluation.trajectory_store import TrajectoryWriter
+from evaluation.turn_recall import recall_by_turn
 from retrieval.access import DocumentReader
 from retrieval.ready import ready_retriever
 from retrieval.retriever import OpenRetriever, RetrievalError
 from retrieval.spec import retriever_spec
-
-Progress = Callable[[str, int, int], None]
-"""Called as `(stage, done, total)`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobResult:
     """What came out: the evaluation, summaries of the controls, retrieval ceilings, warnings, and the report's path.
 
-    `consistency` is None where it was not asked for.
+    `consistency` is None where it was not asked for. `figures` are those beside the summary: validity, latencies,
+    recall by turn, several samples, and the studies. `ceilings` are coverage and what reading could answer.
     """
 
     evaluation: Evaluation
@@ -62,29 +67,41 @@ class JobResult:
     warnings: tuple[str, ...]
     report: Path
     noise: float = 0.0
+    figures: dict[str, Any] = field(default_factory=dict)
+    ceilings: dict[str, Any] = field(default_factory=dict)
+
+    def told(self) -> list[str]:
+        """The warnings."""
+        return list(self.warnings)
 
     def record(self) -> dict[str, Any]:
         """The object of `evaluate --json`."""
         return {
             **self.evaluation.summary,
+            **self.figures,
             **(self.consistency.summary if self.consistency else {}),
             "controls": self.controls,
             "retrieval": self.retrieval,
+            "ceilings": self.ceilings,
+            "warnings": list(self.warnings),
             "comparability": self.comparability,
         }
 
 
 def run_job(job: EvaluationJob, *, progress: Progress = lambda stage, done, total: None) -> JobResult:
-    """Evaluate and write everything.
+    """Evaluate and write everything; go on where a killed evaluation of the same kind has stopped.
 
     Raises:
         ValueError, FileNotFoundError: something given cannot be used; the message says what to do.
     """
     check_job(job)
     protocol = load_protocol(job.protocol)
-    questions = read_questions(job.questions, job.question_format)[: job.limit]
+    asked = read_question_set(
+        job.questions, job.question_format, where=job.where, limit=job.limit, budget=job.budget, seed=job.seed
+    )
+    questions = asked.questions
     example = questions[0].text if questions else None
-    warnings: list[str] = list(noise_warnings(questions, "questions")) if job.noise else []
+    warnings: list[str] = list(noise_warnings(questions, "questions")) if job.noise or job.noise_curve else []
     with ready_retriever(
         job.index,
         top_k=job.limits.top_k,
@@ -92,60 +109,120 @@ def run_job(job: EvaluationJob, *, progress: Progress = lambda stage, done, tota
         max_query_chars=job.limits.max_query_chars,
         corpus_index=job.corpus_index,
     ) as index:
-        if job.controls:
-            check_controls(index)
+        controls, left_out = controls_of(job, index)
         try:
             if protocol.offers_open:
                 DocumentReader(index).check()
+            questions, unresolved = resolve_titles(index, questions)
             supports = check_supports_in(index, questions)
-            policy = _open_policy(job, protocol, questions, index)
+            predicted = read_predictions(job.policy.removeprefix(PREFIX), questions) if job.is_predictions else None
+            policy = None if job.is_predictions else _open_policy(job, protocol, questions, index)
         except RetrievalError as error:
             raise ValueError(f"the retriever {retriever_spec(job.index)} stopped answering: {error}") from error
-        block = _comparability(job, protocol, index, policy)
-        prepare_folder(job)
+        block = _comparability(job, protocol, index, policy, asked)
         if job.consistency:
             check_wordings(questions, job.wordings)
-        evaluation, trajectories, controls, consistency = asyncio.run(
-            _play(job, protocol, questions, index, policy, progress)
-        )
-        warnings.extend(_outages(evaluation, index, job.limits.top_k, example))
-        try:
-            retrieval = oracle_decomposition(index, questions, seed=job.seed) if job.controls else {}
-        except RetrievalError as error:
-            retrieval = {}
-            warnings.append(f"the oracle decomposition is missing, because a search was not answered: {error}")
-    if not supports.ok:
-        warnings.insert(0, supports.message())
-    if not policy.exact:
-        warnings.append(
-            "the server gives text without token ids: it was encoded anew, and what stands after the policy's first "
-            "action may be told to it in other tokens than it sampled"
-        )
-    if job.policy in READS_GOLD:
-        warnings.append(f"{job.policy} reads the gold annotations: its exact match is no skill; see its support recall")
-    if job.policy == f"{SCRIPTED}closed_book" and job.answers_from is None:
-        warnings.append(
-            f"{job.policy} guesses among the answers of the very questions asked; name others with --answers-from"
-        )
+        prepare_folder(job, block)
+        if policy is None:
+            assert predicted is not None
+            played = _scored(job, predicted, questions)
+        else:
+            play = JobPlay(
+                job,
+                protocol=protocol,
+                questions=questions,
+                index=index,
+                policy=policy,
+                controls=controls,
+                progress=progress,
+            )
+            played = asyncio.run(play.play())
+        warnings.extend(_outages(played.evaluation, index, job.limits.top_k, example))
+        retrieval, ceilings = _ceilings(job, index, questions, warnings, progress)
+    warnings = [*supports_told(supports, unresolved), *asked.warnings, *warnings, *left_out, *played.warnings]
+    warnings.extend(_of_policy(job, policy))
+    figures = {
+        **validity(played.evaluation.summary),
+        **asked.counts,
+        "latency": latency_summary(played.trajectories, played.sampling_s),
+        **sample_summary(played.trajectories, {q.id: q for q in questions}, seed=job.seed),
+        "recall_by_turn": recall_by_turn(played.trajectories, {q.id: q for q in questions}, seed=job.seed),
+        "resumed_trajectories": played.resumed,
+        "corrupt_trajectories": played.corrupt,
+        **played.figures,
+    }
+    if figures["invalid_because"]:
+        warnings.insert(0, f"INVALID: {figures['invalid_because']}")
     result = JobResult(
-        evaluation=evaluation,
-        consistency=consistency,
-        controls=controls,
+        evaluation=played.evaluation,
+        consistency=played.consistency,
+        controls=played.controls,
         retrieval=plain(retrieval),
         comparability=block,
         warnings=tuple(warnings),
         report=job.out / "report.html",
         noise=job.noise,
+        figures=plain(figures),
+        ceilings=plain(ceilings),
     )
-    _write(job, result, trajectories, questions)
+    _write(job, result, played.trajectories, questions)
     return result
+
+
+def supports_told(supports: Any, unresolved: str | None) -> list[str]:
+    """What is to be said of supports that the corpus lacks, or that a title does not tell."""
+    return [*([] if supports.ok else [supports.message()]), *([unresolved] if unresolved else [])]
+
+
+def _scored(job: EvaluationJob, predicted: list[Trajectory], questions: Sequence[Question]) -> Played:
+    """Answers that are written down: nothing is played."""
+    with TrajectoryWriter(job.out / "trajectories") as writer:
+        writer.append(0, predicted)
+    return Played(evaluation=evaluate_trajectories(predicted, questions, seed=job.seed), trajectories=predicted)
+
+
+def _ceilings(
+    job: EvaluationJob, index: OpenRetriever, questions: Sequence[Question], warnings: list[str], progress: Progress
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What searching and reading can find at best, where controls were asked for."""
+    if not job.controls:
+        return {}, {}
+    try:
+        progress("ceilings", 0, 3)
+        retrieval = oracle_decomposition(index, questions, seed=job.seed)
+        progress("ceilings", 1, 3)
+        read: dict[str, Any] = answers_found(index, questions, k=job.limits.top_k, seed=job.seed)
+        progress("ceilings", 2, 3)
+        ceilings = {**read, "coverage": coverage_ceiling(index, questions, seed=job.seed)}
+        progress("ceilings", 3, 3)
+    except RetrievalError as error:
+        warnings.append(f"the oracle decomposition is missing, because a search was not answered: {error}")
+        return {}, {}
+    return retrieval, ceilings
+
+
+def _of_policy(job: EvaluationJob, policy: EvaluatedPolicy | None) -> list[str]:
+    told = []
+    if policy is not None and not policy.exact:
+        told.append(
+            "the server gives text without token ids: it was encoded anew, and what stands after the policy's first "
+            "action may be told to it in other tokens than it sampled"
+        )
+    if job.policy in READS_GOLD:
+        told.append(f"{job.policy} reads the gold annotations: its exact match is no skill; see its support recall")
+    if job.policy == f"{SCRIPTED}closed_book" and job.answers_from is None:
+        told.append(
+            f"{job.policy} guesses among the answers of the very questions asked; name others with --answers-from"
+        )
+    return told
 
 
 def _open_policy(
     job: EvaluationJob, protocol: AgentProtocol, questions: Sequence[Question], index: OpenRetriever
 ) -> EvaluatedPolicy:
-    if not job.policy.startswith(SCRIPTED):
-        return load_model_policy(job.policy, job.spec(), trust_remote_code=job.trust_remote_code)
+    if not job.is_scripted:
+        on_ray = job.ray_address is not None
+        return load_model_policy(job.policy, job.spec(), trust_remote_code=job.trust_remote_code, opened=not on_ray)
     return load_scripted_policy(
         job.policy.removeprefix(SCRIPTED),
         protocol,
@@ -173,149 +250,59 @@ def _outages(evaluation: Evaluation, index: OpenRetriever, k: int, example: str 
     ]
 
 
-async def _play(
+def _comparability(
     job: EvaluationJob,
     protocol: AgentProtocol,
-    questions: Sequence[Question],
     index: OpenRetriever,
-    policy: EvaluatedPolicy,
-    progress: Progress,
-) -> tuple[Evaluation, list[Trajectory], dict[str, dict[str, Any]], Consistency | None]:
-    total = len(questions) * job.samples
-    stage = "evaluating"
-    done = 0
-
-    def on_finish(trajectory: Trajectory) -> None:
-        nonlocal done
-        done += 1
-        progress(stage, done, total)
-
-    def on_control(name: str) -> None:
-        nonlocal stage, done
-        stage, done = name, 0
-        progress(stage, 0, total)
-
-    settings: dict[str, Any] = {
-        "protocol": protocol,
-        "tokenizer": policy.tokenizer,
-        "engine": policy.engine,
-        "policy": policy.scripted,
-        "temperature": job.temperature,
-        "samples": job.samples,
-        "max_concurrent": job.max_batch,
-        "on_finish": on_finish,
-    }
-    progress(stage, 0, total)
-    try:
-        evaluation, trajectories = await evaluate_policy(
-            questions, retriever=index, limits=job.limits, seed=job.seed, noise=job.noise, **settings
-        )
-        controls = {}
-        if job.controls:
-            found = await evaluate_controls(
-                questions, index=index, limits=job.limits, seed=job.seed, on_control=on_control, **settings
-            )
-            controls = {name: control.summary for name, (control, _) in found.items()}
-        consistency = None
-        if job.consistency:
-            done, stage = 0, "consistency"
-            asked = [question for question in questions if question.paraphrases]
-            total = sum(2 * min(job.wordings, 1 + len(question.paraphrases)) - 1 for question in asked)
-            progress(stage, done, total)
-            own = {name: settings[name] for name in ("protocol", "tokenizer", "engine", "policy", "on_finish")}
-            consistency = await evaluate_policy_consistency(
-                questions,
-                retriever=index,
-                limits=job.limits,
-                wordings=job.wordings,
-                seed=job.seed,
-                noise=job.noise,
-                max_concurrent=job.max_batch,
-                **own,
-            )
-    finally:
-        if policy.engine is not None:
-            await policy.engine.close()
-    return evaluation, trajectories, controls, consistency
-
-
-def _comparability(
-    job: EvaluationJob, protocol: AgentProtocol, index: OpenRetriever, policy: EvaluatedPolicy
+    policy: EvaluatedPolicy | None,
+    asked: QuestionSet,
 ) -> dict[str, Any]:
     spec = job.spec()
-    served = isinstance(spec, OpenAISpec) and policy.engine is not None
+    served = policy is not None and isinstance(spec, OpenAISpec) and policy.decoded_by is not None
+    is_file = Path(job.questions).is_file()
+    taken = {name: value for name, value in asked.record.items() if name != "limit"}
+    extra: dict[str, Any] = {"question_limit": job.limit, "question_set": taken}
+    if served:
+        extra["tokenizer"] = job.policy
+    if job.preset:
+        extra["preset"] = job.preset
     return comparability_block(
         model=f"{spec.model or 'the model'} at {spec.url}" if served else job.policy,  # type: ignore[union-attr]
         index=index,
         protocol=protocol,
         limits=job.limits,
-        tokenizer=policy.tokenizer,
         decoding={
             "temperature": job.temperature,
             "top_p": 1.0,
             "top_k": 0,
             "samples": job.samples,
-            "dtype": job.dtype if policy.engine is not None else None,
-            "schedule": (policy.decoded_by or {}).get("schedule"),
-            "engine": policy.decoded_by,
+            "dtype": job.dtype if policy is not None and policy.decoded_by is not None else None,
+            "schedule": ((policy.decoded_by if policy else None) or {}).get("schedule"),
+            "engine": policy.decoded_by if policy else None,
             "max_batch": job.max_batch,
-            "context_window": policy.context_window,
+            "context_window": policy.context_window if policy else None,
         },
         seeds={"sampling": job.seed},
-        questions=job.questions,
-        deviations=[noise_line(job.noise)] if job.noise else (),
-        extra={"question_limit": job.limit, **({"tokenizer": job.policy} if served else {})},
+        questions=job.questions if is_file else None,
+        deviations=[
+            *(PRESETS[job.preset].deviations if job.preset else ()),
+            *([noise_line(job.noise)] if job.noise else ()),
+        ],
+        extra=extra,
     )
 
 
 def _write(
     job: EvaluationJob, result: JobResult, trajectories: Sequence[Trajectory], questions: Sequence[Question]
 ) -> None:
-    with TrajectoryWriter(job.out / "trajectories") as writer:
-        writer.append(0, trajectories)
-    name = job.policy if job.policy.startswith(SCRIPTED) else Path(job.policy).name
-    write_report(job.out, _report(job, name, result, trajectories, questions))
+    name = job.policy if job.is_scripted or job.is_predictions else Path(job.policy).name
+    write_report(job.out, job_report(name, result, trajectories, questions))
+    figures = result.evaluation.record()["per_question"]
     columns = question_columns(result.evaluation.question_ids, questions, trajectories)
-    record = {
-        "format": FORMAT,
-        **result.record(),
-        "per_question": {**result.evaluation.record()["per_question"], **columns},
-    }
+    record = {"format": FORMAT, **result.record(), "per_question": {**figures, **columns}}
     if result.consistency is not None:
         record["consistency_per_question"] = result.consistency.record()["per_question"]
     text = json.dumps(record, ensure_ascii=False, allow_nan=False, indent=1)
-    (job.out / "evaluation.json").write_text(text + "\n", encoding="utf-8", errors="replace")
-
-
-def _report(
-    job: EvaluationJob,
-    name: str,
-    result: JobResult,
-    trajectories: Sequence[Trajectory],
-    questions: Sequence[Question],
-) -> Report:
-    summary = result.evaluation.summary
-    lines = [
-        f"{name} answers {summary['em']:.3f} of {summary['n']} questions exactly "
-        f"(95 % interval {summary['em_low']:.3f} to {summary['em_high']:.3f})."
-    ]
-    if summary["num_outages"]:
-        without = summary["em_without_outages"]
-        lines.append(
-            f"{summary['num_outages']} episodes ended in an outage of the retriever or engine and count as wrong; "
-            f"without them EM is {'not defined' if without is None else f'{without:.3f}'}."
-        )
-    if result.consistency is not None:
-        lines.append(consistency_line(result.consistency))
-    lines.extend(result.warnings)
-    notes = [f"Control {key}: {CONTROLS[key].description}." for key in result.controls]
-    return Report(
-        title=f"Evaluation of {name}",
-        summary_lines=lines,
-        arms=[Arm(name=name, final=summary)],
-        controls=result.controls,
-        tables=[table] if (table := retrieval_table(result.retrieval)) else [],
-        examples=pick_examples(trajectories, questions),
-        comparability=result.comparability,
-        notes=notes,
-    )
+    unfinished = job.out / "evaluation.json.new"
+    unfinished.write_text(text + "\n", encoding="utf-8", errors="replace")
+    unfinished.replace(job.out / "evaluation.json")  # the last thing: with it the evaluation is whole

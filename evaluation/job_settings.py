@@ -1,6 +1,12 @@
-"""What an evaluation is asked for, checked before anything is loaded, and the folder that it writes."""
+"""What an evaluation is asked for, checked before anything is loaded, and the folder that it writes.
 
+A folder whose evaluation was killed holds `evaluation.state.json` and no `evaluation.json`: the same evaluation goes on
+there, from the trajectories that are stored; another one is refused.
+"""
+
+import json
 import shutil
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,12 +16,29 @@ from agent.engines.opening import AnySpec, Precision
 from envs.search_env import EpisodeLimits
 from evaluation.consistency import DEFAULT_WORDINGS
 from evaluation.evaluated_policy import SCRIPTED, engine_spec
+from evaluation.predictions import PREFIX
 from retrieval.spec import retriever_spec
 
-WRITTEN = frozenset({"evaluation.json", "trajectories", "report.html", "report.json"})
+STATE = "evaluation.state.json"
+WRITTEN = frozenset(
+    {
+        "evaluation.json",
+        STATE,
+        "trajectories",
+        "conditions",
+        "report.html",
+        "report.json",
+        "report.csv",
+        "evaluation.json.new",
+        "evaluation.state.json.new",
+    }
+)
 """What an evaluation leaves in its folder."""
 
 READS_GOLD: frozenset[str] = frozenset({f"{SCRIPTED}expert", f"{SCRIPTED}noisy"})
+
+_MACHINE = ("packages", "python", "hardware", "commit")
+"""Entries of the comparability block that may change between a kill and going on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,37 +46,53 @@ class EvaluationJob:
     """What is evaluated, on what, and how.
 
     Attributes:
-        policy: a Hugging Face folder or id, or `scripted:NAME` (a name of `envs.policies`, or `module:object`).
+        policy: a Hugging Face folder or id, `scripted:NAME` (a name of `envs.policies`, or `module:object`), or
+            `predictions:FILE` (answers of another system).
         index: what is searched: an index folder, `http://host:port` of a server, a mapping or a file of one; see
             `retrieval.spec`.
         corpus_index: an index folder over the same corpus, for what reads passages where `index` is a server.
-        questions: file of questions; the first `limit` of them are asked (None: all), `samples` times each.
+        questions: file of questions, or a data set of the hub; those that fit `where`, of them the first `limit`, of
+            them a stratified sample of `budget` (None: all), `samples` times each.
         out: folder to write; refused where it holds an evaluation, unless `overwrite`.
         protocol: name of the protocol, or `module:object`.
+        preset: name of the published setting that protocol, limits and decoding are those of; see `evaluation.presets`.
         limits: of one episode.
-        controls: whether the controls are run too.
+        controls: whether the controls are run too; with `skip_impossible_controls` without those that need a corpus on
+            this machine where it is on a server, otherwise that is an error.
         consistency: whether each question is asked in its other wordings too, in `wordings` of them at most.
+        robustness: whether the questions are asked again with the first query changed in one word.
         noise: share of the policy's searches that find nothing which helps (`envs.noise`); the controls have none.
+        noise_curve: shares of noise under which the questions are asked again.
         temperature: 0 is greedy.
         answers_from: questions whose answers `scripted:closed_book` guesses from; None: the questions asked.
         max_batch: episodes in flight, and rows that the engine `transformers` decodes together.
         engine: what samples the policy, `engine_settings` its settings; of a served model (`openai`) the policy's
             folder or id gives the tokenizer alone.
+        outage_retries: how often an episode that an outage ended is asked again, after `outage_pause_s` and twice as
+            long each time.
+        ray_address: a Ray cluster that episodes are sharded over (`local`: a Ray of this machine); None: this process.
+            `ray_workers` play them, `ray_engines` sample, with so many GPUs each.
     """
 
     policy: str
     index: Any
-    questions: Path
+    questions: str | Path
     out: Path
     corpus_index: Path | None = None
     protocol: str = "waymark"
+    preset: str | None = None
     question_format: str | None = None
     limits: EpisodeLimits = field(default_factory=EpisodeLimits)
     controls: bool = False
+    skip_impossible_controls: bool = False
     consistency: bool = False
     wordings: int = DEFAULT_WORDINGS
+    robustness: bool = False
     noise: float = 0.0
+    noise_curve: tuple[float, ...] = ()
+    where: Mapping[str, str] = field(default_factory=dict)
     limit: int | None = None
+    budget: int | None = None
     samples: int = 1
     temperature: float = 0.0
     seed: int = 0
@@ -64,6 +103,12 @@ class EvaluationJob:
     dtype: Precision = "float32"
     trust_remote_code: bool = False
     overwrite: bool = False
+    outage_retries: int = 2
+    outage_pause_s: float = 5.0
+    ray_address: str | None = None
+    ray_workers: int = 2
+    ray_engines: int = 1
+    ray_engine_gpus: float = 0.0
 
     def spec(self) -> AnySpec:
         """The engine with its settings; raises ValueError where it does not have them."""
@@ -75,25 +120,47 @@ class EvaluationJob:
             trust_remote_code=self.trust_remote_code,
         )
 
+    @property
+    def is_scripted(self) -> bool:
+        """True if the policy is a program."""
+        return self.policy.startswith(SCRIPTED)
+
+    @property
+    def is_predictions(self) -> bool:
+        """True if the policy is a file of answers."""
+        return self.policy.startswith(PREFIX)
+
 
 def check_job(job: EvaluationJob) -> None:
     """Raises ValueError where something asked for cannot be; nothing has been loaded."""
     retriever_spec(job.index)
-    for name, value in (("limit", job.limit), ("samples", job.samples), ("max_batch", job.max_batch)):
+    at_least_one = (
+        ("limit", job.limit),
+        ("budget", job.budget),
+        ("samples", job.samples),
+        ("max_batch", job.max_batch),
+    )
+    for name, value in (*at_least_one, ("ray_workers", job.ray_workers), ("ray_engines", job.ray_engines)):
         if value is not None and value < 1:
             raise ValueError(f"{name} is {value}; it must be at least 1")
     if job.consistency and job.wordings < 2:
         raise ValueError(f"wordings is {job.wordings}; consistency compares at least 2")
-    if not 0.0 <= job.noise <= 1.0:
-        raise ValueError(f"noise is {job.noise}; it is a share of the searches and must be in [0, 1]")
+    for share in (job.noise, *job.noise_curve):
+        if not 0.0 <= share <= 1.0:
+            raise ValueError(f"noise is {share}; it is a share of the searches and must be in [0, 1]")
+    if job.outage_retries < 0 or job.outage_pause_s < 0:
+        raise ValueError(
+            f"outage_retries is {job.outage_retries} and outage_pause_s {job.outage_pause_s}; neither is below 0"
+        )
     if job.temperature < 0:
         raise ValueError(f"temperature is {job.temperature}; it must be 0 (greedy) or more")
-    if job.temperature == 0 and job.samples > 1 and not job.policy.startswith(SCRIPTED):
+    if job.temperature == 0 and job.samples > 1 and not job.is_scripted:
         raise ValueError(
             f"samples is {job.samples} at temperature 0, where every sample is the same; raise the temperature"
         )
     if job.dtype not in get_args(Precision):
         raise ValueError(f"dtype is {job.dtype!r}; allowed: {', '.join(get_args(Precision))}")
+    _check_predictions(job)
     job.spec()
     if job.out.exists() and not job.out.is_dir():
         raise ValueError(f"{job.out} is a file; name a folder to write")
@@ -105,10 +172,53 @@ def check_job(job: EvaluationJob) -> None:
         raise ValueError(f"{job.out} holds other files ({', '.join(others[:3])}); give --out a folder of its own")
 
 
-def prepare_folder(job: EvaluationJob) -> None:
-    """Make the folder, and take an earlier evaluation out of it."""
+def _check_predictions(job: EvaluationJob) -> None:
+    if not job.is_predictions:
+        return
+    asked = {
+        "--consistency": job.consistency,
+        "--robustness": job.robustness,
+        "--noise": job.noise,
+        "--noise-curve": job.noise_curve,
+        "--samples": job.samples > 1,
+        "--ray-address": job.ray_address,
+    }
+    if wrong := [name for name, value in asked.items() if value]:
+        raise ValueError(
+            f"{job.policy} are answers that are written down: nothing can be asked again, so no {wrong[0]}"
+        )
+
+
+def prepare_folder(job: EvaluationJob, block: Mapping[str, Any]) -> bool:
+    """Make the folder, and take an earlier evaluation out of it; True if a killed one of the same kind goes on there.
+
+    `block` is the comparability block: what it says besides the machine must be as it was.
+
+    Raises:
+        ValueError: a killed evaluation of another kind is there, and `overwrite` was not asked for.
+    """
     job.out.mkdir(parents=True, exist_ok=True)
-    with suppress(FileNotFoundError):
-        (job.out / "evaluation.json").unlink()
-    if (job.out / "trajectories").is_dir():
-        shutil.rmtree(job.out / "trajectories")
+    state = {name: value for name, value in block.items() if name not in _MACHINE}
+    path = job.out / STATE
+    if path.is_file() and not (job.out / "evaluation.json").exists() and not job.overwrite:
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            before = {}
+        different = sorted(name for name in {*before, *state} if before.get(name) != state.get(name))
+        if different:
+            raise ValueError(
+                f"{job.out} holds an interrupted evaluation that differs in {', '.join(different)}: ask for the same "
+                "to go on with it, give another --out, or --overwrite to replace it"
+            )
+        return True
+    for name in ("evaluation.json", STATE):
+        with suppress(FileNotFoundError):
+            (job.out / name).unlink()
+    for name in ("trajectories", "conditions"):
+        if (job.out / name).is_dir():
+            shutil.rmtree(job.out / name)
+    unfinished = path.with_name(f"{STATE}.new")
+    unfinished.write_text(json.dumps(state, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    unfinished.replace(path)
+    return False

@@ -16,7 +16,10 @@ from numpy.typing import NDArray
 
 from agent.trajectory import FINISH_REASONS, NOT_THE_POLICYS_FAULT, Trajectory
 from envs.question import Question
+from evaluation.abstention import abstains
+from evaluation.episode_cost import duplicate_searches, input_tokens
 from evaluation.significance import bootstrap_interval
+from evaluation.support_figures import over_citation, support_figures
 from evaluation.trajectory_record import plain
 from rewards.answer import exact_match, f1, sub_em
 from rewards.citation import citation_precision, citation_recall, resolve_citations
@@ -33,6 +36,15 @@ METRICS: tuple[str, ...] = (
     "tokens_per_question",
     "sampled_tokens_per_question",
     "observed_tokens_per_question",
+    "support_em",
+    "support_f1",
+    "joint_em",
+    "joint_f1",
+    "over_citation",
+    "abstention",
+    "best_possible_em",
+    "duplicate_searches_per_question",
+    "input_tokens_per_question",
 )
 """The means of a summary, each with `_low` and `_high` beside it."""
 
@@ -119,43 +131,48 @@ def episode_figures(trajectory: Trajectory, question: Question, *, citations: bo
     citation_precision: share of the distinct citations of the answer that name a supporting passage; a number that was
         never shown counts as wrong; 0 where nothing is cited or answered.
     citation_recall: share of the supporting passages that the answer cites; 0 without an answer.
-    The three are NaN where the question's supports are not annotated.
+    The three are NaN where the question's supports are not annotated, as are the figures of `support_figures`
+        (support_em, support_f1, joint_em, joint_f1) and over_citation.
+    abstention: 1 if the episode declines to answer (`evaluation.abstention`); NaN for an outage.
+    best_possible_em: 1 if it ended with an answer: EM, had every answer that was given been right.
     """
     prediction = trajectory.final_answer
     golds = question.golden_answers
     outage = trajectory.finish_reason in NOT_THE_POLICYS_FAULT
     em = exact_match(prediction, golds)
-    support_recall, precision, recall = _evidence(trajectory, question)
+    supports = set(question.supporting_ids)
+    cited = resolve_citations(trajectory)
+    named = support_figures(cited, supports, prediction, golds)
+    is_known = bool(supports) and citations
     sampled = float(sum(len(turn.action_ids) for turn in trajectory.turns))
     observed = float(sum(len(turn.observation_ids) for turn in trajectory.turns))
     return {
         "em": em,
         "f1": f1(prediction, golds),
         "subem": sub_em(prediction, golds),
-        "support_recall": support_recall,
-        "citation_precision": precision if citations else np.nan,
-        "citation_recall": recall if citations else np.nan,
+        "support_recall": _support_recall(trajectory, supports),
+        "citation_precision": citation_precision(cited, supports) if is_known else np.nan,
+        "citation_recall": citation_recall(cited, supports) if is_known else np.nan,
         "searches_per_question": float(trajectory.num_searches),
         "turns_per_question": float(trajectory.num_turns),
         "tokens_per_question": sampled + observed,
         "sampled_tokens_per_question": sampled,
         "observed_tokens_per_question": observed,
         "em_without_outages": np.nan if outage else em,
+        **{name: value if citations else np.nan for name, value in named._asdict().items()},
+        "over_citation": over_citation(cited, supports) if is_known else np.nan,
+        "abstention": np.nan if outage else float(abstains(trajectory)),
+        "best_possible_em": float(trajectory.finish_reason == "answered") if golds else np.nan,
+        "duplicate_searches_per_question": float(duplicate_searches(trajectory)),
+        "input_tokens_per_question": float(input_tokens(trajectory)),
     }
 
 
-def _evidence(trajectory: Trajectory, question: Question) -> tuple[float, float, float]:
-    """Support recall, citation precision, citation recall."""
-    supports = set(question.supporting_ids)
+def _support_recall(trajectory: Trajectory, supports: set[str]) -> float:
     if not supports:
-        return np.nan, np.nan, np.nan
+        return np.nan
     seen = {shown.passage_id for turn in trajectory.turns for shown in turn.shown}
-    citations = resolve_citations(trajectory)
-    return (
-        len(supports & seen) / len(supports),
-        citation_precision(citations, supports),
-        citation_recall(citations, supports),
-    )
+    return len(supports & seen) / len(supports)
 
 
 def _mean(values: Sequence[float] | NDArray[np.float64]) -> float:

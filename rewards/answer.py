@@ -9,6 +9,7 @@ import re
 import string
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from agent.trajectory import Trajectory
 from envs.question import Question
@@ -43,15 +44,40 @@ def _best(measure: Callable[[str, str], float], prediction: str | None, golds: S
     return max(measure(answer, normalize_answer(gold)) for gold in golds)
 
 
-def _f1_of_normalized(prediction: str, gold: str) -> float:
+class Overlap(NamedTuple):
+    """What an answer's words share with a gold's: F1, precision and recall, in [0, 1]."""
+
+    f1: float
+    precision: float
+    recall: float
+
+
+def _overlap_of_normalized(prediction: str, gold: str) -> Overlap:
     if prediction != gold and (prediction in _CLOSED_ANSWERS or gold in _CLOSED_ANSWERS):
-        return 0.0
+        return Overlap(0.0, 0.0, 0.0)
     predicted, wanted = prediction.split(), gold.split()
     num_same = sum((Counter(predicted) & Counter(wanted)).values())
     if num_same == 0:
-        return 0.0
+        return Overlap(0.0, 0.0, 0.0)
     precision, recall = num_same / len(predicted), num_same / len(wanted)
-    return 2 * precision * recall / (precision + recall)
+    return Overlap(2 * precision * recall / (precision + recall), precision, recall)
+
+
+def _f1_of_normalized(prediction: str, gold: str) -> float:
+    return _overlap_of_normalized(prediction, gold).f1
+
+
+def answer_overlap(prediction: str | None, golds: Sequence[str]) -> Overlap:
+    """F1, precision and recall against the gold with the best F1: what HotpotQA's scorer makes joint figures of.
+
+    None shares nothing; without golds all three are NaN.
+    """
+    if not golds:
+        return Overlap(float("nan"), float("nan"), float("nan"))
+    if prediction is None:
+        return Overlap(0.0, 0.0, 0.0)
+    answer = normalize_answer(prediction)
+    return max(_overlap_of_normalized(answer, normalize_answer(gold)) for gold in golds)
 
 
 def exact_match(prediction: str | None, golds: Sequence[str]) -> float:

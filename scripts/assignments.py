@@ -23,6 +23,18 @@ def parse_assignments(texts: Sequence[str], *, option: str) -> dict[str, str]:
     return values
 
 
+def parse_shares(text: str, *, option: str) -> tuple[float, ...]:
+    """`"0,0.25"` as `(0.0, 0.25)`; an empty text is none.
+
+    Raises:
+        ValueError: something between the commas is no number.
+    """
+    try:
+        return tuple(float(share) for share in text.split(",")) if text.strip() else ()
+    except ValueError:
+        raise ValueError(f"{option} got {text!r}; write shares separated by commas, for example 0,0.25,0.5") from None
+
+
 def nested(values: Mapping[str, str]) -> dict[str, Any]:
     """Dotted names as nested dicts, values read as YAML scalars: `{"a.b": "1"}` is `{"a": {"b": 1}}`.
 

@@ -2,12 +2,9 @@
 
 import asyncio
 import contextlib
-import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
-
-import ray
+from typing import TYPE_CHECKING
 
 from agent.engines.loading import load_model_config, model_window
 from agent.engines.opening import VLLMSpec
@@ -18,12 +15,14 @@ from envs.episode import EpisodeSpec
 from envs.episode_worker import WorkerHealth
 from envs.ray_crew import RayCrew
 from envs.ray_episodes import RayEpisodes
+from envs.ray_makers import EngineMaker, RetrieverMaker, WorkerMaker
+from envs.ray_session import crew_name as crew_name
+from envs.ray_session import ray_session as connected
 from envs.retrieval_replicas import ReplicaClient, ReplicaSettings
 from retrieval.batcher import MicroBatcher
 from retrieval.retriever import OpenRetriever, RetrievalError
 from train.config import TrainConfig
 from train.ledger import Ledger
-from train.ray_makers import EngineMaker, RetrieverMaker, WorkerMaker
 from train.runtime_config import RaySettings
 
 if TYPE_CHECKING:
@@ -41,28 +40,10 @@ def ray_session(settings: RaySettings) -> Iterator[None]:
     Raises:
         ConnectionError: there is no cluster at the address.
     """
-    if ray.is_initialized():
+    wanted = sum(bundle.get("CPU", 0.0) for bundle in crew_settings(settings).bundles())
+    wanted += settings.learners * settings.learner_cpus if settings.learners > 1 else 0.0
+    with connected(settings.address or os.environ.get("RAY_ADDRESS"), cpus=wanted):
         yield
-        return
-    address = settings.address or os.environ.get("RAY_ADDRESS")
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "namespace": "waymark"}
-    if address:
-        ray.init(address=address, **quiet)
-    else:
-        wanted = sum(bundle.get("CPU", 0.0) for bundle in crew_settings(settings).bundles())
-        wanted += settings.learners * settings.learner_cpus if settings.learners > 1 else 0.0
-        cpus = max(os.cpu_count() or 1, math.ceil(wanted) + 1)
-        # Without "local" it would join a cluster that somebody else has started on this machine.
-        ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-def crew_name() -> str:
-    """Begins the names of this process's actors: drivers in containers may have the same process id, never one job."""
-    return f"waymark-{ray.get_runtime_context().get_job_id()}"
 
 
 def crew_settings(settings: RaySettings) -> CrewSettings:

@@ -4,6 +4,7 @@ from envs.datasets.jsonl import parse_question, question_row
 from envs.datasets.question_error import QuestionError
 from envs.datasets.reading import FORMATS, read_questions
 from envs.datasets.supports import SupportCheck, check_supports, check_supports_in
+from envs.datasets.titles import resolve_titles
 
 __all__ = [
     "FORMATS",
@@ -14,4 +15,5 @@ __all__ = [
     "parse_question",
     "question_row",
     "read_questions",
+    "resolve_titles",
 ]

@@ -67,7 +67,7 @@ def test_packed_files_read_as_plain_ones(tmp_path: Path, suffix: str) -> None:
 def test_file_of_another_name_is_known_by_its_content(tmp_path: Path) -> None:
     assert read_questions(write(tmp_path / "dev.txt", ROW))[0].text == "Who founded it ?"
     with pytest.raises(QuestionError, match="neither name nor content is of a known format"):
-        read_questions(write(tmp_path / "dev.csv", "id,question"))
+        read_questions(write(tmp_path / "dev.csv", "name,words", "a,b"))
 
 
 def test_named_format_is_loaded_from_a_users_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +125,7 @@ def test_ids_may_be_numbers_as_in_a_corpus(tmp_path: Path) -> None:
 
 
 def test_missing_and_empty_files_say_so(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no question file at .*give the path of a \.jsonl file"):
+    with pytest.raises(FileNotFoundError, match=r"no question file at .*give the path of a file"):
         read_questions(tmp_path / "none.jsonl")
     with pytest.raises(QuestionError, match="the file has no questions"):
         read_questions(write(tmp_path / "empty.jsonl"))

@@ -168,7 +168,8 @@ def test_vllm_and_the_embedded_engine_give_greedy_episodes_alike(
         assert _evaluate(arguments, monkeypatch) == 0
         figures = json.loads((tmp_path / engine / "evaluation.json").read_text())
         assert figures["comparability"]["decoding"]["engine"]["kind"] == engine
-        said[engine] = [
-            read.trajectory.token_ids.tolist() for read in read_trajectories(tmp_path / engine / "trajectories")
-        ]
+        said[engine] = {
+            read.trajectory.id: read.trajectory.token_ids.tolist()
+            for read in read_trajectories(tmp_path / engine / "trajectories")
+        }
     assert said["vllm"] == said["transformers"] and len(said["vllm"]) == 5

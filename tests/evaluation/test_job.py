@@ -8,7 +8,9 @@ import pytest
 
 from agent.tiny import build_tiny_policy
 from envs.search_env import EpisodeLimits
+from evaluation.controls import CONTROLS
 from evaluation.job import EvaluationJob, run_job
+from evaluation.pinned_controls import PINNED_CONTROLS
 from evaluation.trajectory_store import read_trajectories
 from tests.evaluation.conftest import SmallWorld
 
@@ -31,7 +33,7 @@ def test_an_evaluation_leaves_figures_trajectories_and_a_report(job: EvaluationJ
     assert record["n"] == 5
     assert record["em"] == 1.0
     assert len(record["per_question"]["em"]) == 5
-    assert set(record["controls"]) == {"closed_book", "random_retriever", "single_search"}
+    assert set(record["controls"]) == {*CONTROLS, *PINNED_CONTROLS}
     assert record["retrieval"]["oracle_decomposition"]["hop_recall@5"] == 1.0
     assert record["comparability"]["index"]["num_passages"] == 10
     assert record["comparability"]["limits"]["top_k"] == 2

@@ -29,6 +29,15 @@ def test_a_hand_counted_episode() -> None:
         "sampled_tokens_per_question": 8.0,
         "observed_tokens_per_question": 10.0,
         "em_without_outages": 1.0,
+        "support_em": 1.0,
+        "support_f1": 1.0,
+        "joint_em": 1.0,
+        "joint_f1": 1.0,
+        "over_citation": 0.0,
+        "abstention": 0.0,
+        "best_possible_em": 1.0,
+        "duplicate_searches_per_question": 0.0,
+        "input_tokens_per_question": 13.0,
     }
 
 

@@ -1,0 +1,199 @@
+"""A suite: one policy on several question sets, an evaluation in a folder for each, and their mean.
+
+Sets are found in a data folder (`DATA/hotpotqa/questions.jsonl.gz`, `DATA/nq/test.jsonl`, ...) or, without one, on the
+hub as FlashRAG's copies (`RUC-NLPIR/FlashRAG_datasets`), which are those that Search-R1 and its successors evaluate on.
+The index may differ by set: `{set}` in its name stands for the set. A set whose evaluation is there already is not
+played again, and a killed one goes on where it was.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from envs.datasets.rows import PACKED, SUFFIXES
+from evaluation.job import Progress, run_job
+from evaluation.job_settings import EvaluationJob
+from evaluation.report_parts import Measure, Table
+from evaluation.trajectory_record import plain
+
+SUITES: Mapping[str, tuple[str, ...]] = {
+    "multihop": ("hotpotqa", "2wikimultihopqa", "musique", "bamboogle"),
+    "search_r1": ("nq", "triviaqa", "popqa", "hotpotqa", "2wikimultihopqa", "musique", "bamboogle"),
+}
+"""The question sets of each suite."""
+
+HUB = "RUC-NLPIR/FlashRAG_datasets"
+MACRO = ("em", "f1", "subem", "support_recall", "citation_precision", "citation_recall", "searches_per_question")
+"""Figures whose mean over the sets is given."""
+
+_FOLDERS: Mapping[str, tuple[str, ...]] = {
+    "2wikimultihopqa": ("2wikimultihopqa", "2WikiMultihopQA", "2wiki", "2WikiMultiHopQA"),
+    "hotpotqa": ("hotpotqa", "HotpotQA", "hotpot_qa"),
+    "musique": ("musique", "MuSiQue"),
+    "bamboogle": ("bamboogle", "Bamboogle"),
+    "nq": ("nq", "NQ", "natural_questions", "nq_open"),
+    "triviaqa": ("triviaqa", "TriviaQA", "trivia_qa"),
+    "popqa": ("popqa", "PopQA"),
+}
+_STEMS = ("questions", "questions.test", "test", "dev", "validation")
+_RESAMPLES = 2000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuiteResult:
+    """What came out: the figures of each set as `evaluate --json` has them, and their means over the sets."""
+
+    suite: str
+    sets: dict[str, dict[str, Any]]
+    macro: dict[str, Any]
+
+    def record(self) -> dict[str, Any]:
+        """The object of `suite.json`."""
+        return {"suite": self.suite, "macro": self.macro, "sets": self.sets}
+
+    def told(self) -> list[str]:
+        """The warnings of every set, each once."""
+        return [f"{name}: {line}" for name, figures in self.sets.items() for line in figures.get("warnings", ())]
+
+    def table(self) -> Table:
+        """The figures by set, the mean in the last row."""
+        keys = [key for key in MACRO if any(figures.get(key) is not None for figures in self.sets.values())]
+        rows = [[name, figures["n"], *(_measure(figures, key) for key in keys)] for name, figures in self.sets.items()]
+        rows.append(
+            ["mean of the sets", sum(f["n"] for f in self.sets.values()), *(_measure(self.macro, k) for k in keys)]
+        )
+        return Table(title=f"Suite {self.suite}", columns=["set", "questions", *keys], rows=rows)
+
+
+def suite_sources(suite: str, data: Path | None) -> dict[str, str | Path]:
+    """Where each set's questions are: a file in `data`, or the name of a set on the hub where `data` is None.
+
+    Raises:
+        ValueError: no such suite.
+        FileNotFoundError: the data folder lacks a set; all that it lacks are named.
+    """
+    if suite not in SUITES:
+        raise ValueError(f"no suite is named {suite!r}; there are {', '.join(SUITES)}")
+    if data is None:
+        return {name: f"{HUB}:{name}" for name in SUITES[suite]}
+    found = {name: _file_of(data, name) for name in SUITES[suite]}
+    missing = [name for name, path in found.items() if path is None]
+    if missing:
+        raise FileNotFoundError(
+            f"{data} lacks {', '.join(missing)} of the suite {suite}: put each set into a folder of its name, as "
+            f"{data}/{missing[0]}/questions.jsonl (or test, dev; .json, .jsonl, .csv, .tsv, .parquet; text also packed)"
+        )
+    return {name: path for name, path in found.items() if path is not None}
+
+
+def run_suite(
+    job: EvaluationJob,
+    suite: str,
+    *,
+    data: Path | None = None,
+    progress: Progress = lambda stage, done, total: None,
+) -> SuiteResult:
+    """Evaluate every set of a suite into a folder of its own, and write `suite.json` beside them.
+
+    `job.questions` is not looked at. All sets are found before the first is played.
+
+    Raises:
+        ValueError, FileNotFoundError: as `suite_sources` and `run_job`, or a set's folder holds another evaluation.
+    """
+    sources = suite_sources(suite, data)
+    records: dict[str, dict[str, Any]] = {}
+    for name, source in sources.items():
+        one = replace(job, questions=source, index=_index_of(job.index, name), out=job.out / name)
+        record = None if job.overwrite else _finished(one)
+        if record is None:
+            run_job(one, progress=lambda stage, done, total, name=name: progress(f"{name}: {stage}", done, total))
+            record = _read(one.out)
+        records[name] = record
+    per_question = [record.pop("per_question") for record in records.values()]
+    for record in records.values():
+        record.pop("consistency_per_question", None)
+    result = SuiteResult(suite=suite, sets=records, macro=plain(_macro(per_question, job.seed)))
+    text = json.dumps(result.record(), ensure_ascii=False, allow_nan=False, indent=1)
+    (job.out / "suite.json").write_text(text + "\n", encoding="utf-8", errors="replace")
+    return result
+
+
+def _file_of(data: Path, name: str) -> Path | None:
+    folders = [data / folder for folder in _FOLDERS.get(name, (name,)) if (data / folder).is_dir()]
+    for folder in folders:
+        for stem in _STEMS:
+            for path in sorted(folder.glob(f"{stem}.*")):
+                rest = path.name.removeprefix(f"{stem}.").split(".")
+                if f".{rest[0]}" in SUFFIXES and all(f".{end}" in PACKED for end in rest[1:]):
+                    return path
+    return None
+
+
+def _index_of(index: Any, name: str) -> Any:
+    return str(index).replace("{set}", name) if "{set}" in str(index) else index
+
+
+def _finished(job: EvaluationJob) -> dict[str, Any] | None:
+    """The record of a set that was evaluated before; None where it was not.
+
+    Raises:
+        ValueError: it was evaluated under another setting.
+    """
+    if not (job.out / "evaluation.json").is_file():
+        return None
+    record = _read(job.out)
+    block = record["comparability"]
+    asked = {
+        "limits": (block["limits"], job.limits.model_dump(mode="json")),
+        "seed": (block["seeds"], {"sampling": job.seed}),
+        "samples": (block["decoding"]["samples"], job.samples),
+        "temperature": (block["decoding"]["temperature"], job.temperature),
+        "budget": (block["question_set"].get("budget"), job.budget),
+        "limit": (block["question_limit"], job.limit),
+        "where": (block["question_set"].get("where") or {}, dict(job.where)),
+        "preset": (block.get("preset"), job.preset),
+    }
+    different = [name for name, (there, wanted) in asked.items() if there != wanted]
+    if different:
+        raise ValueError(
+            f"{job.out} holds an evaluation that differs in {', '.join(different)}; give another --out, or --overwrite "
+            "to replace it"
+        )
+    return record
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+    return record
+
+
+def _macro(per_question: Sequence[Mapping[str, Any]], seed: int) -> dict[str, Any]:
+    """Mean of the sets' means, and its 95 % bootstrap over the questions of every set, sets kept as they are."""
+    macro: dict[str, Any] = {"n": sum(len(rows["question_id"]) for rows in per_question)}
+    rng = np.random.default_rng(seed)
+    for key in MACRO:
+        columns = []
+        for rows in per_question:
+            values = np.asarray([np.nan if value is None else value for value in rows[key]], dtype=np.float64)
+            columns.append(values[~np.isnan(values)])
+        if not columns or any(not len(column) for column in columns):
+            macro[key] = None  # a mean over some of the sets would be another figure under the same name
+            continue
+        drawn = np.mean(
+            [
+                [column[rng.integers(0, len(column), len(column))].mean() for _ in range(_RESAMPLES)]
+                for column in columns
+            ],
+            axis=0,
+        )
+        low, high = np.quantile(drawn, [0.025, 0.975])
+        macro |= {key: float(np.mean([column.mean() for column in columns])), f"{key}_low": low, f"{key}_high": high}
+    return macro
+
+
+def _measure(figures: Mapping[str, Any], key: str) -> Measure:
+    return Measure(value=figures.get(key), low=figures.get(f"{key}_low"), high=figures.get(f"{key}_high"))
