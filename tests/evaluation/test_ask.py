@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from rich.console import Console
 
 from agent.engine import Completion, EngineError, SamplingParams
@@ -23,7 +22,7 @@ from envs.question import Question
 from envs.search_env import EpisodeLimits
 from evaluation.ask import Asked, follow
 from evaluation.ask_console import ask_on_console
-from evaluation.ask_job import AskJob, asked_question, model_folder
+from evaluation.ask_job import AskJob
 from evaluation.ask_terminal import AskPrinter, harmless, shortened
 from evaluation.asked_turn import AskedEnd, AskedPassage, AskedTurn
 from evaluation.evaluated_policy import EvaluatedPolicy
@@ -119,53 +118,6 @@ def policy_folder(small_world: SmallWorld, tmp_path_factory: pytest.TempPathFact
     texts = [f"{question.text} {question.hops[0].question}" for question in small_world.questions]
     build_tiny_policy(folder, texts, protocol=small_world.protocol, hidden_size=32, num_layers=1, num_heads=2)
     return folder
-
-
-RUN = {
-    "policy": {"model": "somewhere", "trust_remote_code": False},
-    "data": {"index": "indexes/a"},
-    "rewards": {"exact_match": {"weight": 1.0}},
-    "protocol": {"name": "search_r1", "overrides": {"on_invalid": "end"}},
-    "limits": {"max_turns": 2, "top_k": 2, "max_new_tokens_per_turn": 24, "max_trajectory_tokens": 700},
-    "learner": {"precision": "bf16"},
-}
-
-
-@pytest.fixture
-def run_folder(policy_folder: Path) -> Path:
-    run = policy_folder.parents[2]
-    (run / "config.yaml").write_text(yaml.safe_dump(RUN), encoding="utf-8")
-    return run
-
-
-def test_a_checkpoint_of_a_run_is_asked_as_it_was_trained(run_folder: Path, policy_folder: Path) -> None:
-    for place in (run_folder, policy_folder, policy_folder.parent):
-        settings = AskJob(policy=str(place), index="i", question="Who?").settings()
-        assert Path(settings.policy) == policy_folder
-        assert (settings.protocol, settings.protocol_overrides) == ("search_r1", {"on_invalid": "end"})
-        assert (settings.limits.max_turns, settings.limits.top_k, settings.dtype) == (2, 2, "bfloat16")
-        assert settings.run_config == (run_folder / "config.yaml").resolve()
-    own = {"protocol": "waymark", "limits": {"top_k": 1}, "dtype": "float32"}
-    settings = AskJob(policy=str(run_folder), index="i", question="Who?", **own).settings()
-    assert (settings.protocol, settings.protocol_overrides, settings.dtype) == ("waymark", {}, "float32")
-    assert (settings.limits.top_k, settings.limits.max_turns) == (1, 2), "what is not given stays the run's"
-
-
-def test_the_trained_model_goes_before_checkpoints(run_folder: Path, policy_folder: Path) -> None:
-    (run_folder / "model").symlink_to(policy_folder)
-    try:
-        assert model_folder(str(run_folder)) == str(run_folder / "model")
-    finally:
-        (run_folder / "model").unlink()
-
-
-def test_a_config_that_is_no_runs_is_not_read(policy_folder: Path) -> None:
-    config = policy_folder.parents[2] / "config.yaml"
-    for text in ("title: a site\n", "{{ not: yaml", "- 1\n"):
-        config.write_text(text, encoding="utf-8")
-        settings = AskJob(policy=str(policy_folder), index="i", question="Who?").settings()
-        assert (settings.protocol, settings.run_config) == ("waymark", None)
-    config.unlink()
 
 
 def test_a_model_is_asked_as_an_evaluation_asks_it(small_world: SmallWorld, policy_folder: Path) -> None:
@@ -339,28 +291,6 @@ def test_a_fault_of_our_own_is_raised_and_not_swallowed(small_world: SmallWorld)
 def test_bad_input_is_told(small_world: SmallWorld, changes: dict[str, Any], message: str) -> None:
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         events_of(expert_job(small_world, **changes))
-
-
-def test_a_folder_without_a_policy_and_a_run_that_cannot_be_read_are_told(tmp_path: Path, policy_folder: Path) -> None:
-    with pytest.raises(ValueError, match="holds no policy"):
-        AskJob(policy=str(tmp_path), index="i", question="Who?").settings()
-    run = policy_folder.parents[2]
-    (run / "metrics.jsonl").touch()
-    (run / "config.yaml").write_text("{{ not: yaml", encoding="utf-8")
-    with pytest.raises(ValueError, match="cannot be read as a run's config"):
-        AskJob(policy=str(policy_folder), index="i", question="Who?").settings()
-    (run / "config.yaml").write_text(yaml.safe_dump({**RUN, "limits": {"max_turnz": 3}}), encoding="utf-8")
-    with pytest.raises(ValueError, match="max_turnz"):
-        AskJob(policy=str(policy_folder), index="i", question="Who?").settings()
-    for name in ("metrics.jsonl", "config.yaml"):
-        (run / name).unlink()
-
-
-def test_a_question_is_found_by_its_text_or_id(small_world: SmallWorld) -> None:
-    by_text = asked_question(expert_job(small_world, question=f" {small_world.questions[0].text} "))
-    assert by_text == asked_question(expert_job(small_world)) == small_world.questions[0]
-    plain = asked_question(AskJob(policy="p", index="i", question="Who?"))
-    assert (plain.text, plain.golden_answers) == ("Who?", ())
 
 
 def test_a_passage_that_no_call_brought_is_named_by_its_id() -> None:
