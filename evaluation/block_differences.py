@@ -71,7 +71,8 @@ def block_differences(blocks: Sequence[Mapping[str, Any]], *, allow: Sequence[st
     Raises:
         ValueError: `allow` names a field that no block has.
     """
-    rows = [dict(_flat(completed(block))) for block in blocks]
+    whole = [completed(block) for block in blocks]
+    rows = [dict(_flat(block)) for block in whole]
     fields = list(dict.fromkeys(field for row in rows for field in row))
     for name in allow:
         if not any(_covers(name, field) for field in (*fields, *NEEDED)):
@@ -79,7 +80,7 @@ def block_differences(blocks: Sequence[Mapping[str, Any]], *, allow: Sequence[st
             raise ValueError(f"--allow names {name!r}, which no comparability block has; they have {known}")
     found = []
     for field in fields:
-        values = tuple(row.get(field, _without(row, field)) for row in rows)
+        values = tuple(row.get(field, _missing(block, field)) for row, block in zip(rows, whole, strict=True))
         known_nowhere = set(values) == {UNKNOWN}
         if len(set(values)) > 1 or (known_nowhere and field in NEEDED):
             found.append(
@@ -122,16 +123,10 @@ def _covers(name: str, field: str) -> bool:
     return field == name or field.startswith(f"{name}.")
 
 
-def _without(row: Mapping[str, str], field: str) -> str:
-    """What a run says of a field that it does not have: none where it has the field above it, as a leaf."""
-    above = field.rpartition(".")[0]
-    while above:
-        if above in row:
-            return row[above]
-        if any(_covers(above, other) for other in row):
-            return "none"
-        above = above.rpartition(".")[0]
-    return UNKNOWN
+def _missing(block: Mapping[str, Any], field: str) -> str:
+    """What a run says of a field that it does not have: none where it has others beside it, else unknown."""
+    above = block.get(field.partition(".")[0], UNKNOWN)
+    return UNKNOWN if above == UNKNOWN else "none"
 
 
 def _flat(value: Any, prefix: str = "") -> list[tuple[str, str]]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from rich.console import Console
 
 from evaluation.comparison import Comparison
-from evaluation.comparison_tables import fields_table, figures_table, ranking_table, short_tests_table
+from evaluation.comparison_tables import fields_table, figures_table, ranking_table, short_table
 from evaluation.comparison_verdict import verdict_lines
 from evaluation.report_parts import Table
 from evaluation.terminal_table import terminal_table, terminal_tables
@@ -16,7 +16,7 @@ def print_comparison(comparison: Comparison, console: Console, page: Path | None
     for part in terminal_tables(figures_table(comparison), console.width):
         console.print(part)
     if len(comparison.runs) > 1:
-        tables: list[Table | None] = [short_tests_table(comparison)]
+        tables: list[Table | None] = [short_table(comparison)]
         if len(comparison.runs) > 2 or comparison.is_suite:
             tables.insert(0, ranking_table(comparison))
         for table in (*tables, fields_table(comparison)):

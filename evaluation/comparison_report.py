@@ -19,7 +19,7 @@ from evaluation.comparison_tables import (
     is_cost,
     needed_table,
     ranking_table,
-    tests_table,
+    tested_table,
 )
 from evaluation.comparison_verdict import verdict_lines
 from evaluation.evaluation_suite import EvaluationSuite
@@ -86,7 +86,7 @@ def _verdict(comparison: Comparison) -> Section:
     return Section(
         title="Result" if comparison.is_ranked else "Side by side, not ranked",
         charts=[chart] if chart else [],
-        tables=[*tables, tests_table(comparison), *([fields] if fields else [])],
+        tables=[*tables, tested_table(comparison), *([fields] if fields else [])],
     )
 
 

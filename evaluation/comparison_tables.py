@@ -29,7 +29,7 @@ STAR = "✱"
 """Behind a difference that is significant after the correction."""
 
 
-def tests_table(comparison: Comparison) -> Table:
+def tested_table(comparison: Comparison) -> Table:
     """One row a tested difference: means, difference with interval and mark, and the p-values of every test."""
     several = len(comparison.runs) > 2
     rows: list[list[Cell]] = []
@@ -62,7 +62,7 @@ def tests_table(comparison: Comparison) -> Table:
     )
 
 
-def short_tests_table(comparison: Comparison) -> Table:
+def short_table(comparison: Comparison) -> Table:
     """The tested differences in the width of a terminal: difference, corrected p-value, and what the questions show."""
     several = len(comparison.runs) > 2
     rows: list[list[Cell]] = [
