@@ -9,8 +9,8 @@
 A study's runs only warn, so that what came after an alarm is known too. They begin with the policy that the setting
 of configs/ablation keeps, or has made; `--from FOLDER` takes testbed and cold start of a comparison that `waymark
 ablate` has made with the same setting, `--start FOLDER` begins with another policy. A repeated call goes on where it
-was. A run is called collapsed if its arm was made to collapse (by its name, where it is no arm of a study: see
-`HEALTHY`), and the watch is in time if it stops before an evaluation has less than half of the best EM until then.
+was. Runs whose name begins with `collapse` were made to collapse, alarms of all others are false ones. The watch is
+in time if it stops before an evaluation finds less than half of the best EM until then.
 """
 
 import argparse
@@ -23,39 +23,43 @@ from pathlib import Path
 from typing import Any
 
 LR = 3e-4
-STEPS = 24
 NO_CLIP = {"learner.epsilon": 1e6, "learner.max_grad_norm": 1e6}
-HIGH = {"learner.learning_rate": 30 * LR, **NO_CLIP}
-PAID_FOR_SEARCHING = {
-    "rewards.exact_match": None,
-    "rewards.hop_relevance": {"weight": 1.0},
-    "learner.learning_rate": 3 * LR,
-}
-"""Nobody pays the answer, so it stays out while the reward rises."""
-
+COLLAPSE = "collapse"
+"""Begins the names of arms that are made to collapse."""
+HEALTHY_STEPS, COLLAPSE_STEPS = 20, 10
 ARMS: dict[str, dict[str, Any]] = {
-    "healthy": {},
-    "healthy_slow": {"learner.learning_rate": LR / 3},
-    "collapse_lr30": HIGH,
-    "collapse_lr10": {**HIGH, "learner.learning_rate": 10 * LR},
-    "collapse_reward": PAID_FOR_SEARCHING,
+    "collapse_lr30": {"learner.learning_rate": 30 * LR, **NO_CLIP},
+    "collapse_lr10": {"learner.learning_rate": 10 * LR, **NO_CLIP},
+    # Nobody pays the answer, so it stays out while the reward rises.
+    "collapse_reward": {
+        "rewards": {"hop_relevance": {"weight": 1.0}},
+        "credit": {"estimator": "turn"},
+        "learner.learning_rate": 3 * LR,
+    },
 }
-"""Dotted overrides over a setting of configs/ablation. Arms whose name begins so are healthy; the others collapse."""
-HEALTHY = "healthy"
+"""Dotted overrides over a setting of configs/ablation; every other arm is a method of that name (`waymark ablate`)."""
 
 STUDIES: dict[str, tuple[str, tuple[tuple[str, int], ...]]] = {
     "thresholds": (
         "2hops",
-        (("healthy", 0), ("healthy", 1), ("healthy", 2), ("collapse_lr30", 0), ("collapse_lr30", 1)),
+        (
+            *((method, 0) for method in ("outcome", "hops_per_turn", "apart_correct")),
+            *(("collapse_lr30", seed) for seed in (0, 1)),
+        ),
     ),
     "test": (
         "3hops",
         (
-            *(("healthy", seed) for seed in range(10, 14)),
-            *(("healthy_slow", seed) for seed in (10, 11)),
-            *(("collapse_lr30", seed) for seed in (10, 11)),
-            ("collapse_lr10", 10),
+            ("collapse_lr30", 10),
+            ("outcome", 10),
             ("collapse_reward", 10),
+            ("hops_per_turn", 10),
+            ("collapse_lr10", 10),
+            ("apart_correct", 10),
+            ("collapse_lr30", 11),
+            ("search_r1", 10),
+            ("outcome", 11),
+            ("outcome", 12),
         ),
     ),
 }
@@ -81,7 +85,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder of the study's runs")
     parser.add_argument("--from", dest="source", type=Path, help="folder with the testbed and cold_start to begin with")
     parser.add_argument("--start", type=Path, help="policy to begin with instead of the cold start")
-    parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--only", nargs="*", metavar="ARM-SEED", help="only these runs of the study")
     parser.add_argument("--smoke", action="store_true", help="a tiny version of everything, to see that it runs")
     parser.add_argument("--json", type=Path, help="also write the figures here")
@@ -145,7 +148,7 @@ def replay(run: Path, config: Any) -> dict[str, Any]:
     name = f"{run.parent.name}/{run.name}" if run.name.startswith("seed-") else run.name
     return {
         "run": name,
-        "healthy": name.startswith(HEALTHY),
+        "healthy": not name.startswith(COLLAPSE),
         "steps": lines[-1]["step"] if lines else 0,
         "alarms": alarms,
         "first_alarm_step": alarms[0][0] if alarms else None,
@@ -196,6 +199,18 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def overrides_of(arm: str, *, smoke: bool = False) -> dict[str, Any]:
+    """An arm's overrides: of `ARMS`, or of the method of that name."""
+    from train.method import load_method
+
+    collapses = arm.startswith(COLLAPSE)
+    fields = dict(ARMS[arm] if collapses else load_method(arm).config.overrides)
+    if smoke:
+        return fields
+    steps = {"steps": COLLAPSE_STEPS, "evaluate_every": 2} if collapses else {"steps": HEALTHY_STEPS}
+    return {**fields, **steps}
+
+
 def run_study(options: argparse.Namespace, out: Path) -> list[Path]:
     """Run what is missing of a study, one run after the other, and return the folders."""
     from train.ablation_setting import load_setting
@@ -206,14 +221,14 @@ def run_study(options: argparse.Namespace, out: Path) -> list[Path]:
 
     setting_name, wanted = STUDIES[options.study or "thresholds"]
     setting = load_setting(setting_name)
-    base = {**setting.train, "evaluate_every": 2, "checkpoint_every": 0, "steps": options.steps}
+    base = {**setting.train, "checkpoint_every": 0, "watch": {"action": "warn", "max_batches": 1}}
     testbed = setting.testbed
     if options.smoke:
-        base = {**base, **SMOKE}
         testbed = testbed.model_copy(update={"policy": type(testbed.policy)(**SMALL_POLICY)})
-        wanted = wanted[2:4]
-    base["watch"] = {"action": "warn", "max_batches": 1}
-    arms = {arm: ARMS[arm] for arm, _ in wanted}
+        base, wanted = {**base, **SMOKE}, wanted[2:4]
+    arms = {arm: overrides_of(arm, smoke=options.smoke) for arm, _ in wanted}
+    if options.start:
+        arms = {arm: {**fields, "policy.model": str(options.start)} for arm, fields in arms.items()}
     study = Study(StudyConfig(testbed=testbed, train=base, arms=arms), out, print)
     if options.source:
         for name in ("testbed", "cold_start"):
@@ -225,9 +240,6 @@ def run_study(options: argparse.Namespace, out: Path) -> list[Path]:
         if lay_start(setting.start, testbed, record, study.cold_start, print):
             record.write(study.cold_start_record)
     study.prepare()
-    if options.start:
-        arms = {arm: {**fields, "policy.model": str(options.start)} for arm, fields in arms.items()}
-        study = Study(StudyConfig(testbed=testbed, train=base, arms=arms), out, print)
     folders = []
     for arm, seed in wanted:
         if options.only and f"{arm}-{seed}" not in options.only:

@@ -62,7 +62,7 @@ SIGNALS: tuple[Signal, ...] = (
         against="start",
         measure="times",
         words="a thought has {value} words",
-        least=2.0,
+        least=1.0,
     ),
     Signal(
         limit="thinking_growth",
@@ -71,7 +71,7 @@ SIGNALS: tuple[Signal, ...] = (
         against="start",
         measure="times",
         words="a thought has {value} words",
-        least=2.0,
+        least=1.0,
     ),
     Signal(
         limit="thought_repetition_rise",
