@@ -11,6 +11,7 @@ from evaluation.examples import pick_examples
 from evaluation.pinned_controls import PINNED_CONTROLS
 from evaluation.report import retrieval_table
 from evaluation.report_parts import Arm, Cell, Measure, Report, Table
+from evaluation.run_sections import run_sections
 
 if TYPE_CHECKING:
     from evaluation.job import JobResult
@@ -56,12 +57,15 @@ def job_report(
     described: dict[str, str] = {key: control.description for key, control in CONTROLS.items()}
     described |= {key: control.description for key, control in PINNED_CONTROLS.items()}
     notes = [f"Control {key}: {described[key]}." for key in result.controls]
+    sections, columns = run_sections(result.evaluation, questions, trajectories)
     return Report(
         title=f"Evaluation of {name}",
         summary_lines=lines,
         arms=[Arm(name=name, final=summary)],
         controls=result.controls,
         tables=job_tables(result),
+        sections=sections,
+        per_question=columns,
         examples=pick_examples(trajectories, questions),
         comparability=result.comparability,
         notes=notes,

@@ -68,5 +68,8 @@ def _resolved(question: Question, pages: dict[str, list[Passage]]) -> Question:
 def _passage(passages: Sequence[Passage], question: Question) -> str | None:
     if len(passages) == 1:
         return passages[0].id
-    saying = [passage.id for passage in passages if gives_it_away(passage, question)]
+    texts = [
+        Passage(id=passage.id, title="", text=passage.text) for passage in passages
+    ]  # the title is the same in all
+    saying = [text.id for text in texts if gives_it_away(text, question)]
     return saying[0] if len(saying) == 1 else None
