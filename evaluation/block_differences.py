@@ -71,16 +71,14 @@ def block_differences(blocks: Sequence[Mapping[str, Any]], *, allow: Sequence[st
     Raises:
         ValueError: `allow` names a field that no block has.
     """
-    whole = [completed(block) for block in blocks]
-    rows = [dict(_flat(block)) for block in whole]
-    fields = list(dict.fromkeys(field for row in rows for field in row))
+    aligned = aligned_fields([completed(block) for block in blocks])
+    fields = [field for field, _ in aligned]
     for name in allow:
         if not any(_covers(name, field) for field in (*fields, *NEEDED)):
             known = ", ".join(dict.fromkeys(field.partition(".")[0] for field in fields))
             raise ValueError(f"--allow names {name!r}, which no comparability block has; they have {known}")
     found = []
-    for field in fields:
-        values = tuple(row.get(field, _missing(block, field)) for row, block in zip(rows, whole, strict=True))
+    for field, values in aligned:
         known_nowhere = set(values) == {UNKNOWN}
         if len(set(values)) > 1 or (known_nowhere and field in NEEDED):
             found.append(
@@ -93,6 +91,16 @@ def block_differences(blocks: Sequence[Mapping[str, Any]], *, allow: Sequence[st
             )
     order = ("decides", "unknown", "compared", "circumstance")
     return tuple(sorted(found, key=lambda one: (order.index(one.kind), fields.index(one.field))))
+
+
+def aligned_fields(blocks: Sequence[Mapping[str, Any]]) -> list[tuple[str, tuple[str, ...]]]:
+    """Every field of any block, dotted, with a text for each block."""
+    rows = [dict(_flat(block)) for block in blocks]
+    fields = dict.fromkeys(field for row in rows for field in row)
+    return [
+        (field, tuple(row.get(field, _missing(block, field)) for row, block in zip(rows, blocks, strict=True)))
+        for field in fields
+    ]
 
 
 def completed(block: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,9 @@ from evaluation.run_difference import SUITE_MEAN, RunDifference, pair_difference
 _QUESTIONS = ("questions", "question_limit")
 """What differs by itself where only common questions are compared."""
 
+VALID = "valid"
+"""Stands among the differing fields where a run's own evaluation says that it is not."""
+
 DEFAULT_MEASURES: tuple[str, ...] = ("em", "f1")
 
 
@@ -126,7 +129,7 @@ def refusal(comparison: Comparison) -> str | None:
     lines = "".join(f"\n  {line}" for line in difference_lines(forbidding, comparison.names))
     options = " ".join(f"--allow {top}" for top in tops)
     return (
-        f"the runs are not ranked: they differ in {len(forbidding)} fields that decide a figure:{lines}\n  evaluate "
+        f"the runs are not ranked: they differ in what decides a figure ({len(forbidding)} fields):{lines}\n  evaluate "
         f"them alike, or accept these differences, which then stand beside the result: {options}"
     )
 
@@ -148,19 +151,33 @@ def _fields(
     """Differences of the blocks; of a suite those of every set, equal ones once, others named after their set."""
     if len(runs) < 2:
         return ()
-    sets = list(runs[0].sets)
+    sets, named = list(runs[0].sets), [name for name in allow if name != VALID]
     found: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     kept: dict[tuple[str, tuple[str, ...]], FieldDifference] = {}
     for name in sets:
-        for one in block_differences([run.sets[name].comparability for run in runs], allow=allow):
+        for one in block_differences([run.sets[name].comparability for run in runs], allow=named):
             if one.field.partition(".")[0] in implied:
                 one = replace(one, is_allowed=True)
             found.setdefault((one.field, one.values), []).append(name)
             kept[one.field, one.values] = one
-    return tuple(
-        one if len(found[key]) == len(sets) else replace(one, field=f"{one.field} ({', '.join(found[key])})")
-        for key, one in kept.items()
+    invalid = _validity(runs, allow)
+    return (
+        *([invalid] if invalid else []),
+        *(
+            one if len(found[key]) == len(sets) else replace(one, field=f"{one.field} ({', '.join(found[key])})")
+            for key, one in kept.items()
+        ),
     )
+
+
+def _validity(runs: Sequence[EvaluationSuite], allow: Sequence[str]) -> FieldDifference | None:
+    """A run that its own evaluation marks as invalid (too many outages) is no run to rank; None where all are valid."""
+    values = tuple(
+        "false" if any(file.summary.get("valid") is False for file in run.sets.values()) else "true" for run in runs
+    )
+    if "false" not in values:
+        return None
+    return FieldDifference(field=VALID, values=values, kind="decides", is_allowed=VALID in allow)
 
 
 def _corrected(found: Sequence[RunDifference], alpha: float) -> list[RunDifference]:

@@ -9,9 +9,10 @@ from evaluation.evaluation_suite import EvaluationSuite
 
 
 def comparison_record(comparison: Comparison) -> dict[str, Any]:
-    """The entries of report.json: `runs`, `differences`, `fields`, whether runs are `ranked`, and what was left out."""
+    """The entries of report.json: summaries and blocks by run, every difference, every differing field, the verdict."""
     return {
         "runs": {run.name: {name: file.summary for name, file in run.sets.items()} for run in comparison.runs},
+        "blocks": {run.name: {name: file.comparability for name, file in run.sets.items()} for run in comparison.runs},
         "ranked": comparison.is_ranked,
         "measures": list(comparison.measures),
         "alpha": comparison.alpha,

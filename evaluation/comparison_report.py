@@ -13,13 +13,14 @@ from evaluation.comparison_charts import difference_chart, finish_chart, group_c
 from evaluation.comparison_record import comparison_record, question_rows
 from evaluation.comparison_tables import (
     beats,
+    blocks_table,
     changes_table,
+    differences_table,
     fields_table,
     figures_table,
     is_cost,
     needed_table,
     ranking_table,
-    tested_table,
 )
 from evaluation.comparison_verdict import verdict_lines
 from evaluation.evaluation_suite import EvaluationSuite
@@ -46,11 +47,12 @@ def comparison_page(comparison: Comparison, *, arms: Sequence[Arm] = (), num_pai
         _verdict(comparison),
         *_needed(comparison),
         _figures(comparison),
-        *_breakdowns(comparison),
-        *_ends(comparison),
+        *breakdown_sections(comparison),
+        *finish_sections(comparison),
         *_costs(comparison),
         *_controls(comparison),
         *_regressions(comparison, num_pairs),
+        *_blocks(comparison),
     ]
     return Report(
         title=_title(names),
@@ -58,7 +60,7 @@ def comparison_page(comparison: Comparison, *, arms: Sequence[Arm] = (), num_pai
         tiles=_tiles(comparison),
         sections=sections,
         arms=arms,
-        comparability={run.name: _block(run) for run in comparison.runs},
+        comparability=_single_block(comparison),
         figures=comparison_record(comparison),
         per_question=question_rows(comparison),
     )
@@ -86,7 +88,7 @@ def _verdict(comparison: Comparison) -> Section:
     return Section(
         title="Result" if comparison.is_ranked else "Side by side, not ranked",
         charts=[chart] if chart else [],
-        tables=[*tables, tested_table(comparison), *([fields] if fields else [])],
+        tables=[*tables, differences_table(comparison), *([fields] if fields else [])],
     )
 
 
@@ -108,7 +110,8 @@ def _figures(comparison: Comparison) -> Section:
     )
 
 
-def _breakdowns(comparison: Comparison) -> list[Section]:
+def breakdown_sections(comparison: Comparison) -> list[Section]:
+    """The first measure by type of question and by hops; empty where neither is annotated."""
     measure = comparison.measures[0]
     label = figure_label(measure)
     charts, tables = [], []
@@ -125,7 +128,8 @@ def _breakdowns(comparison: Comparison) -> list[Section]:
     return [Section(title="By type and hops", note=note, charts=charts, tables=tables)]
 
 
-def _ends(comparison: Comparison) -> list[Section]:
+def finish_sections(comparison: Comparison) -> list[Section]:
+    """How the episodes of every run ended."""
     reasons = {run.name: finish_reasons(run) for run in comparison.runs}
     chart = finish_chart(reasons)
     return [Section(title="How episodes ended", charts=[chart])] if chart else []
@@ -232,7 +236,14 @@ def finish_reasons(run: EvaluationSuite) -> dict[str, int]:
     return counts
 
 
-def _block(run: EvaluationSuite) -> Mapping[str, Any]:
-    if len(run.sets) == 1:
-        return next(iter(run.sets.values())).comparability
-    return {name: file.comparability for name, file in run.sets.items()}
+def _single_block(comparison: Comparison) -> Mapping[str, Any]:
+    """The block of a single evaluation; those of several stand side by side in a section of their own."""
+    files = [file for run in comparison.runs for file in run.sets.values()]
+    return files[0].comparability if len(files) == 1 else {}
+
+
+def _blocks(comparison: Comparison) -> list[Section]:
+    if not comparison.is_suite and len(comparison.runs) == 1:
+        return []
+    note = "Figures may be compared where these entries agree."
+    return [Section(title="Comparability", note=note, tables=[blocks_table(comparison)], folded=True)]

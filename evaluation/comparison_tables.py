@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from evaluation.block_differences import aligned_fields
 from evaluation.comparison import Comparison, mean_over_sets
 from evaluation.evaluation_file import EvaluationFile
+from evaluation.evaluation_suite import EvaluationSuite
 from evaluation.figure_names import figure_label
 from evaluation.power import questions_needed
 from evaluation.regressions import ChangedQuestion
@@ -17,7 +19,7 @@ from evaluation.run_difference import RunDifference
 from evaluation.significance import bootstrap_interval
 
 LOWER_IS_BETTER = frozenset({"over_citation", "abstention"})
-COSTS: tuple[str, ...] = ("searches", "turns", "tokens", "latency", "seconds", "duplicate")
+COSTS: tuple[str, ...] = ("searches", "turns", "tokens", "latency", "seconds", "_s_p", "duplicate")
 """Parts of the names of figures that are costs: less is cheaper, and nothing is called better or worse."""
 
 POINTS: tuple[float, ...] = (0.005, 0.01, 0.02, 0.05, 0.10)
@@ -29,45 +31,52 @@ STAR = "✱"
 """Behind a difference that is significant after the correction."""
 
 
-def tested_table(comparison: Comparison) -> Table:
-    """One row a tested difference: means, difference with interval and mark, and the p-values of every test."""
+def differences_table(comparison: Comparison) -> Table:
+    """One row a tested difference: the difference with interval and mark, the p-values of every test, and the means."""
     several = len(comparison.runs) > 2
-    rows: list[list[Cell]] = []
-    for one in comparison.differences:
-        if one.p is None:
-            continue
-        row: list[Cell] = [one.question_set, figure_label(one.measure), one.n]
-        if several:
-            row.insert(0, f"{one.second} minus {one.first}")
-        row += [
-            one.first_mean,
-            one.second_mean,
+    rows: list[list[Cell]] = [
+        [
+            _row_name(comparison, one),
             _difference(comparison, one),
             p_text(one.p_holm),
-            p_text(one.p),
-            p_text(one.p_mcnemar) if one.first_only is not None else "–",
-            p_text(one.p_bootstrap),
+            one.n,
+            one.first_mean,
+            one.second_mean,
             f"{one.first_only} : {one.second_only}" if one.first_only is not None else "–",
+            p_text(one.p),
+            p_text(one.p_mcnemar),
+            p_text(one.p_bootstrap),
         ]
-        rows.append(row)
-    first, second = (("first", "second") if several else comparison.names[:2]) if len(comparison.runs) > 1 else ("", "")
-    columns = ["question set", "figure", "n", first, second, "difference", "p (Holm)", "p", "McNemar", "bootstrap p"]
+        for one in comparison.differences
+        if one.p is not None
+    ]
+    first, second = ("first", "second") if several or len(comparison.runs) < 2 else comparison.names
     return Table(
         title="Differences and tests",
-        columns=[*(["runs"] if several else []), *columns, "only one right"],
+        columns=[
+            "figure",
+            "difference",
+            "p (Holm)",
+            "questions",
+            first,
+            second,
+            "only one right",
+            "p (randomisation)",
+            "p (McNemar)",
+            "p (bootstrap)",
+        ],
         rows=rows,
         note=f"{_star_note(comparison, len(rows))} Difference: second run minus first, with its 95 % paired bootstrap "
-        "interval. p: paired randomisation over questions (exact by McNemar's test where every figure is right or "
-        "wrong). Only one right: questions that only the first : only the second run answers right.",
+        "interval. Holm's correction is of the randomisation test, which is exact (McNemar's) where every figure is "
+        "right or wrong. Only one right: questions that only the first : only the second run answers right.",
     )
 
 
 def short_table(comparison: Comparison) -> Table:
     """The tested differences in the width of a terminal: difference, corrected p-value, and what the questions show."""
-    several = len(comparison.runs) > 2
     rows: list[list[Cell]] = [
         [
-            " · ".join([f"{one.second} minus {one.first}"] * several + [one.question_set, figure_label(one.measure)]),
+            _row_name(comparison, one),
             _difference(comparison, one),
             p_text(one.p_holm),
             one.n,
@@ -79,7 +88,7 @@ def short_table(comparison: Comparison) -> Table:
     ]
     return Table(
         title=f"Differences ({STAR} significant at {comparison.alpha:g} after Holm)",
-        columns=["", "difference", "p (Holm)", "questions", "they show", "it needs"],
+        columns=["figure", "difference", "p (Holm)", "questions", "they show", "it needs"],
         rows=rows,
     )
 
@@ -114,7 +123,7 @@ def figures_table(comparison: Comparison, question_set: str | None = None) -> Ta
         rows.append([figure_label(figure), *values, *([None] if two else [])])
     difference = [f"{runs[1].name} minus {runs[0].name}"] if two else []
     where = f" on {question_set}" if question_set else ", mean over question sets" if comparison.is_suite else ""
-    return Table(title=f"All figures{where}", columns=["", *comparison.names, *difference], rows=rows)
+    return Table(title=f"All figures{where}", columns=["figure", *comparison.names, *difference], rows=rows)
 
 
 def needed_table(comparison: Comparison) -> Table | None:
@@ -122,13 +131,11 @@ def needed_table(comparison: Comparison) -> Table | None:
     tested = [one for one in comparison.differences if one.spread is not None]
     if not tested:
         return None
-    several = len(comparison.runs) > 2
     rows: list[list[Cell]] = []
     for one in tested:
         assert one.spread is not None
-        row: list[Cell] = [f"{one.second} minus {one.first} · "] if several else [""]
-        row[0] = f"{row[0]}{one.question_set} · {one.measure}"
-        row += [one.n, one.visible, one.difference, one.power, one.needed if one.needed is not None else "–"]
+        row: list[Cell] = [_row_name(comparison, one), one.n, one.visible, one.difference, one.power]
+        row.append(one.needed if one.needed is not None else "–")
         for points in POINTS:
             if points**2 > one.spread or points > one.spread:
                 row.append("–")
@@ -138,7 +145,7 @@ def needed_table(comparison: Comparison) -> Table | None:
     return Table(
         title="How many questions a difference needs",
         columns=[
-            "",
+            "figure",
             "questions",
             "smallest visible",
             "seen here",
@@ -167,7 +174,27 @@ def fields_table(comparison: Comparison) -> Table | None:
         [one.field, *map(_short, one.values), "allowed, stated" if one.is_allowed else meaning[one.kind]]
         for one in comparison.fields
     ]
-    return Table(title="What differs between the runs", columns=["field", *comparison.names, ""], rows=rows)
+    return Table(
+        title="What differs between the runs", columns=["field", *comparison.names, "what it means"], rows=rows
+    )
+
+
+def blocks_table(comparison: Comparison) -> Table:
+    """The comparability blocks field by field: the value that all share, or each run's own."""
+    blocks = [_block(run) for run in comparison.runs]
+    rows: list[list[Cell]] = []
+    for field, values in aligned_fields(blocks):
+        same = len(set(values)) == 1
+        rows.append([field, *([values[0], *("same" for _ in values[1:])] if same else values)])
+    return Table(title="Comparability blocks", columns=["field", *comparison.names], rows=rows)
+
+
+def _block(run: EvaluationSuite) -> dict[str, Any]:
+    if len(run.sets) == 1:
+        return next(iter(run.sets.values())).comparability
+    return {
+        f"{name} · {field}": value for name, file in run.sets.items() for field, value in file.comparability.items()
+    }
 
 
 def ranking_table(comparison: Comparison) -> Table:
@@ -240,6 +267,12 @@ def p_text(p: float | None) -> str:
     if p is None:
         return "–"
     return f"{p:.4f}" if p >= 0.0001 else "<0.0001"
+
+
+def _row_name(comparison: Comparison, one: RunDifference) -> str:
+    """The figure, with the runs where there are more than two and the set where there are several."""
+    runs = [f"{one.second} minus {one.first}"] if len(comparison.runs) > 2 else []
+    return " · ".join([*runs, *([one.question_set] if comparison.is_suite else []), figure_label(one.measure)])
 
 
 def _short(value: str) -> str:

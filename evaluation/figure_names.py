@@ -10,6 +10,14 @@ METRIC_LABELS: dict[str, str] = {
     "citation_recall": "Citation recall",
     "searches_per_question": "Searches per question",
     "turns_per_question": "Turns per question",
+    "tokens_per_question": "Tokens per question",
+    "sampled_tokens_per_question": "Tokens sampled",
+    "observed_tokens_per_question": "Tokens observed",
+}
+"""Rows of the evaluation table, in this order."""
+
+
+OTHER_LABELS: dict[str, str] = {
     "support_em": "Supports cited exactly",
     "support_f1": "Support F1",
     "joint_em": "Joint EM",
@@ -18,14 +26,15 @@ METRIC_LABELS: dict[str, str] = {
     "abstention": "Abstention",
     "best_possible_em": "Best possible EM",
     "duplicate_searches_per_question": "Duplicate searches per question",
-    "tokens_per_question": "Tokens per question",
-    "sampled_tokens_per_question": "Tokens sampled",
-    "observed_tokens_per_question": "Tokens observed",
     "input_tokens_per_question": "Tokens read in all calls",
+    "search_s_p50": "Seconds of a search, median",
+    "search_s_p99": "Seconds of a search, 99th percentile",
+    "episode_s_p50": "Seconds of an episode, median",
+    "episode_s_p99": "Seconds of an episode, 99th percentile",
 }
-"""Rows of the evaluation table, in this order."""
+"""Figures that are no rows of that table."""
 
 
 def figure_label(name: str) -> str:
-    """A figure's name for a reader: of `METRIC_LABELS`, else its own name in words."""
-    return METRIC_LABELS.get(name) or name.replace("_", " ").capitalize()
+    """A figure's name for a reader: of the tables above, else its own name in words."""
+    return METRIC_LABELS.get(name) or OTHER_LABELS.get(name) or name.replace("_", " ").capitalize()

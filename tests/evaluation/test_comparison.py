@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from evaluation.comparison import Comparison, compare_runs, refusal
-from evaluation.comparison_tables import beats, figures_table, needed_table, ranking_table, tested_table
+from evaluation.comparison_tables import beats, differences_table, figures_table, needed_table, ranking_table
 from evaluation.comparison_verdict import verdict_lines
 from evaluation.evaluation_suite import read_suites
 from evaluation.mcnemar import mcnemar_exact
@@ -52,7 +52,7 @@ def test_a_better_run_is_called_better_and_the_mark_stands_beside_it(tmp_path: P
     comparison = _compare(tmp_path, WEAK, STRONG)
     assert comparison.is_ranked
     assert verdict_lines(comparison)[0].startswith("b is better than a: Exact match, b minus a, is +0.1")
-    row = next(row for row in tested_table(comparison).rows if "Exact match" in row)
+    row = next(row for row in differences_table(comparison).rows if "Exact match" in row)
     marked = next(cell for cell in row if isinstance(cell, Measure))
     assert (marked.mark, marked.tone, marked.signed) == ("✱", "good", True)
     assert [row[0] for row in ranking_table(comparison).rows] == ["b", "a"]
@@ -91,7 +91,7 @@ def test_runs_that_differ_in_what_decides_are_not_ranked(tmp_path: Path) -> None
     assert "--allow top_k --allow decoding" in message
     assert "Not ranked" in verdict_lines(comparison)[0]
     assert not any("better than" in line for line in verdict_lines(comparison))
-    assert "✱" not in repr(tested_table(comparison).rows), "nothing is marked"
+    assert "✱" not in repr(differences_table(comparison).rows), "nothing is marked"
     assert ranking_table(comparison).columns[-1] != "significantly better than"
 
     allowed = compare_runs(read_suites(paths), allow=["top_k", "decoding.temperature"])
@@ -189,3 +189,11 @@ def test_a_single_run_is_no_comparison(tmp_path: Path) -> None:
 def test_bad_settings_are_refused(tmp_path: Path, options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         _compare(tmp_path, [1.0, 0.0], [0.0, 1.0], **options)
+
+
+def test_a_run_that_is_marked_invalid_is_not_ranked(tmp_path: Path) -> None:
+    paths = [write(tmp_path / "a", record(WEAK)), write(tmp_path / "b", {**record(STRONG), "valid": False})]
+    comparison = compare_runs(read_suites(paths))
+    assert not comparison.is_ranked
+    assert "valid: a true, b false" in (refusal(comparison) or "")
+    assert compare_runs(read_suites(paths), allow=["valid"]).is_ranked
