@@ -1,19 +1,22 @@
-"""The viewer as a web application: addresses to pages. Everything is made on the server, and nothing is changed."""
+"""The viewer as a web application: addresses to pages, all made on the server. No page changes anything on the disk."""
 
+import asyncio
 import json
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager
 from importlib import resources
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import parse_qs, quote
 
 import jinja2
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
+from markupsafe import Markup
 from starlette.exceptions import HTTPException
 
 from evaluation.report import format_number, format_signed
+from evaluation.viewer.ask_desk import MOST_CHARACTERS, AskDesk
 from evaluation.viewer.catalogue import Catalogue
 from evaluation.viewer.curve_svg import Line
 from evaluation.viewer.live import POLL_S, Snapshot, events
@@ -29,6 +32,8 @@ from evaluation.viewer.trajectory_pages import (
     trajectory_page,
 )
 
+PART_ENDS = "\x1e"
+_MOST_BODY = 100_000
 STATIC = {"viewer.css": "text/css", "viewer.js": "text/javascript", "icon.svg": "image/svg+xml"}
 
 
@@ -77,6 +82,7 @@ def create_app(
     app = FastAPI(title="Waymark viewer", docs_url=None, redoc_url=None, openapi_url=None, lifespan=life)
     app.add_middleware(Guard, hosts=hosts)
     environment = templates()
+    desk, asked = AskDesk(catalogue), environment.get_template("asked.html.j2")
 
     def render(name: str, context: dict[str, Any], status: int = 200) -> HTMLResponse:
         text = environment.get_template(name).render(**context)
@@ -130,6 +136,38 @@ def create_app(
     @app.get("/compare")
     def compare(request: Request) -> Response:
         return render("compare.html.j2", compare_page(catalogue, request.query_params))
+
+    @app.get("/ask")
+    def ask_form(request: Request) -> Response:
+        return ask_page(request.query_params.get("run", ""), "", [])
+
+    def ask_page(chosen: str, question: str, events: Sequence[Markup]) -> Response:
+        context = {"runs": desk.choices(), "chosen": chosen, "question": question, "events": events}
+        return render("ask.html.j2", {**context, "most": MOST_CHARACTERS})
+
+    @app.post("/ask")
+    async def ask(request: Request) -> Response:
+        """The turns as they come, a separator after each, for the page's script; without it the whole page."""
+        body = b""
+        async for part in request.stream():
+            body += part
+            if len(body) > _MOST_BODY:
+                raise PageError(413, "That is too long for a question.")
+        fields = {name: values[-1] for name, values in parse_qs(body.decode("utf-8", "replace")).items()}
+        run, question = fields.get("run", ""), fields.get("question", "")
+
+        def parts() -> Iterator[str]:
+            try:
+                happens: Iterator[Any] = desk.ask(desk.job(run_of(run), question))
+                for event in happens:
+                    yield asked.render(event=event)
+            except (ValueError, OSError, PageError) as error:
+                yield asked.render(event=str(error))
+
+        if request.headers.get("x-part") is None:
+            events = await asyncio.to_thread(lambda: [Markup(part) for part in parts()])
+            return ask_page(run, question, events)
+        return StreamingResponse((part + PART_ENDS for part in parts()), media_type="text/html; charset=utf-8")
 
     def stream(request: Request, look: Callable[[], Snapshot]) -> Response:
         return StreamingResponse(events(look, request.is_disconnected, every_s=poll_s), media_type="text/event-stream")

@@ -48,7 +48,7 @@ class QuestionBook:
             path = named.get(field)
             if isinstance(path, str):
                 own_format = named.get("format")
-                files.append((_found(Path(path), run_folder), own_format if isinstance(own_format, str) else None))
+                files.append((found_from(Path(path), run_folder), own_format if isinstance(own_format, str) else None))
         return files
 
     def find(self, question_id: str, run_folder: Path, config: Mapping[str, Any]) -> Question | None:
@@ -57,6 +57,15 @@ class QuestionBook:
             questions = self._read(path, own_format)
             if not isinstance(questions, str) and question_id in questions:
                 return questions[question_id]
+        return None
+
+    def file_with(self, text: str, run_folder: Path, config: Mapping[str, Any]) -> Path | None:
+        """The first file in which a question of this text, or this id, stands."""
+        wanted = text.strip()
+        for path, own_format in self.files_of(run_folder, config):
+            questions = self._read(path, own_format)
+            if not isinstance(questions, str) and any(wanted in (q.id, q.text.strip()) for q in questions.values()):
+                return path
         return None
 
     def in_evaluation(self, evaluation: Mapping[str, Any], question_id: str) -> Question | None:
@@ -106,7 +115,7 @@ def _questions_of(evaluation: Mapping[str, Any]) -> dict[str, Question]:
     }
 
 
-def _found(path: Path, run_folder: Path) -> Path:
+def found_from(path: Path, run_folder: Path) -> Path:
     """A path as the run wrote it; a relative one is looked for from here and from every folder above the run."""
     if path.is_absolute() or path.exists():
         return path

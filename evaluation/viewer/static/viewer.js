@@ -93,7 +93,32 @@ async function fetchPart(link) {
   history.replaceState(null, "", link.href.split("#")[0]);
 }
 
+// ---- a question, answered turn by turn
+async function ask(form) {
+  const place = document.getElementById("asked"), button = form.querySelector("button");
+  place.replaceChildren();
+  button.disabled = true;
+  button.textContent = "Asking …";
+  try {
+    const body = new URLSearchParams(new FormData(form));
+    const answer = await fetch("/ask", { method: "POST", body, headers: { "x-part": "1" } });
+    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+    let rest = "";
+    for (let part = await reader.read(); !part.done; part = await reader.read()) {
+      const pieces = (rest + part.value).split("\u001e");
+      rest = pieces.pop();
+      for (const piece of pieces) place.append(...new DOMParser().parseFromString(piece, "text/html").body.childNodes);
+    }
+  } catch (error) {
+    place.append(`The viewer did not answer: ${error.message}`);
+  } finally {
+    button.disabled = false;
+    button.textContent = "Ask";
+  }
+}
+
 document.addEventListener("DOMContentLoaded", () => {
+  document.getElementById("ask")?.addEventListener("submit", (event) => { event.preventDefault(); ask(event.target); });
   document.getElementById("theme").addEventListener("click", switchTheme);
   for (const address of new Set([...document.querySelectorAll("[data-live]")].map((part) => part.dataset.live))) follow(address);
   document.addEventListener("pointermove", (event) => {
