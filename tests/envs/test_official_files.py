@@ -1,4 +1,4 @@
-"""The official files of every question set, in miniature: what they say must reach the question, whatever they are in."""
+"""Official files of every question set in miniature: what they say must reach the question, whatever they are in."""
 
 import gzip
 import json

@@ -15,7 +15,6 @@ from evaluation.job import EvaluationJob, JobResult, run_job
 from evaluation.trajectory_store import read_trajectories
 from tests.evaluation.conftest import SmallWorld
 
-
 ROOT = Path(__file__).resolve().parents[2]
 
 
