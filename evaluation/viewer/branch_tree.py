@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from evaluation.viewer.turn_cards import TrajectoryView
 
-_COLUMN, _ROW, _WIDTH, _HEIGHT = 190, 54, 160, 40
+_COLUMN, _ROW, _WIDTH, _HEIGHT = 222, 54, 192, 40
 
 
 @dataclass(slots=True, kw_only=True)
@@ -94,6 +94,6 @@ def _path(above: TreeNode, node: TreeNode) -> str:
     return f"M{x1:.0f} {y1:.0f}L{half:.0f} {y1:.0f}L{half:.0f} {y2:.0f}L{x2:.0f} {y2:.0f}"
 
 
-def _cut(text: str, most: int = 24) -> str:
+def _cut(text: str, most: int = 22) -> str:
     line = " ".join(text.split())
     return line if len(line) <= most else f"{line[: most - 1]}…"

@@ -203,7 +203,7 @@ def _node(key: str, kind: NodeKind, state: NodeState, label: str, note: str, ful
 
 def _wrapped(text: str, width: float) -> tuple[str, ...]:
     """One or two lines that fit a width, the rest cut off."""
-    most = int(width * _CHARS_PER_PIXEL * 1.1)
+    most = int(width * _CHARS_PER_PIXEL)
     lines = textwrap.wrap(text, most, max_lines=2, placeholder="…", break_long_words=True) or [""]
     return tuple(line[:most] for line in lines)
 

@@ -94,6 +94,7 @@ def pages(catalogue: Catalogue) -> dict[str, str]:
         "compare": f"/compare?a={first.key}&b={second.key}",
         "compare one": f"/compare?a={first.key}&b={second.key}&question=q1",
         "choose": "/compare",
+        "ask": "/ask",
         "not there": "/run/none",
         "hostile run": f"/run/{nasty.key}",
         "hostile list": f"/run/{nasty.key}/trajectories",
@@ -105,7 +106,7 @@ def pages(catalogue: Catalogue) -> dict[str, str]:
 
 PAGES = (
     *("runs", "run", "trajectories", "trajectory", "tokens by mask", "tokens by logprob", "tokens by advantage"),
-    *("samples", "paraphrases", "branches", "compare", "compare one", "choose", "not there"),
+    *("samples", "paraphrases", "branches", "compare", "compare one", "choose", "ask", "not there"),
     *("hostile run", "hostile list", "hostile trajectory", "hostile group", "hostile question"),
 )
 
