@@ -48,7 +48,7 @@ STYLE: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": Fa
 
 ORDER = (
     *("quickstart", "make-world", "build-index", "evaluate-index", "serve-index", "serve-mcp"),
-    *("train", "evaluate", "compare", "ablate"),
+    *("train", "evaluate", "compare", "view", "ablate"),
 )
 """The order of the road through the house; verbs that are not in it follow by name."""
 
