@@ -185,9 +185,11 @@ def run_attacks(
     for attack in attacks:
         missing = attack.missing()
         if missing:
-            if start is not None:
+            if start is None:
+                attack.prepare()
+            else:
                 _begin_with(start, attack)
-            attack.prepare()
+                attack.study.prepare()
             say(f"{attack.name}: {len(missing)} attacks of {attack.budget:,} trajectories to make")
             jobs = [attack.job(method, seed) for method, seed in missing]
             failed += run_here(jobs, workers=workers, logs=attack.out / "logs", say=say)
