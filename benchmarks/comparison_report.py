@@ -16,6 +16,7 @@ import platform
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from benchmarks.simulation.evaluated_runs import SimulatedPolicy, make_questions, write_evaluation
 from evaluation.comparability import checkout_commit, hardware
@@ -56,7 +57,7 @@ def main() -> None:
         raise SystemExit("a bound is missed")
 
 
-def measure(folder: Path, num_questions: int, seed: int) -> dict[str, object]:
+def measure(folder: Path, num_questions: int, seed: int) -> dict[str, Any]:
     """Make two runs in a folder and report them; seconds and megabytes."""
     questions = make_questions(num_questions, seed=seed)
     for name, policy, own in (("outcome", FIRST, 1), ("turn", SECOND, 2)):

@@ -129,7 +129,7 @@ def refusal(comparison: Comparison) -> str | None:
     lines = "".join(f"\n  {line}" for line in difference_lines(forbidding, comparison.names))
     options = " ".join(f"--allow {top}" for top in tops)
     return (
-        f"the runs are not ranked: they differ in what decides a figure ({len(forbidding)} fields):{lines}\n  evaluate "
+        f"the runs are not ranked, because they differ in what decides a figure:{lines}\n  evaluate "
         f"them alike, or accept these differences, which then stand beside the result: {options}"
     )
 

@@ -32,8 +32,8 @@ class Overlap:
     Attributes:
         row: its place among the evaluation questions. training_id: the training question that shares most; `training`
             its text.
-        shared_ngrams: share of the question's n-grams that stand in training questions, 0 to 1, of `num_ngrams`; of
-            several wordings the one with the largest share.
+        shared_ngrams: share of the question's n-grams that stand in any training question, 0 to 1, of `num_ngrams`; of
+            several wordings the one with the largest share. shared_with_one: in the one that shares most.
         example: the longest run of words that lies in that training question, "" without one.
     """
 
@@ -46,12 +46,13 @@ class Overlap:
     same_question: bool
     same_question_and_answer: bool
     shared_ngrams: float
+    shared_with_one: float
     num_ngrams: int
     example: str = ""
 
     def is_contaminated(self, share: float) -> bool:
-        """True if the question itself is there, or at least so large a share of its n-grams."""
-        return self.same_question or (self.shared_ngrams > 0 and self.shared_ngrams >= share)
+        """True if the question itself is there, or so large a share of its n-grams in one training question."""
+        return self.same_question or (self.shared_with_one > 0 and self.shared_with_one >= share)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +82,7 @@ class Contamination:
 
     @property
     def contaminated(self) -> tuple[Overlap, ...]:
-        """Those that are there, or by so large a share."""
+        """Those that are there, or by so large a share in one training question."""
         return tuple(one for one in self.overlaps if one.is_contaminated(self.share))
 
     @property
@@ -119,7 +120,7 @@ def check_contamination(
     """Look for every evaluation question among the training questions.
 
     Args:
-        n: words of an n-gram. share: of a question's n-grams from which it counts as contaminated.
+        n: words of an n-gram. share: of a question's n-grams in one training question, from which it is contaminated.
         max_common: an n-gram that stands in more training questions is a template's and counts for nothing.
 
     Raises:
@@ -160,7 +161,7 @@ def check_contamination(
         )
         if not shared and row not in exact and row not in same_ids:
             continue
-        closest, example = _closest(shared, places)
+        closest, num_shared, example = _closest(shared, places)
         trained_id, trained_text = texts[closest] if closest is not None else same_ids.get(row, ("", ""))
         if row in exact:
             trained_id, trained_text = exact[row][0].id, exact[row][0].text
@@ -175,11 +176,12 @@ def check_contamination(
                 same_question=row in exact,
                 same_question_and_answer=row in exact and exact[row][1],
                 shared_ngrams=len(shared) / len(own) if own else 0.0,
+                shared_with_one=num_shared / len(own) if own else 0.0,
                 num_ngrams=len(own),
                 example=example,
             )
         )
-    overlaps.sort(key=lambda one: (-one.same_question_and_answer, -one.same_question, -one.shared_ngrams, one.row))
+    overlaps.sort(key=lambda one: (-one.same_question_and_answer, -one.same_question, -one.shared_with_one, one.row))
     return Contamination(
         overlaps=tuple(overlaps),
         question_ids=tuple(question.id for question in questions),
@@ -231,14 +233,14 @@ class _EvaluationSide:
         return found
 
 
-def _closest(shared: Sequence[str], places: Mapping[str, list[int]]) -> tuple[int | None, str]:
-    """The training question with most of the shared n-grams, and the longest run of them that it holds."""
+def _closest(shared: Sequence[str], places: Mapping[str, list[int]]) -> tuple[int | None, int, str]:
+    """The training question with most of the shared n-grams, how many it has, and the longest run of them."""
     counts: dict[int, int] = {}
     for ngram in shared:
         for number in places[ngram]:
             counts[number] = counts.get(number, 0) + 1
     if not counts:
-        return None, ""
+        return None, 0, ""
     closest = max(counts, key=lambda number: (counts[number], -number))
     best: list[str] = []
     run: list[str] = []
@@ -251,7 +253,7 @@ def _closest(shared: Sequence[str], places: Mapping[str, list[int]]) -> tuple[in
         else:
             run = words
         best = max(best, run, key=len)
-    return closest, " ".join(best)
+    return closest, counts[closest], " ".join(best)
 
 
 def _wordings(question: Question) -> Iterator[str]:

@@ -22,7 +22,7 @@ def counts_table(found: Contamination) -> Table:
         ("  and a golden answer of it", "same_question_and_answer"),
         (f"shares a run of {found.n} words", "any_shared_ngram"),
         ("same id", "same_id"),
-        (f"contaminated: same, or at least {found.share:g} of its {found.n}-grams", "contaminated"),
+        (f"contaminated: same, or {found.share:.0%} of its {found.n}-grams in one", "contaminated"),
     ]
     rows: list[list[Cell]] = [[label, counts[key], counts[key] / found.num_questions] for label, key in signs]
     return Table(
@@ -33,16 +33,19 @@ def counts_table(found: Contamination) -> Table:
 
 
 def example_lines(found: Contamination, *, limit: int = 5) -> list[str]:
-    """The surest overlaps, each as a line on what is shared and both texts below it."""
+    """The surest overlaps, each as a line on what is shared, with both texts and the shared words below it
+    (which may stand in another wording of either)."""
     lines = []
     for one in found.contaminated[:limit]:
-        shared = "the same question" if one.same_question else f"{one.shared_ngrams:.0%} of its {found.n}-grams"
+        shared = "the same question" if one.same_question else f"{one.shared_with_one:.0%} of its {found.n}-grams"
         answer = ", and its answer" if one.same_question_and_answer else ""
         lines += [
             f"{one.question_id} · {one.training_id}: {shared}{answer}",
             f"    evaluation: {one.question}",
             f"    training:   {one.training}",
         ]
+        if not one.same_question:
+            lines.append(f"    shared:     {one.example}")
     if (more := len(found.contaminated) - limit) > 0:
         lines.append(f"and {more:,} more; --json FILE writes all of them")
     return lines

@@ -12,7 +12,9 @@ def check_overlap(
     training: Annotated[list[Path], typer.Argument(help="Files of training questions, in any format of --questions.")],
     questions: Annotated[Path, typer.Option(help="File of evaluation questions.")],
     n: Annotated[int, typer.Option(help="Words of an n-gram: 8, or GPT-3's 13.")] = 8,
-    share: Annotated[float, typer.Option(help="Share of a question's n-grams from which it is contaminated.")] = 0.5,
+    share: Annotated[
+        float, typer.Option(help="Share of its n-grams in one training question from which it is contaminated.")
+    ] = 0.5,
     max_common: Annotated[
         int, typer.Option(help="N-grams in more training questions than this are a template's and do not count.")
     ] = 10,

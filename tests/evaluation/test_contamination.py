@@ -61,9 +61,19 @@ def test_a_part_is_found_by_its_ngrams_and_shown() -> None:
     # Of the 15 words left without articles, 11 5-grams; the first 9 words are shared: 5 of them.
     assert one.num_ngrams == 11
     assert one.shared_ngrams == pytest.approx(5 / 11)
+    assert one.shared_with_one == one.shared_ngrams
     assert one.example == "who was first person to cross northern ice in"
     assert found.contaminated == (one,)
     assert check_contamination([asked], [trained], n=5, share=0.6).contaminated == ()
+
+
+def test_parts_from_several_training_questions_are_no_copy_of_one() -> None:
+    first, second = "Who was the first person to cross the northern ice", "in a boat made of reeds and tar"
+    found = check_contamination([question("e", LONG)], [question("t", first), question("u", second)], n=4)
+    one = found.overlaps[0]
+    assert one.shared_ngrams == pytest.approx(9 / 12)
+    assert one.shared_with_one == pytest.approx(5 / 12)
+    assert found.contaminated == ()
 
 
 def test_what_stands_in_many_training_questions_is_a_template() -> None:
