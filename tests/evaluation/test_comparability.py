@@ -8,14 +8,20 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from agent.protocols.registry import load_protocol
 from evaluation.comparability import (
+    METRIC_VERSION,
     checkout_commit,
     comparability_block,
+    describe_chat_template,
+    describe_encoders,
     describe_model,
+    describe_passage_format,
     describe_protocol,
     hardware,
     package_versions,
 )
+from rewards.answer import exact_match, f1, sub_em
 
 
 @dataclass(frozen=True)
@@ -121,3 +127,46 @@ def test_the_machine_is_described_and_missing_packages_are_null(monkeypatch: pyt
 def test_extra_may_not_hide_an_entry() -> None:
     with pytest.raises(ValueError, match="extra repeats seeds"):
         comparability_block(extra={"seeds": []})
+
+
+def test_encoders_are_found_in_every_part_of_a_retriever() -> None:
+    dense = {"backend": "flat", "settings": {"encoder": {"model": "e5", "files_sha256": "1"}}}
+    lexical = {"backend": "bm25s", "settings": {"k1": 1.5}}
+    assert describe_encoders(dense) == [{"model": "e5", "files_sha256": "1"}]
+    assert describe_encoders(lexical) == []
+    reranked = {"settings": {"scorer": {"model": "cross"}}, "parts": [{"parts": [lexical, dense]}]}
+    assert describe_encoders(reranked) == [{"model": "cross"}, {"model": "e5", "files_sha256": "1"}]
+    assert describe_encoders(None) is None
+    assert describe_encoders({"url": "http://127.0.0.1:8000"}) is None, "a server that does not say is unknown"
+
+
+def test_the_chat_template_is_hashed_and_its_absence_is_told_apart_from_not_knowing() -> None:
+    class Tokenizer:
+        chat_template: str | None = "{{ messages }}"
+
+    with_template = describe_chat_template(Tokenizer())
+    assert with_template is not None
+    assert len(with_template["sha256"]) == 64
+    Tokenizer.chat_template = "{{ messages }}!"
+    assert describe_chat_template(Tokenizer()) != with_template
+    Tokenizer.chat_template = None
+    assert describe_chat_template(Tokenizer()) == {"sha256": None}
+    assert describe_chat_template(None) is None
+
+
+def test_the_passage_format_is_the_protocols_own() -> None:
+    formats = [describe_passage_format(load_protocol(name)) for name in ("waymark", "search_r1")]
+    assert formats[0] != formats[1]
+    assert formats[0] is not None
+    assert "{text}" in formats[0]["passage"]
+    assert describe_passage_format(Table()) is None
+
+
+def test_the_metrics_have_the_version_that_these_scores_belong_to() -> None:
+    """If this fails because a formula was changed on purpose, raise METRIC_VERSION and write the new scores here."""
+    hard = [("The Beatles!", "beatles"), ("no", "no way"), ("1,000", "1000"), ("", "x"), ("a b c", "c b a d")]
+    scores = [(exact_match(said, [gold]), round(f1(said, [gold]), 4), sub_em(said, [gold])) for said, gold in hard]
+    assert (METRIC_VERSION, scores) == (
+        1,
+        [(1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (0.0, 0.8, 0.0)],
+    )
