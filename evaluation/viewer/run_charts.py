@@ -86,9 +86,9 @@ def chart_sections(metrics: MetricLog, from_records: dict[str, Points]) -> list[
         add(section, title, {name: metrics.points(key) for name, key in lines})
         used.update(key for _, key in lines)
     for name in dict.fromkeys(key.split("/", 1)[1].rsplit("/", 1)[0] for key in keys if _is_reward(key)):
-        lines = {"mean": f"rewards/{name}/mean", "weighted": f"rewards/{name}/weighted_mean"}
-        add("rewards", name, {line: metrics.points(key) for line, key in lines.items()})
-        used.update(lines.values())
+        means = {"mean": f"rewards/{name}/mean", "weighted": f"rewards/{name}/weighted_mean"}
+        add("rewards", name, {line: metrics.points(key) for line, key in means.items()})
+        used.update(means.values())
     for title, series in from_records.items():
         add("behaviour", title, {"of the stored trajectories": series})
     finishes = [key for key in keys if key.startswith("finish_ratio/") and any(y for _, y in metrics.points(key))]

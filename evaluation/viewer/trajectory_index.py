@@ -243,7 +243,7 @@ def _forget(database: sqlite3.Connection, number: int) -> None:
 
 
 def _whole_lines(file: BinaryIO, most: int) -> list[bytes]:
-    lines = []
+    lines: list[bytes] = []
     for line in file:
         if not line.endswith(b"\n") or len(lines) == most:
             break
