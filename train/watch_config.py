@@ -17,6 +17,14 @@ class WatchLimits(Section):
     likelihood_fall: float | None = Field(
         0.25, gt=0, description="Nats a token that right answers' sampled tokens may lose against their best step."
     )
+    confidence_fall: float | None = Field(
+        0.15,
+        gt=0,
+        description="The same of all trajectories' tokens, which also speaks where no answer is right any more.",
+    )
+    valid_action_fall: float | None = Field(
+        0.7, gt=0, lt=1, description="Share of the best step's valid actions that must be kept."
+    )
     thinking_shrink: float | None = Field(
         0.4, gt=0, lt=1, description="Share of its words at the start that a thought must keep."
     )

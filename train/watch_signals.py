@@ -1,4 +1,4 @@
-"""What the collapse watch looks at: thirteen signals, each a figure of `metrics.jsonl`, a direction and a reference."""
+"""What the collapse watch looks at: fifteen signals, each a figure of `metrics.jsonl`, a direction and a reference."""
 
 import math
 from dataclasses import dataclass
@@ -54,6 +54,23 @@ SIGNALS: tuple[Signal, ...] = (
         against="best",
         measure="by",
         words="right answers have {value} nats a token",
+    ),
+    Signal(
+        limit="confidence_fall",
+        metric="logprob/mean",
+        bad="fall",
+        against="best",
+        measure="by",
+        words="sampled tokens have {value} nats each",
+    ),
+    Signal(
+        limit="valid_action_fall",
+        metric="valid_action",
+        bad="fall",
+        against="best",
+        measure="times",
+        words="{value} of the actions are valid",
+        least=0.1,
     ),
     Signal(
         limit="thinking_shrink",

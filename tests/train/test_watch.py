@@ -17,6 +17,8 @@ from train.watch_signals import SIGNALS
 HEALTHY: dict[str, float] = {
     "logprob/correct": -0.2,
     "logprob/num_correct": 40.0,
+    "logprob/mean": -0.4,
+    "valid_action": 0.85,
     "thoughts/words": 12.0,
     "thoughts/repetition": 0.02,
     "actions/repetition": 0.05,
@@ -29,6 +31,8 @@ HEALTHY: dict[str, float] = {
 }
 COLLAPSED: dict[str, dict[str, float]] = {
     "likelihood_fall": {"logprob/correct": -2.0},
+    "confidence_fall": {"logprob/mean": -2.0},
+    "valid_action_fall": {"valid_action": 0.1},
     "thinking_shrink": {"thoughts/words": 1.0},
     "thinking_growth": {"thoughts/words": 200.0},
     "thought_repetition_rise": {"thoughts/repetition": 0.7},
