@@ -16,6 +16,9 @@ def view(
         list[Path] | None,
         typer.Option(help="Questions (jsonl) beside those that a run's config names; repeatable."),
     ] = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="Folder of a model, for tokens of runs that name none which is there.")
+    ] = None,
     cache: Annotated[
         Path | None, typer.Option(help="Folder for the index of trajectories. Default: the user's cache folder.")
     ] = None,
@@ -39,6 +42,7 @@ def view(
         port=port,
         questions=questions or [],
         cache=cache,
+        tokenizer=tokenizer,
         hosts=allow_host or [],
         announce=lambda line: typer.echo(f"viewing {line}"),
     )

@@ -26,16 +26,26 @@ class Catalogue:
         folders: runs, or folders of them.
         questions: files of questions beside those that runs name.
         cache: folder for the indexes; default: the user's cache folder.
+        tokenizer: folder with a `tokenizer.json` for runs that name none which is there.
 
     Raises:
         FileNotFoundError, ValueError: a folder or file that cannot be used.
     """
 
-    def __init__(self, folders: Sequence[Path], questions: Sequence[Path] = (), cache: Path | None = None) -> None:
+    def __init__(
+        self,
+        folders: Sequence[Path],
+        questions: Sequence[Path] = (),
+        cache: Path | None = None,
+        *,
+        tokenizer: Path | None = None,
+    ) -> None:
         self.runs = RunList(folders)
         self.questions = QuestionBook(questions)
         self.questions.check()
-        self.tokens = TokenText()
+        if tokenizer is not None and not (tokenizer / "tokenizer.json").is_file():
+            raise FileNotFoundError(f"--tokenizer: {tokenizer} has no tokenizer.json; name the folder of a model")
+        self.tokens = TokenText(tokenizer)
         self._cache = _usable(cache)
         self._indexes: dict[str, TrajectoryIndex] = {}
         self._lock = threading.Lock()
@@ -61,7 +71,7 @@ class Catalogue:
     def question(self, run: Run, question_id: str) -> Question | None:
         """The question of an id, as a run has it."""
         found = self.questions.find(question_id, run.path, run.config)
-        return found or self.questions.in_evaluation(run.evaluation, question_id)
+        return found or self.questions.in_evaluation(run.told_by, question_id)
 
     def start(self) -> None:
         """Begin to keep the indexes filled."""

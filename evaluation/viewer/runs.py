@@ -98,6 +98,17 @@ class Run:
         return found if isinstance(found, dict) else {}
 
     @property
+    def told_by(self) -> dict[str, Any]:
+        """The evaluation that it is, or a condition of: that of the nearest folder above with one."""
+        if self.evaluation or self.kind != "trajectories":
+            return self.evaluation
+        for folder in list(self.path.parents)[:3]:
+            if (folder / "evaluation.json").is_file():
+                found = self._load(os.path.relpath(folder / "evaluation.json", self.path), json.loads)
+                return found if isinstance(found, dict) else {}
+        return {}
+
+    @property
     def alarms(self) -> list[dict[str, Any]]:
         """What the collapse watch has raised (`alarms.jsonl`), the newest first; damaged lines are left out."""
         found = self._load("alarms.jsonl", _lines_of_json)

@@ -17,6 +17,7 @@ def serve_viewer(
     questions: Sequence[Path] = (),
     cache: Path | None = None,
     hosts: Sequence[str] = (),
+    tokenizer: Path | None = None,
     announce: Callable[[str], None] = print,
 ) -> None:
     """Show runs until Ctrl-C or SIGTERM; call it on the main thread.
@@ -28,6 +29,7 @@ def serve_viewer(
         questions: files of questions beside those that runs name.
         cache: folder for the indexes; default: the user's cache folder.
         hosts: further names under which the page may be asked for, such as a tunnel's.
+        tokenizer: folder with a tokenizer for runs that name none which is there.
         announce: called with one line when the page is there; the line ends in the URL.
 
     Raises:
@@ -45,7 +47,7 @@ def serve_viewer(
     from retrieval.server.settings import ServerSettings
 
     with closing(listening_socket(ServerSettings(host=host, port=port))) as listener:
-        catalogue = Catalogue(folders, questions, cache)
+        catalogue = Catalogue(folders, questions, cache, tokenizer=tokenizer)
         named = {*LOCAL_NAMES, *hosts, *([] if is_local(host) else ["*"])}
         app = create_app(catalogue, hosts=named)
         # An open page holds a stream of events, which ends with the server and not before.

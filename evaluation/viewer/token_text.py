@@ -12,9 +12,14 @@ _MOST_OPEN = 4
 
 
 class TokenText:
-    """Tokenizers by file, a few of them kept open."""
+    """Tokenizers by file, a few of them kept open.
 
-    def __init__(self) -> None:
+    Args:
+        given: a folder with a tokenizer for runs that name none which is there.
+    """
+
+    def __init__(self, given: Path | None = None) -> None:
+        self._given = given
         self._lock = threading.Lock()
         self._open: dict[Path, tuple[int, Tokenizer]] = {}
 
@@ -29,7 +34,8 @@ class TokenText:
         return [written[token] for token in ids]
 
     def _tokenizer(self, run_folder: Path, config: Mapping[str, Any]) -> Tokenizer | None:
-        for path in tokenizer_files(run_folder, config):
+        own = [] if self._given is None else [self._given / _FILE]
+        for path in [*tokenizer_files(run_folder, config), *own]:
             try:
                 changed = path.stat().st_mtime_ns
             except OSError:

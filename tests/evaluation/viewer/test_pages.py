@@ -1,13 +1,18 @@
 """Every page says what the run says; a page that hides a fault or drops a trajectory misleads whoever looks at it."""
 
+import json
 import re
 from dataclasses import replace
 from html import unescape
 from pathlib import Path
 
 import pytest
+from fastapi.testclient import TestClient
 
-from evaluation.viewer.runs import Run
+from evaluation.trajectory_store import TrajectoryWriter
+from evaluation.viewer.app import create_app
+from evaluation.viewer.catalogue import Catalogue
+from evaluation.viewer.runs import Run, run_key
 from tests.evaluation.episodes import QUESTION, good_trajectory
 from tests.evaluation.viewer.conftest import View
 from tests.evaluation.viewer.sample_runs import (
@@ -209,3 +214,28 @@ def test_questions_of_the_readers_own_are_used_and_records_read_again(view: View
     client, catalogue = view(run, questions=(own,))
     rows = text_of(client.get(f"/run/{only_run(catalogue).key}/trajectories").text.partition("<tbody")[2])
     assert "wrong" in rows and "right" in rows and QUESTION.text in rows
+
+
+def test_an_evaluation_and_its_conditions_tell_their_own_questions_and_a_tokenizer_is_given(tmp_path: Path) -> None:
+    """`evaluation.json` holds wording, answers and supports; it does not say where the policy lay."""
+    from tests.envs.small_world import byte_tokenizer
+
+    columns = {"question_id": ["q1"], "question": [QUESTION.text], "golden_answers": [["Harald"]]}
+    folder = tmp_path / "evaluation"
+    for part in ("trajectories", "conditions/closed_book/trajectories"):
+        with TrajectoryWriter(folder / part) as writer:
+            writer.append(0, [good_trajectory("a")])
+    (folder / "evaluation.json").write_text(
+        json.dumps({"em": 1.0, "em_low": 0.5, "em_high": 1.0, "per_question": columns})
+    )
+    byte_tokenizer().save_pretrained(tmp_path / "policy")
+    catalogue = Catalogue([tmp_path / "evaluation"], (), tmp_path / "cache", tokenizer=tmp_path / "policy")
+    catalogue.fill()
+    client = TestClient(create_app(catalogue, fill=False), base_url="http://127.0.0.1")
+    assert {run.kind for run in catalogue.runs} == {"evaluation", "trajectories"}
+    for run in catalogue.runs:
+        rows = text_of(client.get(f"/run/{run.key}/trajectories").text.partition("<tbody")[2])
+        assert QUESTION.text in rows and "right" in rows, run.name
+        assert "token ids are shown" not in client.get(f"/run/{run.key}/tokens?id=a&tokens=logprob").text
+    shown = text_of(client.get(f"/run/{run_key(folder)}").text)
+    assert "Exact match 1.000 0.500 to 1.000" in shown

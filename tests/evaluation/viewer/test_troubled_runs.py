@@ -242,6 +242,7 @@ def test_strangers_names_methods_and_files_are_refused(view: View, tmp_path: Pat
         (["file"], "is a file; name the folder"),
         (["runs", "--questions", "none.jsonl"], "--questions: there is no file none.jsonl"),
         (["runs", "--questions", "file"], "--questions: file cannot be read as questions"),
+        (["runs", "--tokenizer", "runs"], "--tokenizer: runs has no tokenizer.json"),
     ],
 )
 def test_bad_input_is_one_message_and_exit_code_two(
