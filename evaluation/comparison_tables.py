@@ -259,7 +259,7 @@ def beats(comparison: Comparison, name: str, other: str) -> bool:
 
 def is_cost(figure: str) -> bool:
     """True if a figure is what a run costs, not how good it is."""
-    return any(part in figure for part in COSTS)
+    return not figure.startswith("num_") and any(part in figure for part in COSTS)
 
 
 def p_text(p: float | None) -> str:
