@@ -48,7 +48,7 @@ class WatchLimits(Section):
     )
     entropy_rise: float | None = Field(3.0, gt=1, description="Multiple of the entropy at the start.")
     entropy_fall: float | None = Field(
-        0.02,
+        0.005,
         gt=0,
         lt=1,
         description="Share of the entropy at the start that must be left; low, for learning lowers it.",

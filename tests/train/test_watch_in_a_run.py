@@ -17,11 +17,12 @@ from train.run import train
 from train.testbed import Testbed
 from train.tracking import METRICS_FILE, WALL_CLOCK_PREFIX, read_metrics
 from train.watch import CollapseWatch
-from train.watch_config import WatchConfig
+from train.watch_config import WatchConfig, WatchLimits
 from train.watch_record import ALARMS_FILE, CollapseStop, WatchRecord, read_alarms
 
 REWARDS = {"even_tokens": {"use": "tests.train.fakes:EvenTokens"}, "exact_match": {"weight": 1.0}}
-TENSE = {"limits": {"entropy_rise": 1.0001, "entropy_fall": 0.9999, "grad_norm_rise": None}, "stop_signals": 1}
+LIMITS = {**dict.fromkeys(WatchLimits.model_fields), "entropy_rise": 1.0001, "entropy_fall": 0.9999}
+TENSE = {"limits": LIMITS, "stop_signals": 1}
 """The entropy of a run never stays where it was: so an alarm comes at its third step at the latest."""
 
 
