@@ -103,6 +103,13 @@ def test_controls_over_a_server_name_what_needs_the_corpus(
     assert not job.out.exists()
 
 
+def test_controls_by_default_leave_out_what_a_server_cannot_give(job: EvaluationJob, server: Served) -> None:
+    result = run_job(replace(job, index=server.url, controls=True, skip_impossible_controls=True))
+    assert {"closed_book", "single_search", "oracle_passages"} <= set(result.controls)
+    assert "random_retriever" not in result.controls and "not_measured" in result.ceilings["coverage"]
+    assert any("random_retriever draws passages from the corpus" in warning for warning in result.warnings)
+
+
 def test_a_server_that_is_not_there_and_a_wrong_spec_are_told_before_anything_is_written(job: EvaluationJob) -> None:
     for spec, message in (
         ({"url": "http://127.0.0.1:9", "retries": 0}, "cannot be searched: .*Start its server"),

@@ -180,7 +180,7 @@ def test_an_episode_under_the_preset_is_search_r1s_text(job: EvaluationJob, smal
     assert tokenizer.decode(list(first.observation_ids)) == OBSERVATION
 
 
-def test_controls_by_default_leave_out_what_a_server_cannot_give(job: EvaluationJob) -> None:
+def test_controls_and_ceilings_of_a_policy_that_reads_gold(job: EvaluationJob) -> None:
     result = run_job(replace(job, controls=True, limit=2))
     controls = result.controls
     assert controls["oracle_passages"]["support_recall"] == 1.0 and controls["oracle_passages"]["not_annotated"] == 0
