@@ -314,8 +314,12 @@ def _run_cell(files: Sequence[EvaluationFile], figure: str) -> Measure:
     return Measure(value=means[0], low=low, high=high)
 
 
+def _has_no_rows(figure: str) -> bool:
+    return is_cost(figure) or figure.startswith("boundary_")
+
+
 def _other_costs(comparison: Comparison, question_set: str | None) -> list[str]:
-    """Costs that a summary has without a figure per question, such as a latency's percentiles; of one set alone."""
+    """What a summary has without a figure per question (a latency's percentiles, the boundary's); of one set alone."""
     if question_set is None and comparison.is_suite:
         return []
     files: list[Mapping[str, Any]] = [
@@ -323,7 +327,7 @@ def _other_costs(comparison: Comparison, question_set: str | None) -> list[str]:
     ]
     figures = {figure for run in comparison.runs for file in run.sets.values() for figure in file.figures}
     ends = ("_low", "_high")
-    names = [name for summary in files for name in summary if is_cost(name) and not name.endswith(ends)]
+    names = [name for summary in files for name in summary if _has_no_rows(name) and not name.endswith(ends)]
     numbers = [
         name for name in dict.fromkeys(names) if any(_number(summary.get(name)) is not None for summary in files)
     ]

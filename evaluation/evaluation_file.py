@@ -28,7 +28,7 @@ class EvaluationFile:
 
     Attributes:
         path: the file.
-        summary: means, intervals and counts, by the names of `evaluate --json`.
+        summary: means, intervals and counts, by the names of `evaluate --json`, latencies among them.
         question_ids: `[num_questions]`.
         figures: one number per question by name, NaN where it does not apply: `[num_questions]` each.
         texts: the columns of `evaluation.question_columns` that the file has: `[num_questions]` each.
@@ -104,10 +104,13 @@ def read_evaluation(path: str | Path) -> EvaluationFile:
         if not isinstance(values, list) or len(values) != len(ids):
             size = len(values) if isinstance(values, list) else type(values).__name__
             raise ValueError(f"{file}: per_question.{name} has {size} entries for {len(ids)} questions; evaluate again")
-    other = {"per_question", "comparability", "controls", "retrieval", "consistency_per_question", "format"}
+    other = {"latency", "per_question", "comparability", "controls", "retrieval", "consistency_per_question", "format"}
     return EvaluationFile(
         path=file,
-        summary={name: value for name, value in record.items() if name not in other},
+        summary={
+            **{name: value for name, value in record.items() if name not in other},
+            **_mapping(record.get("latency")),
+        },
         question_ids=ids,
         figures={
             name: _numbers(file, name, v) for name, v in columns.items() if name not in TEXT_COLUMNS and _is_figure(v)

@@ -156,6 +156,13 @@ def test_three_runs_and_suites_and_one_run_have_pages_too(tmp_path: Path) -> Non
     assert alone.comparability["top_k"] == 3
 
 
+def test_latencies_stand_among_the_costs(tmp_path: Path) -> None:
+    made = [{**record(em), "latency": {"search_s_p50": seconds}} for em, seconds in ((BEFORE, 0.25), (AFTER, 0.75))]
+    comparison = compare_runs(read_suites([write(tmp_path / n, m) for n, m in zip("ab", made, strict=True)]))
+    costs = next(section for section in comparison_page(comparison).sections if section.title == "Costs")
+    assert costs.tables[0].rows == [["Seconds of a search, median", 0.25, 0.75, None]]
+
+
 def test_groups_are_of_annotated_questions_only(tmp_path: Path) -> None:
     runs = read_suites([write(tmp_path / "a", record(BEFORE))])
     assert [(group.name, group.num_questions) for group in groups_of(runs, "num_hops", "em")] == [
