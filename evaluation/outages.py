@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from agent.trajectory import Trajectory
@@ -28,8 +29,8 @@ async def play_all(
     asked = list(specs)
     for attempt in range(retries + 1):
         futures = episodes.submit(asked)
-        for future in futures:
-            future.add_done_callback(lambda done, first=attempt == 0: _tell(done, on_finish) if first else None)
+        for future in futures if attempt == 0 else ():
+            future.add_done_callback(partial(_tell, on_finish))
         try:
             played = await asyncio.gather(*futures)
         finally:
@@ -43,7 +44,7 @@ async def play_all(
     return [trajectories[spec.id] for spec in specs]
 
 
-def _tell(future: asyncio.Future[Trajectory], on_finish: Callable[[Trajectory], None]) -> None:
+def _tell(on_finish: Callable[[Trajectory], None], future: asyncio.Future[Trajectory]) -> None:
     if not future.cancelled() and future.exception() is None:
         on_finish(future.result())
 

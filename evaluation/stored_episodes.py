@@ -54,6 +54,7 @@ class StoredEpisodes:
         started = dict(zip((spec.id for spec in waiting), self._inner.submit(waiting) if waiting else (), strict=True))
         futures: list[asyncio.Future[Trajectory]] = []
         for spec in specs:
+            future: asyncio.Future[Trajectory]
             if spec.id in started:
                 future = asyncio.ensure_future(self._played(started[spec.id]))
             else:

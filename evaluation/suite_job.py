@@ -9,6 +9,7 @@ played again, and a killed one goes on where it was.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,7 @@ def run_suite(
         one = replace(job, questions=source, index=_index_of(job.index, name), out=job.out / name)
         record = None if job.overwrite else _finished(one)
         if record is None:
-            run_job(one, progress=lambda stage, done, total, name=name: progress(f"{name}: {stage}", done, total))
+            run_job(one, progress=partial(_named, progress, name))
             record = _read(one.out)
         records[name] = record
     per_question = [record.pop("per_question") for record in records.values()]
@@ -120,6 +121,11 @@ def run_suite(
     text = json.dumps(result.record(), ensure_ascii=False, allow_nan=False, indent=1)
     (job.out / "suite.json").write_text(text + "\n", encoding="utf-8", errors="replace")
     return result
+
+
+def _named(progress: Progress, name: str, stage: str, done: int, total: int) -> None:
+    """Tell a stage with its set's name."""
+    progress(f"{name}: {stage}", done, total)
 
 
 def _file_of(data: Path, name: str) -> Path | None:
