@@ -27,7 +27,7 @@ NO_CLIP = {"learner.epsilon": 1e6, "learner.max_grad_norm": 1e6, "learner.warmup
 """Without a warm-up one update at 30 times the rate takes EM from .2 to 0, and there is no step in between to watch."""
 COLLAPSE = "collapse"
 """Begins the names of arms that are made to collapse."""
-HEALTHY_STEPS, COLLAPSE_STEPS = 20, 10
+HEALTHY_STEPS, COLLAPSE_STEPS = 20, 30
 ARMS: dict[str, dict[str, Any]] = {
     "collapse_lr30": {"learner.learning_rate": 30 * LR, **NO_CLIP},
     "collapse_lr10": {"learner.learning_rate": 10 * LR, **NO_CLIP},
