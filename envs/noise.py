@@ -11,22 +11,13 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 
 from envs.actor import stable_seed
-from envs.policies.context import occurs_in
+from envs.giveaway import gives_it_away
 from envs.question import Question
-from retrieval.passage import Hit, Passage
+from retrieval.passage import Hit
 
 Search = Callable[[str, int], Awaitable[list[Hit]]]
 DEPTH = 4
 """A noisy search asks for so many times as many hits as it may show."""
-
-
-def gives_it_away(passage: Passage, question: Question) -> bool:
-    """True if a passage supports the question, or says an answer of it or of one of its hops."""
-    if passage.id in question.supporting_ids:
-        return True
-    answers = (*question.golden_answers, *(answer for hop in question.hops for answer in hop.answers))
-    text = Passage(id=passage.id, title=passage.title.casefold(), text=passage.text.casefold())
-    return any(occurs_in(answer.casefold(), [text]) for answer in answers if answer)
 
 
 def is_noiseless(question: Question) -> bool:

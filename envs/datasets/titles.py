@@ -9,7 +9,7 @@ if there is exactly one. What stays open is counted and told, never guessed.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from envs.noise import gives_it_away
+from envs.giveaway import gives_it_away
 from envs.question import Question
 from retrieval.passage import Passage
 from retrieval.retriever import OpenRetriever

@@ -8,7 +8,8 @@ import pytest
 from agent.trajectory import Trajectory
 from envs.actor import ScriptedActor
 from envs.episode import run_episode
-from envs.noise import gives_it_away, is_noisy, noise_warnings, noisy_search, without_evidence
+from envs.giveaway import gives_it_away
+from envs.noise import is_noisy, noise_warnings, noisy_search, without_evidence
 from envs.policies.demonstrations import demonstration_specs, direct_search
 from envs.policies.expert import ExpertPolicy
 from envs.question import Question
