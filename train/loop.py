@@ -49,9 +49,14 @@ def starting_learner(
     checkpoint: Path | None,
     ranks: Ranks | None = None,
 ) -> tuple[CheckpointState, Learner]:
-    """The learner where the run begins (`checkpoint` None) or goes on, and the step that it is at."""
+    """The learner where the run begins (`checkpoint` None) or goes on, and the step that it is at.
+
+    Raises:
+        CollapseStop: the watch, as it is, has ended the run at `checkpoint`; nothing has been loaded.
+    """
     ranks = ranks or Ranks()
     state = beginning(checkpoint)
+    refuse_stopped(state.watch, config.watch)
     learner = Learner.create(
         model,
         parts.tokenizer,
@@ -117,10 +122,9 @@ def learn(
 
     Raises:
         RolloutFailure: a step has nothing to learn from.
-        CollapseStop: the watch has ended the run, now or before it was resumed.
+        CollapseStop: the watch has ended the run; its last step is in a checkpoint.
     """
     ranks = ranks or Ranks()
-    refuse_stopped(state.watch, config.watch)
     questions = parts.questions_by_id
     with ExitStack() as opened:
         records = Records.open(config, run, state, progress) if ranks.is_first else None

@@ -11,7 +11,7 @@ from train.config import TrainConfig
 from train.progress import Progress
 from train.run_folder import RunFolder
 from train.tracking import MetricsLog
-from train.watch_record import WatchRecord
+from train.watch_record import WatchRecord, drop_later
 
 
 @dataclass(kw_only=True)
@@ -36,7 +36,9 @@ class Records:
             store = TrajectoryWriter(run.trajectories, max_bytes=bound, tell=progress.stage)
             store.keep_until(state.step)
         watch = None
-        if config.watch.action != "off":
+        if config.watch.action == "off":
+            drop_later(run.path, state.step)
+        else:
             watch = WatchRecord(config.watch, run.path, state=state.watch, step=state.step, tell=progress.stage)
         return cls(log=log, store=store, watch=watch, progress=progress, steps=config.steps)
 

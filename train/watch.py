@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Any
 
+from rewards.combine import GATED_PRODUCT
 from train.watch_config import WatchConfig
-from train.watch_signals import GRADIENT, HELD_OUT, MOST, SIGNALS, Signal
+from train.watch_signals import GRADIENT, HELD_OUT, HELD_OUT_HIGH, MOST, SIGNALS, Signal
 
 RECENT = 20
 """Steps whose median is the reference of a `recent` signal, which needs `RECENT_AT_LEAST`."""
@@ -67,12 +68,14 @@ class CollapseWatch:
         reward = reward_of(values)
         if reward is not None:
             self._rewards.append(reward)
+            if self._references.get("reward_without_em") and self._reward_at_best is None:
+                self._reward_at_best = reward  # the best EM is of step 0, before any reward: these are its samples
         raised = []
         for signal in SIGNALS:
             limit = getattr(self._config.limits, signal.limit)
             if limit is None or signal.metric not in values or not self._is_judged(signal, values):
                 continue
-            alarm = self._judge(signal, step, values[signal.metric], limit)
+            alarm = self._judge(signal, step, values, limit)
             if alarm is not None:
                 raised.append(alarm)
         if values.get(HELD_OUT) is not None:
@@ -99,30 +102,45 @@ class CollapseWatch:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state_dict`; an empty one is the beginning (of a checkpoint that is older than the watch)."""
+        """Go on from `state_dict`; an empty one is the beginning (of a checkpoint that is older than the watch).
+
+        An alarm whose signal has been switched off since stands no more.
+        """
+        limits = self._config.limits
         self._references = {name: list(seen) for name, seen in state.get("references", {}).items()}
         self._sums = dict(state.get("sums", {}))
         self._rewards = list(state.get("rewards", ()))
         self._reward_at_best = state.get("reward_at_best")
-        self.standing = dict(state.get("standing", {}))
+        standing = state.get("standing", {})
+        self.standing = {name: step for name, step in standing.items() if getattr(limits, name, None) is not None}
+
+    def forget_alarms(self) -> None:
+        """No signal stands in alarm; references stay. One that is still beyond its limit is told again."""
+        self.standing.clear()
+        self._sums.clear()
 
     def _is_judged(self, signal: Signal, values: Mapping[str, Any]) -> bool:
         if signal.limit == "likelihood_fall":
             return bool((values.get("logprob/num_correct") or 0) >= self._config.min_correct)
         return True
 
-    def _judge(self, signal: Signal, step: int, given: Any, limit: float) -> Alarm | None:
+    def _judge(self, signal: Signal, step: int, values: Mapping[str, Any], limit: float) -> Alarm | None:
         """Add one value to what is known of a signal."""
+        given = values[signal.metric]
         name, value = signal.limit, math.nan if given is None else float(given)
         if not math.isfinite(value) and signal.metric != GRADIENT:
             return None  # there was nothing to measure
         seen = self._references.setdefault(name, [])
         reference = self._reference(signal, seen)
         deviation = 0.0
-        if reference is not None or signal.against == "nothing":
+        if not math.isfinite(value):
+            deviation = MOST  # whatever it was before, and where there was none
+        elif reference is not None or signal.against == "nothing":
             deviation = min(signal.deviation(value, reference or 0.0, limit), MOST)
         if name == "reward_without_em" and not self._reward_has_risen():
             deviation = min(deviation, CALM)
+        if signal.metric == HELD_OUT and reference is not None and (values.get(HELD_OUT_HIGH) or 0.0) >= reference:
+            deviation = min(deviation, CALM)  # so many dev questions cannot tell it from the best one
         if deviation < 1.0:
             self._sums[name] = 0.0
             self._remember(signal, seen, value)
@@ -176,13 +194,20 @@ class CollapseWatch:
 
 
 def reward_of(values: Mapping[str, Any]) -> float | None:
-    """A trajectory's mean reward: what all rewards together paid, behind gates and times weights."""
-    paid = [
-        value
+    """A trajectory's mean reward: what all rewards together paid, behind gates and times weights.
+
+    Under `gated_product` that is the product alone. Without components whose weight follows a schedule, for their rise
+    would be that of the weight; None where nothing is left.
+    """
+    paid = {
+        name.removeprefix("rewards/").removesuffix("/weighted_mean"): float(value)
         for name, value in values.items()
         if name.startswith("rewards/") and name.endswith("/weighted_mean") and value is not None
-    ]
-    return float(sum(paid)) if paid else None
+    }
+    steady = {name: value for name, value in paid.items() if f"rewards/{name}/schedule" not in values}
+    if GATED_PRODUCT in paid:
+        return paid[GATED_PRODUCT] if steady == paid else None
+    return sum(steady.values()) if steady else None
 
 
 def _message(signal: Signal, value: float, reference: float | None, limit: float) -> str:

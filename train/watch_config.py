@@ -54,7 +54,11 @@ class WatchLimits(Section):
         description="Share of the entropy at the start that must be left; low, for learning lowers it.",
     )
     held_out_em_fall: float | None = Field(
-        0.8, gt=0, lt=1, description="Share of the best EM on dev questions that must be kept."
+        0.8,
+        gt=0,
+        lt=1,
+        description="Share of the best EM on dev questions that must be kept; lost only where the interval of the EM "
+        "does not reach the best one any more.",
     )
     reward_without_em: float | None = Field(
         0.9, gt=0, lt=1, description="The same while the reward is above what it was at that best EM: it is hacked."

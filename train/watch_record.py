@@ -29,14 +29,16 @@ from typing import Any
 from agent.trajectory import Trajectory
 from evaluation.trajectory_record import plain
 from evaluation.trajectory_store import TrajectoryWriter
+from train.checkpoint import list_checkpoints
 from train.progress import RunStopped
-from train.tracking import read_metrics
+from train.tracking import flatten, read_metrics
 from train.watch import Alarm, CollapseWatch
 from train.watch_config import WatchConfig
 
 ALARMS_FILE = "alarms.jsonl"
 BATCHES = "watch"
 _STOPPED = "stopped"
+_CONFIG = "config"
 
 
 class CollapseStop(RunStopped):
@@ -45,6 +47,9 @@ class CollapseStop(RunStopped):
 
 class WatchRecord:
     """The watch of one run and its files. Only the rank that logs has one.
+
+    A run that goes on under `stop` with another watch than before is judged anew: alarms that stood when it only
+    warned, or under other limits, must come again to count, and then end it.
 
     Args:
         config: of the watch; `action` is not off.
@@ -62,8 +67,10 @@ class WatchRecord:
         self._tell = tell
         self._watch = CollapseWatch(config)
         self._watch.load_state_dict(state)
+        if config.action == "stop" and not _is_recorded(state.get(_CONFIG), config):
+            self._watch.forget_alarms()  # each is told again where it still holds, and can end the run
         self._stopped: dict[str, Any] | None = None
-        self._keep_until(step)
+        drop_later(run, step)
 
     def observe(
         self,
@@ -83,7 +90,7 @@ class WatchRecord:
         stops = self._config.action == "stop" and self._watch.says_stop
         if stops:
             self._stopped = {"step": step, "watch": self._config.model_dump(mode="json")}
-        keeps = bool(trajectories) and (stops or len(self._batches()) < self._config.max_batches)
+        keeps = bool(trajectories) and (stops or len(_batches(self._run)) < self._config.max_batches)
         folder = self._run / BATCHES / f"step-{step:06d}" if keeps else None
         lines = [self._line(alarm, stops, folder) for alarm in alarms]
         if folder is not None:
@@ -100,36 +107,38 @@ class WatchRecord:
             return None
         step = self._stopped["step"]
         standing = ", ".join(self._watch.standing)
+        older = [path for path in list_checkpoints(self._run) if path.name != f"step-{step:06d}"]
+        start = "the start (no checkpoint is older: see checkpoint_every)"
+        again = f"the model of {older[-1]} or older" if older else start
         return (
             f"the collapse watch ended the run at step {step}: {standing} (see {self._run / ALARMS_FILE}). The batch "
-            f"is in {self._run / BATCHES / f'step-{step:06d}'}, and the checkpoints of this step and before are kept: "
-            "begin again from an older one's model with a smaller learning rate or tighter clipping, or go on as it is "
-            "with --resume and watch.action=warn"
+            f"is in {self._run / BATCHES / f'step-{step:06d}'}, and a checkpoint of this step is kept: begin again "
+            f"from {again} with a smaller learning rate or tighter clipping, or go on as it is with --resume and "
+            "watch.action=warn"
         )
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
         stopped = {_STOPPED: self._stopped} if self._stopped else {}
-        return {**self._watch.state_dict(), **stopped}
+        return {**self._watch.state_dict(), _CONFIG: self._config.model_dump(mode="json"), **stopped}
 
     def _line(self, alarm: Alarm, stops: bool, folder: Path | None) -> dict[str, Any]:
         batch = None if folder is None else str(folder.relative_to(self._run))
         return {**plain(asdict(alarm)), "standing": list(self._watch.standing), "stops": stops, "batch": batch}
 
-    def _batches(self) -> list[Path]:
-        return sorted((self._run / BATCHES).glob("step-*"))
 
-    def _keep_until(self, step: int) -> None:
-        path = self._run / ALARMS_FILE
-        if path.exists():
-            kept = [line for line in read_alarms(self._run) if line["step"] <= step]
-            temporary = path.with_suffix(".tmp")
-            temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-            temporary.replace(path)
-        for folder in [*self._batches(), *(self._run / BATCHES).glob(".step-*")]:
-            number = folder.name.rpartition("-")[2]
-            if folder.name.startswith(".") or (number.isdecimal() and int(number) > step):
-                shutil.rmtree(folder)
+def drop_later(run: Path, step: int) -> None:
+    """Delete what the watch has left of later steps, and what a kill left half-written."""
+    path = run / ALARMS_FILE
+    if path.exists():
+        kept = [line for line in read_alarms(run) if line["step"] <= step]
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        temporary.replace(path)
+    for folder in [*_batches(run), *(run / BATCHES).glob(".step-*")]:
+        number = folder.name.rpartition("-")[2]
+        if folder.name.startswith(".") or (number.isdecimal() and int(number) > step):
+            shutil.rmtree(folder)
 
 
 def read_alarms(run: Path) -> list[dict[str, Any]]:
@@ -149,11 +158,21 @@ def refuse_stopped(state: Mapping[str, Any], config: WatchConfig) -> None:
         CollapseStop: `state` is of a checkpoint where this same watch ended the run.
     """
     stopped = state.get(_STOPPED)
-    if stopped and config.action == "stop" and stopped["watch"] == config.model_dump(mode="json"):
+    if stopped and config.action == "stop" and _is_recorded(stopped["watch"], config):
         raise CollapseStop(
             f"the collapse watch ended this run at step {stopped['step']}, and would do so again: go on as it is with "
             "watch.action=warn, change watch.limits, or delete the checkpoints from which it should not go on"
         )
+
+
+def _is_recorded(recorded: Mapping[str, Any] | None, config: WatchConfig) -> bool:
+    """True if this is the recorded watch; fields that are newer than the record do not count."""
+    now = flatten(config.model_dump(mode="json"))
+    return all(now.get(name) == value for name, value in flatten(recorded or {}).items())
+
+
+def _batches(run: Path) -> list[Path]:
+    return sorted((run / BATCHES).glob("step-*"))
 
 
 def _write_batch(
