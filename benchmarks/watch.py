@@ -10,7 +10,7 @@ A study's runs only warn, so that what came after an alarm is known too. They be
 of configs/ablation keeps, or has made; `--from FOLDER` takes testbed and cold start of a comparison that `waymark
 ablate` has made with the same setting, `--start FOLDER` begins with another policy. A repeated call goes on where it
 was. Runs whose name begins with `collapse` were made to collapse, alarms of all others are false ones. The watch is
-in time if it stops before an evaluation finds less than half of the best EM until then.
+in time if it stops before an evaluation finds half of the best EM until then, or less.
 """
 
 import argparse
@@ -122,8 +122,8 @@ def replay(run: Path, config: Any) -> dict[str, Any]:
 
     Returns:
         `alarms` as (step, signal); `stop_step`, where `stop` would have ended the run, or None; `best_em` and
-        `em_at_stop`, the best dev EM and the last one until then; `lost_half_step`, the first evaluation below half
-        of the best EM until then, or None; `in_time`: it stops before that one.
+        `em_at_stop`, the best dev EM and the last one until then; `lost_half_step`, the first evaluation at half
+        of the best EM until then or below, or None; `in_time`: it stops before that one.
     """
     from train.tracking import METRICS_FILE, read_metrics
     from train.watch import CollapseWatch
@@ -142,7 +142,7 @@ def replay(run: Path, config: Any) -> dict[str, Any]:
             stop = line["step"]
         if line.get("dev/em") is not None:
             best = max((em for _, em in curve), default=0.0)
-            if lost is None and best >= config.min_dev_em and line["dev/em"] < best / 2:
+            if lost is None and best >= config.min_dev_em and line["dev/em"] <= best / 2:
                 lost = line["step"]
             curve.append((line["step"], line["dev/em"]))
     until = [em for step, em in curve if stop is None or step <= stop]

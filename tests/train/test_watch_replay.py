@@ -38,13 +38,15 @@ def runs(tmp_path: Path) -> dict[str, Path]:
     }
 
 
-def test_a_run_is_replayed_to_where_the_watch_would_have_stopped_it(runs: dict[str, Path]) -> None:
+def test_a_run_is_replayed_to_where_the_watch_would_have_stopped_it(runs: dict[str, Path], tmp_path: Path) -> None:
     seen = replay(runs["seen"], WatchConfig())
     assert (seen["run"], seen["healthy"]) == ("collapse_lr30/seed-0", False)
     assert (seen["first_alarm_step"], seen["stop_step"], seen["lost_half_step"]) == (2, 2, 4)
     assert (seen["best_em"], seen["em_at_stop"], seen["last_em"], seen["in_time"]) == (0.6, 0.6, 0.1, True)
     late = replay(runs["late"], WatchConfig())
     assert (late["lost_half_step"], late["stop_step"], late["in_time"]) == (2, 3, False), "EM was gone before"
+    half = run_of(tmp_path / "collapse_half", [{"dev/em": 0.6}, {"dev/em": 0.3}])
+    assert replay(half, WatchConfig())["lost_half_step"] == 1, "half of the best is half lost"
     blip = replay(runs["blip"], WatchConfig())
     assert [signal for _, signal in blip["alarms"]] == ["entropy_rise"] and blip["stop_step"] is None
 
