@@ -32,6 +32,7 @@ def quickstart(
     from transformers.utils import logging
 
     from train.console import ConsoleProgress
+    from train.progress import RunStopped
     from train.quickstart import default_study_path
     from train.quickstart import quickstart as run_quickstart
     from train.study import load_study
@@ -47,13 +48,17 @@ def quickstart(
         settings = load_study(study or default_study_path(), tuple(overrides or ())).testbed
         say(f"the testbed is in {prepare_testbed(settings, out / 'testbed', say).folder}")
         return
-    figures = run_quickstart(
-        out,
-        study_path=study,
-        overrides=tuple(overrides or ()),
-        progress_of=lambda name: ConsoleProgress(name, console),
-        say=say,
-    )
+    try:
+        figures = run_quickstart(
+            out,
+            study_path=study,
+            overrides=tuple(overrides or ()),
+            progress_of=lambda name: ConsoleProgress(name, console),
+            say=say,
+        )
+    except RunStopped as error:
+        typer.echo(f"waymark: {error}", err=True)
+        raise typer.Exit(1) from error
     if json_file is not None:
         json_file.parent.mkdir(parents=True, exist_ok=True)
         json_file.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
