@@ -35,6 +35,18 @@ def test_records_are_found_where_another_folder_made_them(tmp_path: Path) -> Non
     assert sorted(here.read()["outcome"]) == [0, 1]
 
 
+def test_a_record_is_of_the_same_run_whatever_the_watch_was_told(tmp_path: Path) -> None:
+    """No figure of a finished run depends on it, and records from before there was one must stay what they are."""
+    plain = tiny_ablation(tmp_path)
+    write_fakes(plain, {"outcome": [[1.0]]})
+    path = record_path(plain.records, "outcome", 0)
+    assert "watch" not in json.loads(path.read_text(encoding="utf-8"))["settings"]["config"]
+    told = _changed({"train.watch": {"action": "stop", "limits": {"entropy_rise": None}}})
+    watched = tiny_ablation(tmp_path, setting=told)
+    assert sorted(watched.read()["outcome"]) == [0]
+    assert fake_record(watched, "outcome", 0).config_sha256 == read_record(path).config_sha256
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

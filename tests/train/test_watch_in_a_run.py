@@ -19,6 +19,7 @@ from train.tracking import METRICS_FILE, WALL_CLOCK_PREFIX, read_metrics
 from train.watch import CollapseWatch
 from train.watch_config import WatchConfig, WatchLimits
 from train.watch_record import ALARMS_FILE, CollapseStop, WatchRecord, read_alarms
+from train.watch_signals import HELD_OUT_HIGH, SIGNALS
 
 REWARDS = {"even_tokens": {"use": "tests.train.fakes:EvenTokens"}, "exact_match": {"weight": 1.0}}
 LIMITS = {**dict.fromkeys(WatchLimits.model_fields), "entropy_rise": 1.0001, "entropy_fall": 0.9999}
@@ -77,6 +78,14 @@ def test_a_replay_of_the_metrics_gives_the_alarms_of_the_run(stopped: Path) -> N
     assert [(a.step, a.signal, a.message) for a in replayed] == [
         (line["step"], line["signal"], line["message"]) for line in read_alarms(stopped)
     ]
+
+
+def test_a_run_has_the_figures_that_the_watch_reads(stopped: Path) -> None:
+    """A figure that was renamed would silence its signal without a word."""
+    figures = {name for line in read_metrics(stopped / METRICS_FILE) for name in line}
+    read = {signal.metric for signal in SIGNALS} | {HELD_OUT_HIGH, "logprob/num_correct"}
+    # This policy may neither search nor be right: `test_collapse_metrics` has those two.
+    assert read - figures <= {"logprob/correct", "duplicate_query_rate"}
 
 
 def test_a_stopped_run_goes_on_when_told_to_warn_and_equals_one_that_was_never_stopped(
