@@ -133,9 +133,16 @@ def evaluation_path(path: Path) -> Path:
         raise FileNotFoundError(f"there is no evaluation at {path}; give a folder of `waymark evaluate`, or its {FILE}")
     if (path / FILE).is_file():
         return path / FILE
-    if (path / "trajectories").is_dir() and not (path / "metrics.jsonl").exists():
+    if is_half_written(path):
         raise FileNotFoundError(f"{path} is half written: it has trajectories but no {FILE}; evaluate again")
     raise FileNotFoundError(f"{path} holds no {FILE}; give a folder of `waymark evaluate`")
+
+
+def is_half_written(folder: Path) -> bool:
+    """True if an evaluation was begun in a folder and has not been finished."""
+    if (folder / FILE).exists() or (folder / "metrics.jsonl").exists():
+        return False
+    return (folder / "trajectories").is_dir()
 
 
 def _question_ids(file: Path, values: list[Any]) -> tuple[str, ...]:
@@ -157,7 +164,10 @@ def _is_figure(values: list[Any]) -> bool:
 
 
 def _numbers(file: Path, name: str, values: list[Any]) -> NDArray[np.float64]:
-    return np.asarray([np.nan if value is None else float(value) for value in values], dtype=np.float64)
+    numbers = np.asarray([np.nan if value is None else float(value) for value in values], dtype=np.float64)
+    if np.isinf(numbers).any():
+        raise ValueError(f"{file}: per_question.{name} holds an infinite number; evaluate again")
+    return numbers
 
 
 def _mapping(value: Any) -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 Both work on all measures of a question at once, because the same questions are drawn, or swapped, for each of them.
 They give the estimates themselves: those of several question sets can be averaged, which makes the interval and the
-test of a suite's mean (each set drawn for itself, and of equal weight).
+test of a suite's mean (each set drawn for itself, and of equal weight). Sets that are averaged need seeds of their own,
+such as `(seed, place)`: under one seed, sets of one size would get the same draws and move together.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +28,7 @@ class Bootstrap(NamedTuple):
 
 
 def bootstrap_estimates(
-    differences: NDArray[np.float64], *, num_resamples: int = 2000, seed: int = 0
+    differences: NDArray[np.float64], *, num_resamples: int = 2000, seed: int | Sequence[int] = 0
 ) -> NDArray[np.float64]:
     """Means over questions drawn with replacement: `[num_resamples, num_measures]`.
 
@@ -58,7 +60,7 @@ def bootstrap_estimates(
 
 
 def randomisation_estimates(
-    differences: NDArray[np.float64], *, num_resamples: int = 10_000, seed: int = 0
+    differences: NDArray[np.float64], *, num_resamples: int = 10_000, seed: int | Sequence[int] = 0
 ) -> NDArray[np.float64]:
     """Mean differences if a coin decided, question by question, which system got which values:
     `[num_resamples, num_measures]` (Fisher, 1935). A question keeps its values together: one coin for all measures.
@@ -87,14 +89,37 @@ def randomisation_estimates(
     return estimates / applies
 
 
+def interval_over_sets(
+    values: Sequence[NDArray[np.float64]], *, num_resamples: int = 2000, confidence: float = 0.95, seed: int = 0
+) -> NDArray[np.float64]:
+    """Percentile bootstrap interval of the mean over question sets of each set's mean: `[num_measures, 2]`.
+
+    values: of each set `[num_questions, num_measures]`, NaN as for `bootstrap_estimates`. Questions are drawn within
+    their sets. NaN where a measure applies to no question of some set.
+
+    Raises:
+        ValueError: as `bootstrap_estimates` and `bootstrap_summary`, or no set.
+    """
+    if not values:
+        raise ValueError("there is no question set; give at least one")
+    _check_confidence(confidence)
+    drawn = [bootstrap_estimates(own, num_resamples=num_resamples, seed=(seed, i)) for i, own in enumerate(values)]
+    means = np.mean(drawn, axis=0)
+    tail = (1.0 - confidence) / 2.0
+    found = np.full((means.shape[1], 2), np.nan)
+    for i in range(len(found)):
+        if not np.isnan(means[:, i]).all():
+            found[i] = np.nanquantile(means[:, i], [tail, 1.0 - tail])
+    return found
+
+
 def bootstrap_summary(estimates: NDArray[np.float64], difference: float, *, confidence: float = 0.95) -> Bootstrap:
     """Interval and p-value of one measure from its estimates, `[num_resamples]`; NaN where nothing applies.
 
     Raises:
         ValueError: `confidence` outside (0, 1).
     """
-    if not 0.0 < confidence < 1.0:
-        raise ValueError(f"confidence is {confidence}; it must lie between 0 and 1, both excluded (0.95 is usual)")
+    _check_confidence(confidence)
     kept = estimates[~np.isnan(estimates)]
     if not kept.size or np.isnan(difference):
         return Bootstrap(float("nan"), float("nan"), float("nan"))
@@ -114,6 +139,11 @@ def _share_as_far(centred: NDArray[np.float64], difference: float) -> float:
     if bound == 0:
         return 1.0
     return (1 + int(np.count_nonzero(np.abs(centred) >= bound))) / (1 + centred.size)
+
+
+def _check_confidence(confidence: float) -> None:
+    if not 0.0 < confidence < 1.0:
+        raise ValueError(f"confidence is {confidence}; it must lie between 0 and 1, both excluded (0.95 is usual)")
 
 
 def _check(differences: NDArray[np.float64], num_resamples: int) -> None:

@@ -1,9 +1,12 @@
 """How many questions it takes to see a difference, and how small a difference so many questions can show.
 
 What counts is how much two systems differ question by question: `spread` is the mean squared difference. On right and
-wrong that is the share of questions that only one of the two answers right, and the formula is Connor's for McNemar's
-test (Biometrics 43, 1987); for other measures it is the paired z-test's, with the spread under no difference for the
-error of the first kind and the variance for that of the second.
+wrong (`binary`) that is the share of questions that only one of the two answers right, the discordance, and the formula
+is Connor's for McNemar's test (Biometrics 43, 1987); for other measures it is the paired z-test's, with the spread
+under no difference for the error of the first kind and the variance for that of the second.
+
+No difference is larger than what its spread allows: the square root of the spread, and on right and wrong the
+discordance. Asked for a larger one, the functions take the smallest spread that allows it.
 """
 
 import math
@@ -12,33 +15,36 @@ from statistics import NormalDist
 _NORMAL = NormalDist()
 
 
-def questions_needed(difference: float, spread: float, *, power: float = 0.8, alpha: float = 0.05) -> int | None:
+def questions_needed(
+    difference: float, spread: float, *, power: float = 0.8, alpha: float = 0.05, binary: bool = False
+) -> int | None:
     """Questions with which a true mean difference is found, two-sided at `alpha`, with probability `power`.
 
-    difference: mean of one minus the other; its sign does not matter. spread: mean squared difference, at
-    least `difference` ** 2 (a smaller one is taken as that: all questions differ alike). None where there is no
-    difference.
+    difference: mean of one minus the other; its sign does not matter. spread: mean squared difference. binary: every
+    figure is right (1) or wrong (0). None where there is no difference.
 
     >>> questions_needed(0.02, 0.20)
     3923
 
     Raises:
-        ValueError: a spread below 0 or not finite, or `power` or `alpha` outside (0, 1).
+        ValueError: a spread below 0 or not finite, a difference that is not finite (beyond 1 where `binary`), or
+            `power` or `alpha` outside (0, 1).
     """
     _check(spread, power, alpha)
-    if not math.isfinite(difference):
-        raise ValueError(f"difference is {difference}; give a finite number")
+    _check_difference(difference, binary)
     if difference == 0:
         return None
-    spread = max(spread, difference**2)
-    reach = _z(alpha, power, spread, difference)
-    return max(1, math.ceil((reach / difference) ** 2 - 1e-9))
+    spread = _at_least(spread, difference, binary)
+    return max(1, math.ceil((_z(alpha, power, spread, difference) / difference) ** 2 - 1e-9))
 
 
-def visible_difference(num_questions: int, spread: float, *, power: float = 0.8, alpha: float = 0.05) -> float | None:
+def visible_difference(
+    num_questions: int, spread: float, *, power: float = 0.8, alpha: float = 0.05, binary: bool = False
+) -> float | None:
     """The smallest true difference that so many questions show with probability `power`, at this spread.
 
-    None where even the largest, the square root of the spread, is not seen.
+    On right and wrong a difference beyond the spread is one of runs that differ on as many questions as that takes.
+    None where even the largest is not seen: the square root of the spread, or 1 where `binary`.
 
     Raises:
         ValueError: `num_questions` < 1, and as `questions_needed`.
@@ -46,15 +52,13 @@ def visible_difference(num_questions: int, spread: float, *, power: float = 0.8,
     _check(spread, power, alpha)
     if num_questions < 1:
         raise ValueError(f"num_questions is {num_questions}; it must be at least 1")
-    largest = math.sqrt(spread)
-    if largest == 0 or (needed := questions_needed(largest, spread, power=power, alpha=alpha)) is None:
-        return None
-    if needed > num_questions:
+    largest = 1.0 if binary else math.sqrt(spread)
+    if largest == 0 or _reach(largest, spread, power, alpha, binary) > math.sqrt(num_questions):
         return None
     low, high = 0.0, largest
     for _ in range(60):
         middle = (low + high) / 2
-        if _z(alpha, power, spread, middle) / middle > math.sqrt(num_questions):
+        if _reach(middle, spread, power, alpha, binary) > math.sqrt(num_questions):
             low = middle
         else:
             high = middle
@@ -65,9 +69,12 @@ def achieved_power(difference: float, spread: float, num_questions: int, *, alph
     """Probability that so many questions show a true difference, two-sided at `alpha`.
 
     Raises:
-        ValueError: as `questions_needed`.
+        ValueError: as `visible_difference`, or a difference that is not finite.
     """
     _check(spread, 0.5, alpha)
+    _check_difference(difference, False)
+    if num_questions < 1:
+        raise ValueError(f"num_questions is {num_questions}; it must be at least 1")
     spread = max(spread, difference**2)
     deviation = math.sqrt(max(spread - difference**2, 0.0))
     margin = abs(difference) * math.sqrt(num_questions) - _NORMAL.inv_cdf(1 - alpha / 2) * math.sqrt(spread)
@@ -76,10 +83,26 @@ def achieved_power(difference: float, spread: float, num_questions: int, *, alph
     return _NORMAL.cdf(margin / deviation)
 
 
+def _at_least(spread: float, difference: float, binary: bool) -> float:
+    return max(spread, abs(difference) if binary else difference**2)
+
+
+def _reach(difference: float, spread: float, power: float, alpha: float, binary: bool) -> float:
+    """Square root of the questions needed, not rounded."""
+    return _z(alpha, power, _at_least(spread, difference, binary), difference) / difference
+
+
 def _z(alpha: float, power: float, spread: float, difference: float) -> float:
     return _NORMAL.inv_cdf(1 - alpha / 2) * math.sqrt(spread) + _NORMAL.inv_cdf(power) * math.sqrt(
         max(spread - difference**2, 0.0)
     )
+
+
+def _check_difference(difference: float, binary: bool) -> None:
+    if not math.isfinite(difference):
+        raise ValueError(f"difference is {difference}; give a finite number")
+    if binary and abs(difference) > 1:
+        raise ValueError(f"difference is {difference}; of right and wrong it lies between -1 and 1")
 
 
 def _check(spread: float, power: float, alpha: float) -> None:

@@ -80,12 +80,13 @@ def pair_differences(
     drawn: list[NDArray[np.float64]] = []
     swapped: list[NDArray[np.float64]] = []
     tested = [list(figures).index(measure) for measure in measures]
-    for name in first.sets:
+    for place, name in enumerate(first.sets):
         a = np.stack([first.sets[name].figures[figure] for figure in figures], axis=1)
         b = np.stack([second.sets[name].figures[figure] for figure in figures], axis=1)
         differences = b - a
-        estimates = bootstrap_estimates(differences, seed=seed)
-        null = randomisation_estimates(differences[:, tested], num_resamples=num_resamples, seed=seed)
+        own = (seed, place)  # sets of one size must not be drawn alike: their mean's variance counts on it
+        estimates = bootstrap_estimates(differences, seed=own)
+        null = randomisation_estimates(differences[:, tested], num_resamples=num_resamples, seed=own)
         drawn.append(estimates)
         swapped.append(null)
         for i, figure in enumerate(figures):
@@ -141,8 +142,8 @@ def _tested(
         p_mcnemar=counts.p if counts else None,
         spread=spread,
         power=achieved_power(one.difference, spread, one.n, alpha=alpha),
-        needed=questions_needed(one.difference, spread, power=power, alpha=alpha),
-        visible=visible_difference(one.n, spread, power=power, alpha=alpha),
+        needed=questions_needed(one.difference, spread, power=power, alpha=alpha, binary=counts is not None),
+        visible=visible_difference(one.n, spread, power=power, alpha=alpha, binary=counts is not None),
     )
 
 

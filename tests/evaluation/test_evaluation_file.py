@@ -54,6 +54,10 @@ def _changed(**changes: Any) -> Callable[[dict[str, Any]], str]:
         (_changed(per_question={"question_id": [], "em": []}), "has no question"),
         (_changed(per_question={"question_id": ["a", "b", "a"], "em": [1, 0, 1]}), "1 questions twice, first 'a'"),
         (_changed(per_question={"question_id": ["a", "b"], "em": [1.0]}), "per_question.em has 1 entries for 2"),
+        (
+            _changed(per_question={"question_id": ["a"], "em": [float("inf")]}),
+            "per_question.em holds an infinite number",
+        ),
     ],
 )
 def test_what_cannot_be_trusted_is_refused(tmp_path: Path, text: Callable[[dict[str, Any]], str], message: str) -> None:

@@ -7,6 +7,7 @@ from evaluation.paired import paired_randomisation
 from evaluation.paired_resampling import (
     bootstrap_estimates,
     bootstrap_summary,
+    interval_over_sets,
     randomisation_estimates,
     randomisation_p,
 )
@@ -67,6 +68,20 @@ def test_equal_seeds_give_equal_estimates_and_blocks_do_not_show(monkeypatch: py
     assert not np.array_equal(first, bootstrap_estimates(differences, num_resamples=50, seed=8))
     monkeypatch.setattr("evaluation.paired_resampling._BLOCK_VALUES", 100)
     assert np.array_equal(first, bootstrap_estimates(differences, num_resamples=50, seed=7))
+
+
+def test_the_interval_over_sets_draws_each_set_for_itself() -> None:
+    """Two sets of one size with the same values: drawn alike, their mean would be as uncertain as one of them."""
+    values = np.random.default_rng(6).normal(size=(400, 2))
+    values[:, 1] = NAN
+    one = interval_over_sets([values])
+    two = interval_over_sets([values, values])
+    width = (two[0, 1] - two[0, 0]) / (one[0, 1] - one[0, 0])
+    assert width == pytest.approx(np.sqrt(0.5), abs=0.08)
+    assert two[0, 0] < values[:, 0].mean() < two[0, 1]
+    assert np.isnan(two[1]).all()
+    with pytest.raises(ValueError, match="no question set"):
+        interval_over_sets([])
 
 
 def test_no_difference_is_no_evidence() -> None:

@@ -47,6 +47,27 @@ def test_the_visible_difference_is_the_one_that_needs_so_many_questions(num_ques
     assert achieved_power(difference, 0.25, num_questions) == pytest.approx(0.8, abs=0.01)
 
 
+@pytest.mark.parametrize("num_questions", [20, 200, 5000])
+def test_right_and_wrong_cannot_differ_by_more_than_the_questions_on_which_they_differ(num_questions: int) -> None:
+    """Runs that differ on 1 % of the questions cannot be 5 points apart: the smaller spread would promise too much."""
+    visible = visible_difference(num_questions, 0.01, binary=True)
+    assert visible is not None
+    assert questions_needed(visible, max(0.01, visible)) == pytest.approx(num_questions, abs=1)
+    assert questions_needed(0.05, 0.01, binary=True) == questions_needed(0.05, 0.05)
+    assert questions_needed(0.05, 0.01) != questions_needed(0.05, 0.01, binary=True)
+    assert visible_difference(num_questions, 0.0, binary=True) is not None, "runs that agree on every question"
+
+
+def test_what_binary_figures_show_is_found_as_often_as_promised() -> None:
+    visible = visible_difference(300, 0.01, binary=True)
+    assert visible is not None
+    rng, found, rounds = np.random.default_rng(1), 0, 300
+    for _ in range(rounds):
+        wins = rng.random(300) < visible
+        found += mcnemar_exact(wins.astype(float), np.zeros(300)).p < 0.05
+    assert 0.65 <= found / rounds <= 0.95
+
+
 def test_what_can_never_be_seen() -> None:
     assert questions_needed(0.0, 0.2) is None
     assert visible_difference(1, 0.2) is None
@@ -61,7 +82,10 @@ def test_what_can_never_be_seen() -> None:
         (lambda: questions_needed(float("nan"), 0.1), "difference is nan"),
         (lambda: questions_needed(0.1, 0.1, power=1.0), "power is 1"),
         (lambda: questions_needed(0.1, 0.1, alpha=0.0), "alpha is 0"),
+        (lambda: questions_needed(1.5, 0.1, binary=True), "difference is 1.5"),
         (lambda: visible_difference(0, 0.1), "num_questions is 0"),
+        (lambda: achieved_power(0.1, 0.1, 0), "num_questions is 0"),
+        (lambda: achieved_power(float("inf"), 0.1, 10), "difference is inf"),
     ],
 )
 def test_bad_input_is_refused(call, message: str) -> None:  # type: ignore[no-untyped-def]
