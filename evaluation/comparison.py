@@ -6,25 +6,34 @@ comparison (every pair, question set and tested measure, and the mean over the s
 by Holm's method. Figures that are not tested have an interval and no mark.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.block_differences import FieldDifference, block_differences, difference_lines
+from evaluation.block_differences import UNKNOWN, FieldDifference, block_differences, difference_lines
 from evaluation.evaluation_suite import EvaluationSuite, same_questions
 from evaluation.paired import holm
+from evaluation.paired_resampling import interval_over_sets
+from evaluation.report_parts import Measure
 from evaluation.run_difference import SUITE_MEAN, RunDifference, pair_differences
 
-_QUESTIONS = ("questions", "question_limit")
+_QUESTIONS = ("questions", "question_limit", "question_set")
 """What differs by itself where only common questions are compared."""
 
 VALID = "valid"
 """Stands among the differing fields where a run's own evaluation says that it is not."""
 
+GOLDS = "golden_answers"
+"""Stands among the differing fields where equal questions were scored against other golden answers."""
+
 DEFAULT_MEASURES: tuple[str, ...] = ("em", "f1")
+
+POINTS: tuple[float, ...] = (0.005, 0.01, 0.02, 0.05, 0.10)
+"""Differences for which the number of questions is shown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,17 +44,20 @@ class Comparison:
         runs: cut to the questions that all have. left_out: in words, what was not compared.
         measures: those tested, the first of them ranks. differences: every pair, set and figure.
         fields: what differs between the comparability blocks. strict: whether circumstances forbid a ranking too.
-        alpha, power: of tests and of the numbers of questions.
+        means: of a suite, each run's mean over sets with its 95 % bootstrap interval, by run and figure.
+        alpha, power: of tests and of the numbers of questions. points: the differences that these are told for.
     """
 
     runs: tuple[EvaluationSuite, ...]
     measures: tuple[str, ...]
     differences: tuple[RunDifference, ...]
     fields: tuple[FieldDifference, ...]
+    means: Mapping[str, Mapping[str, Measure]] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
     strict: bool = False
     alpha: float = 0.05
     power: float = 0.8
+    points: tuple[float, ...] = POINTS
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -87,6 +99,7 @@ def compare_runs(
     common_only: bool = False,
     alpha: float = 0.05,
     power: float = 0.8,
+    points: Sequence[float] = POINTS,
     num_resamples: int = 10_000,
     seed: int = 0,
 ) -> Comparison:
@@ -100,6 +113,9 @@ def compare_runs(
     """
     if not 0.0 < alpha < 1.0 or not 0.0 < power < 1.0:
         raise ValueError(f"alpha is {alpha} and power is {power}; both lie between 0 and 1 (0.05 and 0.8 are usual)")
+    if not all(0.0 < one < 1.0 for one in points):
+        raise ValueError(f"differences are {', '.join(map(str, points))}; each lies between 0 and 1 (0.02 is 2 points)")
+    measures = tuple(dict.fromkeys(measures))
     runs, left_out = same_questions(suites, common_only=common_only)
     figures = _common_figures(runs)
     unknown = [measure for measure in measures if measure not in figures]
@@ -107,16 +123,18 @@ def compare_runs(
         raise ValueError(f"no measure {', '.join(unknown) or 'named'} in every run; they have {', '.join(figures)}")
     found: list[RunDifference] = []
     for first, second in combinations(runs, 2):
-        found += pair_differences(first, second, figures, tuple(measures), alpha, power, num_resamples, seed)
+        found += pair_differences(first, second, figures, measures, alpha, power, num_resamples, seed)
     return Comparison(
         runs=tuple(runs),
-        measures=tuple(measures),
+        measures=measures,
         differences=tuple(_corrected(found, alpha)),
         fields=_fields(runs, allow, _QUESTIONS if common_only else ()),
+        means={run.name: _means_over_sets(run, figures, seed) for run in runs if len(run.sets) > 1},
         left_out=tuple(left_out),
         strict=strict,
         alpha=alpha,
         power=power,
+        points=tuple(points),
     )
 
 
@@ -139,6 +157,16 @@ def mean_over_sets(run: EvaluationSuite, measure: str) -> float:
     return float(np.mean([_mean(file.figures[measure]) for file in run.sets.values()]))
 
 
+def _means_over_sets(run: EvaluationSuite, figures: Sequence[str], seed: int) -> dict[str, Measure]:
+    values = [np.stack([file.figures[figure] for figure in figures], axis=1) for file in run.sets.values()]
+    intervals = interval_over_sets(values, seed=seed).tolist()
+    return {
+        figure: Measure(value=mean, low=low, high=high)
+        for figure, (low, high) in zip(figures, intervals, strict=True)
+        if not math.isnan(mean := mean_over_sets(run, figure))
+    }
+
+
 def _common_figures(runs: Sequence[EvaluationSuite]) -> list[str]:
     """Figures that every file has, in the first one's order."""
     files = [file for run in runs for file in run.sets.values()]
@@ -151,7 +179,7 @@ def _fields(
     """Differences of the blocks; of a suite those of every set, equal ones once, others named after their set."""
     if len(runs) < 2:
         return ()
-    sets, named = list(runs[0].sets), [name for name in allow if name != VALID]
+    sets, named = list(runs[0].sets), [name for name in allow if name not in (VALID, GOLDS)]
     found: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     kept: dict[tuple[str, tuple[str, ...]], FieldDifference] = {}
     for name in sets:
@@ -160,9 +188,8 @@ def _fields(
                 one = replace(one, is_allowed=True)
             found.setdefault((one.field, one.values), []).append(name)
             kept[one.field, one.values] = one
-    invalid = _validity(runs, allow)
     return (
-        *([invalid] if invalid else []),
+        *(one for one in (_validity(runs, allow), _golds(runs, allow)) if one is not None),
         *(
             one if len(found[key]) == len(sets) else replace(one, field=f"{one.field} ({', '.join(found[key])})")
             for key, one in kept.items()
@@ -178,6 +205,24 @@ def _validity(runs: Sequence[EvaluationSuite], allow: Sequence[str]) -> FieldDif
     if "false" not in values:
         return None
     return FieldDifference(field=VALID, values=values, kind="decides", is_allowed=VALID in allow)
+
+
+def _golds(runs: Sequence[EvaluationSuite], allow: Sequence[str]) -> FieldDifference | None:
+    """Equal questions that runs scored against other golden answers; None where all agree, or do not say."""
+    differing = [0] * len(runs)
+    known = [False] * len(runs)
+    for name in runs[0].sets:
+        columns = [run.sets[name].texts.get(GOLDS) for run in runs]
+        first = next((column for column in columns if column is not None), None)
+        for place, column in enumerate(columns):
+            if column is not None and first is not None:
+                known[place] = True
+                differing[place] += sum(set(own) != set(other) for own, other in zip(column, first, strict=True))
+    if not any(differing):
+        return None
+    texts = [f"other ones for {n} questions" if n else "as they are" for n in differing]
+    values = tuple(text if is_known else UNKNOWN for text, is_known in zip(texts, known, strict=True))
+    return FieldDifference(field=GOLDS, values=values, kind="decides", is_allowed=GOLDS in allow)
 
 
 def _corrected(found: Sequence[RunDifference], alpha: float) -> list[RunDifference]:

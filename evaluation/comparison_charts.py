@@ -6,7 +6,7 @@ from typing import Any
 
 from evaluation.breakdown import Group
 from evaluation.charts import COLOURS
-from evaluation.figure_names import figure_label
+from evaluation.figure_names import direction, figure_label, is_cost
 from evaluation.report_parts import Chart
 from evaluation.run_difference import RunDifference
 
@@ -44,7 +44,8 @@ def difference_chart(
     data = []
     for (name, *_), one in zip(rows, differences, strict=True):
         is_marked = ranked and one.is_significant
-        colour = UNDECIDED if not is_marked else BETTER if one.difference > 0 else WORSE
+        better = direction(one.measure) * one.difference > 0
+        colour = UNDECIDED if not is_marked or is_cost(one.measure) else BETTER if better else WORSE
         data.append(
             {
                 "type": "scatter",

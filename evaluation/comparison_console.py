@@ -4,8 +4,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from evaluation.comparison import Comparison
-from evaluation.comparison_tables import fields_table, figures_table, ranking_table, short_table
+from evaluation.comparison import POINTS, Comparison
+from evaluation.comparison_tables import fields_table, figures_table, needed_table, ranking_table, short_table
 from evaluation.comparison_verdict import verdict_lines
 from evaluation.report_parts import Table
 from evaluation.terminal_table import terminal_table, terminal_tables
@@ -19,6 +19,8 @@ def print_comparison(comparison: Comparison, console: Console, page: Path | None
         tables: list[Table | None] = [short_table(comparison)]
         if len(comparison.runs) > 2 or comparison.is_suite:
             tables.insert(0, ranking_table(comparison))
+        if comparison.points != POINTS:
+            tables.append(needed_table(comparison))
         for table in (*tables, fields_table(comparison)):
             if table is not None:
                 console.print(terminal_table(table))

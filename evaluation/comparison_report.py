@@ -18,13 +18,13 @@ from evaluation.comparison_tables import (
     differences_table,
     fields_table,
     figures_table,
-    is_cost,
     needed_table,
     ranking_table,
 )
 from evaluation.comparison_verdict import verdict_lines
+from evaluation.evaluation_file import FILE
 from evaluation.evaluation_suite import EvaluationSuite
-from evaluation.figure_names import figure_label
+from evaluation.figure_names import figure_label, is_cost
 from evaluation.regressions import changed_questions, regression_pairs
 from evaluation.report import controls_table, format_difference, format_number, write_report
 from evaluation.report_parts import Arm, Measure, Report, Section, Table, Tile
@@ -34,14 +34,32 @@ NUM_PAIRS = 20
 
 
 def write_comparison(
-    out: str | Path, comparison: Comparison, *, arms: Sequence[Arm] = (), num_pairs: int = NUM_PAIRS
+    out: str | Path,
+    comparison: Comparison,
+    *,
+    arms: Sequence[Arm] = (),
+    num_pairs: int = NUM_PAIRS,
+    viewer: str | None = None,
 ) -> Path:
-    """Write `report.html`, `report.json` and `report.csv` (one line a question) into `out`; returns the page's path."""
-    return write_report(out, comparison_page(comparison, arms=arms, num_pairs=num_pairs))
+    """Write `report.html`, `report.json` and `report.csv` (one line a question) into `out`; returns the page's path.
+
+    Raises:
+        ValueError: `out` is the folder of an evaluation, whose own report would be lost; or as `comparison_page`.
+    """
+    if (Path(out) / FILE).exists():
+        raise ValueError(f"{out} holds an evaluation and its own report; give --out another folder")
+    return write_report(out, comparison_page(comparison, arms=arms, num_pairs=num_pairs, viewer=viewer))
 
 
-def comparison_page(comparison: Comparison, *, arms: Sequence[Arm] = (), num_pairs: int = NUM_PAIRS) -> Report:
-    """The page of a comparison. `arms` are training runs whose curves are drawn too."""
+def comparison_page(
+    comparison: Comparison, *, arms: Sequence[Arm] = (), num_pairs: int = NUM_PAIRS, viewer: str | None = None
+) -> Report:
+    """The page of a comparison. `arms` are training runs whose curves are drawn too; `viewer` is the address of a
+    `waymark view` of the runs, which the worst regressions then link to.
+
+    Raises:
+        ValueError: `viewer` is no address of a web server.
+    """
     names = comparison.names
     sections = [
         _verdict(comparison),
@@ -51,7 +69,7 @@ def comparison_page(comparison: Comparison, *, arms: Sequence[Arm] = (), num_pai
         *finish_sections(comparison),
         *_costs(comparison),
         *_controls(comparison),
-        *_regressions(comparison, num_pairs),
+        *_regressions(comparison, num_pairs, viewer),
         *_blocks(comparison),
     ]
     return Report(
@@ -160,13 +178,13 @@ def _controls(comparison: Comparison) -> list[Section]:
     return [Section(title="Controls", note=note, tables=tables, folded=len(tables) > 2)] if tables else []
 
 
-def _regressions(comparison: Comparison, num_pairs: int) -> list[Section]:
+def _regressions(comparison: Comparison, num_pairs: int, viewer: str | None) -> list[Section]:
     if len(comparison.runs) != 2:
         return []
     first, second = comparison.runs
     measure = comparison.measures[0]
     changes = changed_questions(first, second, measure)
-    worse = [change for change in changes if change.difference < 0]
+    worse = [change for change in changes if change.gain < 0]
     better = len(changes) - len(worse)
     note = (
         f"{second.name} loses {len(worse):,} questions to {first.name} and wins {better:,} ({figure_label(measure)}). "
@@ -178,7 +196,7 @@ def _regressions(comparison: Comparison, num_pairs: int) -> list[Section]:
         Section(
             title="What got worse",
             note=note,
-            pairs=regression_pairs(first, second, worse[:num_pairs], measure),
+            pairs=regression_pairs(first, second, worse[:num_pairs], measure, viewer=viewer),
             tables=[changes_table(changes, comparison.names, measure)],
             folded=True,
         )
@@ -205,7 +223,8 @@ def _tiles(comparison: Comparison) -> list[Tile]:
                 "not ranked" if not comparison.is_ranked else "significant" if one.is_significant else "not significant"
             )
             wins = beats(comparison, second, first)
-            tone = "" if not comparison.is_ranked or not one.is_significant else "good" if wins else "bad"
+            is_marked = comparison.is_ranked and one.is_significant and not is_cost(measure)
+            tone = "" if not is_marked else "good" if wins else "bad"
             tiles.append(
                 Tile(
                     label=f"{second} minus {first}",

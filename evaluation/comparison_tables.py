@@ -11,19 +11,15 @@ from evaluation.block_differences import aligned_fields
 from evaluation.comparison import Comparison, mean_over_sets
 from evaluation.evaluation_file import EvaluationFile
 from evaluation.evaluation_suite import EvaluationSuite
-from evaluation.figure_names import figure_label
+from evaluation.figure_names import direction, figure_label, is_cost
 from evaluation.power import questions_needed
-from evaluation.regressions import ChangedQuestion
+from evaluation.regressions import ChangedQuestion, cut_text
 from evaluation.report_parts import Cell, Measure, Table
 from evaluation.run_difference import RunDifference
 from evaluation.significance import bootstrap_interval
 
-LOWER_IS_BETTER = frozenset({"over_citation", "abstention"})
-COSTS: tuple[str, ...] = ("searches", "turns", "tokens", "latency", "seconds", "_s_p", "duplicate")
-"""Parts of the names of figures that are costs: less is cheaper, and nothing is called better or worse."""
-
-POINTS: tuple[float, ...] = (0.005, 0.01, 0.02, 0.05, 0.10)
-"""Differences for which the number of questions is shown."""
+MAX_CELL_CHARS = 400
+"""Of a text in a table of questions: an answer can be a page, and golden answers hundreds of aliases."""
 
 _HASH = re.compile(r"\b[0-9a-f]{40,}\b")
 
@@ -110,7 +106,7 @@ def figures_table(comparison: Comparison, question_set: str | None = None) -> Ta
         cells: list[Cell] = []
         for run in runs:
             files = [run.sets[question_set]] if question_set else list(run.sets.values())
-            cells.append(_run_cell(files, figure))
+            cells.append(_run_cell(comparison, run, files, figure))
         if all(isinstance(cell, Measure) and cell.value is None for cell in cells):
             continue
         if two:
@@ -136,11 +132,15 @@ def needed_table(comparison: Comparison) -> Table | None:
         assert one.spread is not None
         row: list[Cell] = [_row_name(comparison, one), one.n, one.visible, one.difference, one.power]
         row.append(one.needed if one.needed is not None else "–")
-        for points in POINTS:
-            if points**2 > one.spread or points > one.spread:
-                row.append("–")
-            else:
-                row.append(questions_needed(points, one.spread, power=comparison.power, alpha=comparison.alpha))
+        for points in comparison.points:
+            needed = questions_needed(
+                points,
+                one.spread,
+                power=comparison.power,
+                alpha=comparison.alpha,
+                binary=one.first_only is not None,
+            )
+            row.append(needed)
         rows.append(row)
     return Table(
         title="How many questions a difference needs",
@@ -151,12 +151,12 @@ def needed_table(comparison: Comparison) -> Table | None:
             "seen here",
             "power for it",
             "needed for it",
-            *(f"for {points * 100:g} points" for points in POINTS),
+            *(f"for {points * 100:g} points" for points in comparison.points),
         ],
         rows=rows,
         note=f"With power {comparison.power:g} at {comparison.alpha:g}, two-sided, one test, for runs that differ on "
-        "as many questions as these do (Connor 1987; for shares the paired z-test). A dash: runs that differ on so few "
-        "questions cannot be so far apart.",
+        "as many questions as these do (Connor 1987; for shares the paired z-test), or on as many more as a difference "
+        "of that size takes.",
     )
 
 
@@ -203,19 +203,18 @@ def ranking_table(comparison: Comparison) -> Table:
     means = {run.name: mean_over_sets(run, measure) for run in comparison.runs}
     names = list(comparison.names)
     if comparison.is_ranked:
-        down = -1.0 if measure in LOWER_IS_BETTER else 1.0
-        names.sort(key=lambda name: -down * (means[name] if not math.isnan(means[name]) else -math.inf))
+        names.sort(key=lambda name: (math.isnan(means[name]), -direction(measure) * means[name]))
     rows: list[list[Cell]] = []
     for name in names:
         run = next(run for run in comparison.runs if run.name == name)
         better = [other for other in names if beats(comparison, name, other)]
-        row: list[Cell] = [name, run.num_questions, _run_cell(list(run.sets.values()), measure)]
+        row: list[Cell] = [name, run.num_questions, _run_cell(comparison, run, list(run.sets.values()), measure)]
         if comparison.is_suite:
-            row += [_run_cell([file], measure) for file in run.sets.values()]
+            row += [_run_cell(comparison, run, [file], measure) for file in run.sets.values()]
         rows.append([*row, ", ".join(better) or "–"] if comparison.is_ranked else row)
     sets = list(comparison.runs[0].sets) if comparison.is_suite else []
     label = figure_label(measure)
-    last = ["significantly better than"] if comparison.is_ranked else []
+    last = [f"significantly {'cheaper' if is_cost(measure) else 'better'} than"] if comparison.is_ranked else []
     return Table(
         title=f"{label}, {where}" if comparison.is_suite else label,
         columns=["run", "questions", "mean over sets" if sets else "mean", *sets, *last],
@@ -225,14 +224,14 @@ def ranking_table(comparison: Comparison) -> Table:
 
 def changes_table(changes: Sequence[ChangedQuestion], names: Sequence[str], measure: str, *, limit: int = 100) -> Table:
     """The worst regressions by question: what was asked, and what both runs answered."""
-    worse = [change for change in changes if change.difference < 0]
+    worse = [change for change in changes if change.gain < 0]
     rows: list[list[Cell]] = [
         [
             change.question_id,
-            change.question or "unknown",
-            " · ".join(change.golden_answers) or "unknown",
-            change.answers[0] or change.finish_reasons[0] or "–",
-            change.answers[1] or change.finish_reasons[1] or "–",
+            cut_text(change.question or "unknown", MAX_CELL_CHARS),
+            cut_text(" · ".join(change.golden_answers) or "unknown", MAX_CELL_CHARS),
+            cut_text(change.answers[0] or change.finish_reasons[0] or "–", MAX_CELL_CHARS),
+            cut_text(change.answers[1] or change.finish_reasons[1] or "–", MAX_CELL_CHARS),
             f"{change.values[0]:.3g} → {change.values[1]:.3g}",
         ]
         for change in worse[:limit]
@@ -247,19 +246,14 @@ def changes_table(changes: Sequence[ChangedQuestion], names: Sequence[str], meas
 
 
 def beats(comparison: Comparison, name: str, other: str) -> bool:
-    """True if the first measure says that one run is significantly better than another."""
+    """True if the first measure says that one run is significantly better (of costs: cheaper) than another."""
     measure, where = comparison.measures[0], comparison.headline_set
-    sign = -1.0 if measure in LOWER_IS_BETTER else 1.0
+    sign = direction(measure)
     later = comparison.found(measure, where, other, name)
     earlier = comparison.found(measure, where, name, other)
     if later is not None:
         return later.is_significant and sign * later.difference > 0
     return earlier is not None and earlier.is_significant and sign * earlier.difference < 0
-
-
-def is_cost(figure: str) -> bool:
-    """True if a figure is what a run costs, not how good it is."""
-    return not figure.startswith("num_") and any(part in figure for part in COSTS)
 
 
 def p_text(p: float | None) -> str:
@@ -281,9 +275,9 @@ def _short(value: str) -> str:
 
 
 def _difference(comparison: Comparison, one: RunDifference) -> Measure:
-    sign = -1.0 if one.measure in LOWER_IS_BETTER else 1.0
     is_marked = one.is_significant and comparison.is_ranked
-    tone = "" if not is_marked or is_cost(one.measure) else "good" if sign * one.difference > 0 else "bad"
+    better = direction(one.measure) * one.difference > 0
+    tone = "" if not is_marked or is_cost(one.measure) else "good" if better else "bad"
     return Measure(
         value=one.difference,
         low=one.low,
@@ -294,8 +288,8 @@ def _difference(comparison: Comparison, one: RunDifference) -> Measure:
     )
 
 
-def _run_cell(files: Sequence[EvaluationFile], figure: str) -> Measure:
-    """A run's mean over its sets; of one set with the interval, which is the file's own for all its questions."""
+def _run_cell(comparison: Comparison, run: EvaluationSuite, files: Sequence[EvaluationFile], figure: str) -> Measure:
+    """A run's mean over these sets with its interval, which is the file's own for all questions of one set."""
     if any(figure not in file.figures for file in files):
         return Measure(value=None)
     means = []
@@ -306,7 +300,7 @@ def _run_cell(files: Sequence[EvaluationFile], figure: str) -> Measure:
             return Measure(value=None)
         means.append(float(values.mean()))
     if len(files) > 1:
-        return Measure(value=float(np.mean(means)))
+        return comparison.means.get(run.name, {}).get(figure) or Measure(value=float(np.mean(means)))
     file = files[0]
     low, high = file.summary.get(f"{figure}_low"), file.summary.get(f"{figure}_high")
     if low is None or high is None or file.num_questions != file.summary.get("n"):

@@ -3,7 +3,7 @@
 from evaluation.block_differences import difference_lines
 from evaluation.comparison import Comparison
 from evaluation.comparison_tables import beats, p_text
-from evaluation.figure_names import figure_label
+from evaluation.figure_names import figure_label, is_cost
 from evaluation.report import format_difference
 from evaluation.run_difference import RunDifference
 
@@ -32,7 +32,10 @@ def verdict_lines(comparison: Comparison) -> list[str]:
     unknown = [one.field for one in comparison.fields if one.kind == "unknown"]
     if unknown:
         lines.append(f"Unknown in every file, so not known to agree: {', '.join(unknown)}.")
-    return [*lines, *(f"Left out: {line}." for line in comparison.left_out)]
+    lines += [f"Left out: {line}." for line in comparison.left_out]
+    if comparison.left_out:
+        lines.append("Controls, latencies and counts of outages are those of all questions of each run.")
+    return lines
 
 
 def _told(comparison: Comparison, one: RunDifference) -> str:
@@ -41,7 +44,8 @@ def _told(comparison: Comparison, one: RunDifference) -> str:
     change = f"{format_difference(one.difference)} ({interval}, p {p_text(one.p_holm)} after Holm)"
     if one.is_significant:
         better, worse = (one.second, one.first) if beats(comparison, one.second, one.first) else (one.first, one.second)
-        return f"{better} is better than {worse}: {label}, {one.second} minus {one.first}, is {change}."
+        word = "cheaper" if is_cost(one.measure) else "better"
+        return f"{better} is {word} than {worse}: {label}, {one.second} minus {one.first}, is {change}."
     power = f"with power {comparison.power:g}"
     seen = f" {one.n:,} questions show a difference of {one.visible:.3f} {power};" if one.visible else ""
     needed = f" one as large as this needs {one.needed:,}." if one.needed else ""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from evaluation.evaluation_file import FILE, EvaluationFile, evaluation_path, read_evaluation
+from evaluation.evaluation_file import FILE, EvaluationFile, evaluation_path, is_half_written, read_evaluation
 
 ONE_SET = "questions"
 """Name of the only question set of a run whose file does not say what it asked."""
@@ -115,6 +115,12 @@ def _check_texts(name: str, suites: Sequence[EvaluationSuite], ids: tuple[str, .
 def _sets(path: Path) -> dict[str, EvaluationFile]:
     if path.is_dir() and not (path / FILE).is_file():
         parts = sorted(part for part in path.iterdir() if (part / FILE).is_file())
+        torn = sorted(part.name for part in path.iterdir() if part.is_dir() and is_half_written(part))
+        if parts and torn:
+            raise FileNotFoundError(
+                f"{path} is half written: {', '.join(torn)} has trajectories but no {FILE}; evaluate the suite again, "
+                "it goes on where it was"
+            )
         if parts:
             return {part.name: read_evaluation(part) for part in parts}
     file = read_evaluation(evaluation_path(path))

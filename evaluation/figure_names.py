@@ -1,4 +1,4 @@
-"""What the figures of an evaluation are called where people read them."""
+"""What the figures of an evaluation are called where people read them, and which way they are better."""
 
 METRIC_LABELS: dict[str, str] = {
     "em": "Exact match",
@@ -33,6 +33,21 @@ OTHER_LABELS: dict[str, str] = {
     "episode_s_p99": "Seconds of an episode, 99th percentile",
 }
 """Figures that are no rows of that table."""
+
+
+LOWER_IS_BETTER = frozenset({"over_citation", "abstention"})
+COSTS: tuple[str, ...] = ("searches", "turns", "tokens", "latency", "seconds", "_s_p", "duplicate")
+"""Parts of the names of figures that are costs: less is cheaper, and neither is coloured as better or worse."""
+
+
+def is_cost(figure: str) -> bool:
+    """True if a figure is what a run costs, not how good it is."""
+    return not figure.startswith("num_") and any(part in figure for part in COSTS)
+
+
+def direction(figure: str) -> float:
+    """1 for a figure of which more is better, -1 where less is better or cheaper."""
+    return -1.0 if figure in LOWER_IS_BETTER or is_cost(figure) else 1.0
 
 
 def figure_label(name: str) -> str:

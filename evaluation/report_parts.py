@@ -120,7 +120,9 @@ class ExampleTurn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """A trajectory to look at. `rewards` are those of the whole trajectory; `label` says where it comes from."""
+    """A trajectory to look at. `rewards` are those of the whole trajectory; `label` says where it comes from; `link` is
+    its address in the viewer, "" without one.
+    """
 
     id: str
     question: str
@@ -130,16 +132,20 @@ class Example:
     em: float | None = None
     rewards: Mapping[str, float] = field(default_factory=dict)
     label: str = ""
+    link: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExamplePair:
-    """One question as two runs answered it, side by side; None where a run's trajectory is not at hand."""
+    """One question as two runs answered it, side by side; None where a run's trajectory is not at hand. `link` is the
+    address of both in the viewer, "" without one.
+    """
 
     title: str
     first: Example | None
     second: Example | None
     note: str = ""
+    link: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

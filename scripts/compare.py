@@ -37,8 +37,16 @@ def compare(
     ] = None,
     alpha: Annotated[float, typer.Option(help="Level of significance, after Holm's correction.")] = 0.05,
     power: Annotated[float, typer.Option(help="Power for the numbers of questions.")] = 0.8,
-    seed: Annotated[int, typer.Option(help="Of resampling.")] = 0,
+    difference: Annotated[
+        list[float] | None,
+        typer.Option(metavar="D", help="Tell how many questions this difference needs (0.02 is 2 points). Repeatable."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of resampling.")] = 0,
     pairs: Annotated[int, typer.Option(help="Regressions that the page shows with both trajectories.", min=0)] = 20,
+    viewer: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Address of a `waymark view` of the runs: regressions link to it."),
+    ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", dir_okay=False, help="Write the figures to this file too.")
     ] = None,
@@ -51,7 +59,7 @@ def compare(
     """
     from rich.console import Console
 
-    from evaluation.comparison import compare_runs, refusal
+    from evaluation.comparison import POINTS, compare_runs, refusal
     from evaluation.comparison_console import print_comparison
     from evaluation.comparison_record import comparison_record
     from evaluation.comparison_report import write_comparison
@@ -68,9 +76,12 @@ def compare(
         common_only=common_questions,
         alpha=alpha,
         power=power,
+        points=difference or POINTS,
         seed=seed,
     )
-    page = write_comparison(out, comparison, arms=arms, num_pairs=pairs) if out is not None else None
+    page = None
+    if out is not None:
+        page = write_comparison(out, comparison, arms=arms, num_pairs=pairs, viewer=viewer)
     if json_file is not None:
         json_file.parent.mkdir(parents=True, exist_ok=True)
         json_file.write_text(json.dumps(plain(comparison_record(comparison)), indent=2) + "\n", encoding="utf-8")

@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 
 from evaluation.comparison import Comparison, compare_runs, refusal
+from evaluation.comparison_charts import BETTER, UNDECIDED, difference_chart
 from evaluation.comparison_tables import beats, differences_table, figures_table, needed_table, ranking_table
 from evaluation.comparison_verdict import verdict_lines
 from evaluation.evaluation_suite import read_suites
 from evaluation.mcnemar import mcnemar_exact
 from evaluation.paired import holm, paired_randomisation
+from evaluation.power import questions_needed
+from evaluation.regressions import changed_questions
 from evaluation.report_parts import Measure
 from evaluation.run_difference import SUITE_MEAN
 from tests.evaluation.evaluations import block, record, write
@@ -138,6 +141,92 @@ def test_a_suite_has_a_mean_over_its_sets_of_equal_weight(tmp_path: Path) -> Non
     assert comparison.headline_set == SUITE_MEAN
 
 
+def test_sets_of_one_size_are_drawn_and_swapped_for_themselves(tmp_path: Path) -> None:
+    """Their mean has half the variance of each; under one seed they would move together, and its p be that of one."""
+    shares = RNG.random((2, 40)).round(2)
+    for run, own in (("a", shares[0]), ("b", shares[1] + 0.1)):
+        for name in ("one", "two"):
+            made = record([0.0] * 40)
+            made["per_question"]["f1"] = own.tolist()
+            write(tmp_path / run / name, made)
+    comparison = compare_runs(read_suites([tmp_path / "a", tmp_path / "b"]), measures=["f1"])
+    one, mean = (comparison.found("f1", name, "a", "b") for name in ("one", SUITE_MEAN))
+    assert one is not None
+    assert mean is not None
+    assert one.p is not None
+    assert mean.p is not None
+    assert (mean.high - mean.low) / (one.high - one.low) == pytest.approx(np.sqrt(0.5), abs=0.1)
+    assert mean.p < one.p / 1.5
+
+
+def test_the_means_of_a_suite_have_intervals(tmp_path: Path) -> None:
+    for run, em in (("a", WEAK), ("b", STRONG)):
+        for name in ("one", "two"):
+            write(tmp_path / run / name, record(em))
+    rows = ranking_table(compare_runs(read_suites([tmp_path / "a", tmp_path / "b"]))).rows
+    cell = rows[0][2]
+    assert isinstance(cell, Measure)
+    assert cell.low is not None
+    assert cell.high is not None
+    assert cell.low < np.mean(STRONG) < cell.high
+    assert cell.high - cell.low < 0.14, "over 400 questions, not over 200"
+
+
+def test_of_costs_less_is_cheaper_and_of_faults_less_is_better(tmp_path: Path) -> None:
+    more, fewer = [3.0] * 60 + [2.0] * 140, [1.0] * 200
+    made = [
+        record(WEAK, searches_per_question=own, over_citation=(np.asarray(own) / 4).tolist()) for own in (more, fewer)
+    ]
+    paths = [write(tmp_path / name, one) for name, one in zip("ab", made, strict=True)]
+    cheaper = compare_runs(read_suites(paths), measures=["searches_per_question", "over_citation"])
+    assert verdict_lines(cheaper)[0].startswith("b is cheaper than a: Searches per question")
+    assert [row[0] for row in ranking_table(cheaper).rows] == ["b", "a"]
+    assert ranking_table(cheaper).columns[-1] == "significantly cheaper than"
+    tones = [next(cell for cell in row if isinstance(cell, Measure)).tone for row in differences_table(cheaper).rows]
+    assert tones == ["", "good"]
+    chart = difference_chart(cheaper.differences[2:], "x", several_pairs=False, ranked=True)
+    assert chart is not None
+    colours = {trace["y"][0]: trace["marker"]["color"] for trace in chart.figure["data"]}
+    assert colours == {"Searches per question": UNDECIDED, "Over-citation": BETTER}
+    changes = changed_questions(*read_suites(list(reversed(paths))), "over_citation")
+    assert len(changes) == 200
+    assert all(change.gain < 0 for change in changes)
+    assert changes[0].values == (0.25, 0.75), "the largest loss first"
+
+
+def test_the_questions_of_a_given_difference_are_told(tmp_path: Path) -> None:
+    shares = (np.asarray(WEAK) * 0.9).tolist()
+    made = [record(WEAK), record(STRONG)]
+    made[1]["per_question"]["f1"] = shares
+    paths = [write(tmp_path / name, one) for name, one in zip("ab", made, strict=True)]
+    comparison = compare_runs(read_suites(paths), points=[0.03, 0.05])
+    table = needed_table(comparison)
+    assert table is not None
+    assert list(table.columns[-2:]) == ["for 3 points", "for 5 points"]
+    em, f1 = comparison.differences[:2]
+    assert f1.spread == pytest.approx(0.01 * np.mean(WEAK))
+    assert f1.spread < 0.05, "shares may differ by more than their mean square"
+    assert table.rows[0][-2] == questions_needed(0.03, em.spread or 0)
+    assert table.rows[1][-1] == questions_needed(0.05, f1.spread)
+    with pytest.raises(ValueError, match=r"differences are 2; each lies between 0 and 1 \(0\.02 is 2 points\)"):
+        compare_runs(read_suites(paths), points=[2])
+
+
+def test_a_measure_that_is_named_twice_is_tested_once(tmp_path: Path) -> None:
+    comparison = _compare(tmp_path, WEAK, STRONG, measures=["em", "em"])
+    assert comparison.measures == ("em",)
+    assert [one.p_holm == one.p for one in comparison.differences if one.p is not None] == [True]
+
+
+def test_equal_questions_with_other_golden_answers_are_not_ranked(tmp_path: Path) -> None:
+    made = [record(WEAK), record(STRONG)]
+    made[1]["per_question"]["golden_answers"][3] = ["another"]
+    paths = [write(tmp_path / name, one) for name, one in zip("ab", made, strict=True)]
+    comparison = compare_runs(read_suites(paths), common_only=True)
+    assert "golden_answers: a as they are, b other ones for 1 questions" in (refusal(comparison) or "")
+    assert compare_runs(read_suites(paths), allow=["golden_answers"]).is_ranked
+
+
 def test_fields_of_a_suite_name_the_set_that_differs(tmp_path: Path) -> None:
     for run, top_k in (("a", 3), ("b", 5)):
         write(tmp_path / run / "one", record([1.0, 0.0]))
@@ -159,7 +248,11 @@ def test_what_does_not_apply_to_both_leaves_the_difference(tmp_path: Path) -> No
 
 
 def test_common_questions_alone_do_not_forbid_a_ranking_by_the_files_hash(tmp_path: Path) -> None:
-    other = block(questions={"name": "x", "sha256": "5" * 64}, question_limit=10)
+    other = block(
+        questions={"name": "x", "sha256": "5" * 64},
+        question_limit=10,
+        question_set={"asked": {"number": 2, "sha256": "6" * 64}, "budget": 2, "budget_seed": 0},
+    )
     paths = [
         write(tmp_path / "a", record([1.0, 0.0, 1.0])),
         write(tmp_path / "b", record([1.0, 1.0], comparability=other)),

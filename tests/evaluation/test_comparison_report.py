@@ -5,18 +5,21 @@ import json
 from pathlib import Path
 
 import pytest
+from plotly.offline import get_plotlyjs
 
 from evaluation.breakdown import groups_of
 from evaluation.comparison import Comparison, compare_runs
 from evaluation.comparison_report import comparison_page, write_comparison
 from evaluation.evaluation_suite import read_suites
 from evaluation.metrics import evaluate_trajectories
-from evaluation.regressions import changed_questions
+from evaluation.regressions import changed_questions, regression_pairs
 from evaluation.report import format_difference, render_html, write_columns
 from evaluation.report_parts import Arm, Report
 from evaluation.run_sections import run_sections
 from evaluation.training_curve import training_arms
-from tests.evaluation.episodes import QUESTION, good_trajectory
+from evaluation.trajectory_store import TrajectoryWriter
+from evaluation.viewer.runs import run_key
+from tests.evaluation.episodes import QUESTION, answer_turn, good_trajectory, trajectory
 from tests.evaluation.evaluations import block, record, write
 from tests.evaluation.reports import NASTY
 from tests.evaluation.test_report import Page
@@ -126,6 +129,53 @@ def test_regressions_come_worst_first_and_without_trajectories_too(tmp_path: Pat
     assert "This run's trajectory is not beside its evaluation file." in page.visible
 
 
+def test_regressions_link_into_the_viewer_where_it_is_named(tmp_path: Path, compared: Comparison) -> None:
+    page = Page(render_html(comparison_page(compared, viewer="http://127.0.0.1:8700/")))
+    links = [a["href"] or "" for t, a in page.elements if t == "a" and (a.get("href") or "").startswith("http")]
+    assert len(links) == 2 * 3, "two questions got worse: each run's trajectory, and both side by side"
+    keys = [run_key((tmp_path / name).resolve()) for name in ("old", "new")]
+    assert links[0] == f"http://127.0.0.1:8700/compare?a={keys[0]}&b={keys[1]}&question=q1"
+    assert links[1] == f"http://127.0.0.1:8700/run/{keys[0]}/trajectory?id=eval-q1-0"
+    with pytest.raises(ValueError, match="the viewer's address is 'javascript:alert"):
+        comparison_page(compared, viewer="javascript:alert(1)")
+
+
+def test_of_several_samples_those_are_shown_that_differ(tmp_path: Path) -> None:
+    paths = []
+    for name, em, answers in (("a", 0.5, ["wrong", "gold"]), ("b", 0.0, ["wrong", "no"])):
+        written = record([em], ids=["q0"])
+        written["per_question"]["answers"] = [answers]
+        paths.append(write(tmp_path / name, written))
+        samples = [
+            trajectory(answer_turn(answer), id=f"{name}-{i}", question_id="q0") for i, answer in enumerate(answers)
+        ]
+        with TrajectoryWriter(paths[-1] / "trajectories") as writer:
+            writer.append(0, samples)
+    runs = read_suites(paths)
+    pair = regression_pairs(runs[0], runs[1], changed_questions(runs[0], runs[1], "em"), "em")[0]
+    assert pair.first is not None
+    assert pair.second is not None
+    assert (pair.first.id, pair.first.em) == ("a-1", 1.0)
+    assert (pair.second.id, pair.second.em) == ("b-0", 0.0)
+
+
+def test_an_evaluations_own_report_is_not_written_over(tmp_path: Path, compared: Comparison) -> None:
+    with pytest.raises(ValueError, match="holds an evaluation and its own report"):
+        write_comparison(tmp_path / "old", compared)
+
+
+def test_texts_in_tables_are_cut(tmp_path: Path) -> None:
+    made = [record(em) for em in (BEFORE, AFTER)]
+    for written in made:
+        columns = written["per_question"]
+        columns["answers"] = [["long " * 20_000]] * 6
+        columns["golden_answers"] = [[f"alias {i}" for i in range(5000)]] * 6
+    paths = [write(tmp_path / name, written) for name, written in zip("ab", made, strict=True)]
+    page = render_html(comparison_page(compare_runs(read_suites(paths))))
+    without_plotly = len(page) - len(get_plotlyjs())
+    assert without_plotly < 100_000
+
+
 def test_files_without_texts_still_make_a_page(tmp_path: Path) -> None:
     paths = [write(tmp_path / n, record(em, texts=False)) for n, em in (("a", BEFORE), ("b", AFTER))]
     page = Page(render_html(comparison_page(compare_runs(read_suites(paths)))))
@@ -199,8 +249,8 @@ def test_curves_of_training_runs_stand_on_the_page(tmp_path: Path, compared: Com
 
 
 def test_columns_and_numbers(tmp_path: Path) -> None:
-    write_columns(tmp_path / "x.csv", {"a": ["-x", "b"], "n": [-1.5, float("nan")]})
-    assert (tmp_path / "x.csv").read_text() == "a,n\n'-x,-1.5\nb,\n"
+    write_columns(tmp_path / "x.csv", {"=a": ["-x", "b"], "n": [-1.5, float("nan")]})
+    assert (tmp_path / "x.csv").read_text() == "'=a,n\n'-x,-1.5\nb,\n"
     assert [format_difference(value) for value in (0.5, -0.5, 0.0, -0.0001, None)] == [
         "+0.500",
         "−0.500",

@@ -62,6 +62,15 @@ def test_a_suite_that_lacks_a_set_is_named(tmp_path: Path) -> None:
     assert list(same_questions(suites, common_only=True)[0][0].sets) == ["one", "two"]
 
 
+def test_a_suite_that_was_broken_off_is_not_compared_as_a_smaller_one(tmp_path: Path) -> None:
+    write(tmp_path / "run" / "hotpotqa", record([1.0, 0.0]))
+    (tmp_path / "run" / "musique" / "trajectories").mkdir(parents=True)
+    with pytest.raises(
+        FileNotFoundError, match=r"run is half written: musique has trajectories but no evaluation\.json"
+    ):
+        read_suites([tmp_path / "run"])
+
+
 def test_one_id_for_two_questions_is_refused(tmp_path: Path) -> None:
     written = record([1.0])
     written["per_question"]["question"] = ["Something else?"]
