@@ -26,6 +26,9 @@ from evaluation.figure_names import METRIC_LABELS
 from evaluation.report_parts import Arm, Cell, Measure, Report, Table
 from evaluation.trajectory_record import plain
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+"""A spreadsheet reads a text that begins so as a formula."""
+
 CONTROL_COLUMNS: tuple[str, ...] = ("em", "f1", "support_recall", "searches_per_question")
 
 
@@ -51,11 +54,12 @@ def write_report(out_dir: str | Path, report: Report) -> Path:
 def write_columns(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
     """Columns as CSV (UTF-8, a header, what does not apply is empty).
 
-    A text that a spreadsheet would take for a formula gets an apostrophe before it: it may come from a model.
+    A text, a column's name too, that a spreadsheet would take for a formula gets an apostrophe before it: it may come
+    from a model.
     """
     with path.open("w", encoding="utf-8", errors="replace", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(columns)
+        writer.writerow(map(_csv_cell, columns))
         writer.writerows([_csv_cell(value) for value in row] for row in zip(*columns.values(), strict=True))
 
 
@@ -255,7 +259,7 @@ def _table_record(table: Table) -> dict[str, Any]:
 def _csv_cell(value: Any) -> Any:
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return ""
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def _arm_record(arm: Arm, charted: set[str]) -> dict[str, Any]:
