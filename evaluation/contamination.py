@@ -10,7 +10,8 @@ do not count, as for exact match):
   stand in training questions. Questions made from templates share n-grams without sharing anything else: those that
   stand in more than `max_common` training questions do not count, the rule that GPT-3's check had for the same reason.
 
-Only the evaluation side is held in memory as n-grams; training questions are streamed past it.
+Only the evaluation side is held in memory as n-grams; training questions pass by it one at a time, and the texts of
+those that share something are kept.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -132,16 +133,19 @@ def check_contamination(
         raise ValueError(
             f"n is {n}, max_common {max_common} and share {share}; n and max_common are at least 1, share is in (0, 1]"
         )
-    ids = {question.id: row for row, question in enumerate(questions)}
+    ids: dict[str, list[int]] = {}
+    for row, question in enumerate(questions):
+        ids.setdefault(question.id, []).append(row)
     wanted = _EvaluationSide(questions, n)
     same_ids: dict[int, tuple[str, str]] = {}
     exact: dict[int, tuple[Question, bool]] = {}
     places: dict[str, list[int]] = {}
-    texts: list[tuple[str, str]] = []
+    texts: dict[int, tuple[str, str]] = {}
+    num_training = 0
     for number, trained in enumerate(training):
-        texts.append((trained.id, trained.text))
-        if trained.id in ids:
-            same_ids.setdefault(ids[trained.id], texts[-1])
+        num_training += 1
+        for row in ids.get(trained.id, ()):
+            same_ids.setdefault(row, (trained.id, trained.text))
         for row in wanted.rows_with_text(trained):
             shares_answer = bool(wanted.answers[row] & _answers(trained))
             if row not in exact or (shares_answer and not exact[row][1]):
@@ -150,6 +154,7 @@ def check_contamination(
             found = places.setdefault(ngram, [])
             if len(found) <= max_common:
                 found.append(number)
+                texts[number] = (trained.id, trained.text)
     common = {ngram for ngram, found in places.items() if len(found) > max_common}
     overlaps = []
     for row, question in enumerate(questions):
@@ -185,7 +190,7 @@ def check_contamination(
     return Contamination(
         overlaps=tuple(overlaps),
         question_ids=tuple(question.id for question in questions),
-        num_training=len(texts),
+        num_training=num_training,
         num_too_short=wanted.num_too_short,
         num_common=len(common),
         n=n,

@@ -1,7 +1,10 @@
 """The check must find what was copied, however it was written, and not cry wolf over templates."""
 
+import gc
 import random
 import time
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,10 @@ from evaluation.overlap_report import clean_figures, example_lines, overlap_reco
 from tests.evaluation.evaluations import record, write
 
 LONG = "Who was the first person to cross the northern ice in a boat made of reeds and tar"
+
+
+class _Text(str):
+    """One that a weak reference can point to."""
 
 
 def question(id: str, text: str, *answers: str, paraphrases: tuple[str, ...] = ()) -> Question:
@@ -101,6 +108,28 @@ def test_an_id_alone_is_a_sign_and_no_proof() -> None:
     found = check_contamination([question("7", "Who is Bach?")], [question("7", "Where lies Rome?")])
     assert found.overlaps[0].same_id
     assert found.contaminated == ()
+
+
+def test_an_id_that_stands_twice_is_a_sign_for_both_questions() -> None:
+    asked = [question("7", "Who is Bach?"), question("7", "Who is Handel?")]
+    found = check_contamination(asked, [question("7", "Where lies Rome?")])
+    assert [one.same_id for one in found.overlaps] == [True, True]
+
+
+def test_training_questions_pass_by_one_at_a_time() -> None:
+    """What shares nothing is not kept: training files are larger than evaluations."""
+    alive: list[weakref.ref[_Text]] = []
+
+    def training() -> Iterator[Question]:
+        for i in range(50):
+            text = _Text(f"Entirely different words about number {i}?")
+            alive.append(weakref.ref(text))
+            yield question(f"t{i}", text)
+
+    found = check_contamination([question("e", LONG)], training())
+    assert found.num_training == 50
+    gc.collect()
+    assert sum(one() is not None for one in alive) <= 1
 
 
 def test_nothing_in_common_is_nothing_found() -> None:
