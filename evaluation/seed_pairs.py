@@ -6,7 +6,7 @@ of few runs say nothing about the next run.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,19 +81,7 @@ def compare_over_seeds(
 def correct_together(comparisons: Sequence[SeedComparison]) -> list[SeedComparison]:
     """The same with `p_holm`: Holm's correction over those that have a p-value."""
     corrected = iter(holm([one.p for one in comparisons if one.p is not None]))
-    return [one if one.p is None else _with_holm(one, next(corrected)) for one in comparisons]
-
-
-def _with_holm(one: SeedComparison, p_holm: float) -> SeedComparison:
-    return SeedComparison(
-        num_seeds=one.num_seeds,
-        difference=one.difference,
-        low=one.low,
-        high=one.high,
-        by_seed=one.by_seed,
-        p=one.p,
-        p_holm=p_holm,
-    )
+    return [one if one.p is None else replace(one, p_holm=next(corrected)) for one in comparisons]
 
 
 def _interval(
