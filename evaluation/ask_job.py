@@ -174,4 +174,10 @@ def _read_run(path: Path) -> dict[str, Any]:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ValueError(f"{path} cannot be read as a run's config: {error}") from error
-    return data if isinstance(data, dict) else {}
+    found = data if isinstance(data, dict) else {}
+    for section in ("policy", "protocol", "limits", "learner"):
+        if not isinstance(found.get(section) or {}, dict):
+            raise ValueError(
+                f"{path} cannot be read as a run's config: {section} is {found[section]!r:.60}, no section"
+            )
+    return found

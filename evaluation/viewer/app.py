@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -23,6 +24,7 @@ from evaluation.viewer.live import POLL_S, Snapshot, events
 from evaluation.viewer.run_pages import index_counts, list_page, run_page, trajectories_page
 from evaluation.viewer.runs import Run
 from evaluation.viewer.security import LOCAL_NAMES, Guard
+from evaluation.viewer.trajectory_filter import written
 from evaluation.viewer.trajectory_pages import (
     PageError,
     compare_page,
@@ -46,8 +48,12 @@ def templates() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": format_number, "signed": format_signed, "q": lambda text: quote(str(text), "")}
-    environment.globals |= {"place": place, "points_json": points_json}
+    environment.filters |= {
+        "number": format_number,
+        "signed": format_signed,
+        "q": lambda text: quote(str(text), "", errors="replace"),
+    }
+    environment.globals |= {"place": place, "points_json": points_json, "written": written}
     return environment
 
 
@@ -104,8 +110,8 @@ def create_app(
         message = "There is no such page." if error.status_code == 404 else str(error.detail)
         return render("trouble.html.j2", {"message": message, "status": error.status_code}, error.status_code)
 
-    @app.exception_handler(sqlite3.OperationalError)
-    def busy(request: Request, error: sqlite3.OperationalError) -> Response:
+    @app.exception_handler(sqlite3.DatabaseError)
+    def busy(request: Request, error: sqlite3.DatabaseError) -> Response:
         message = f"The index of this run cannot be read just now ({error}); load the page again."
         return render("trouble.html.j2", {"message": message, "status": 503}, 503)
 
@@ -178,7 +184,8 @@ def create_app(
 
     @app.get("/run/{key}/events")
     def run_events(key: str, request: Request) -> Response:
-        return stream(request, lambda: snapshot(catalogue, run_of(key)))
+        one = run_of(key)
+        return stream(request, lambda: snapshot(catalogue, one))
 
     @app.get("/static/{name}")
     def static(name: str) -> Response:
@@ -194,10 +201,11 @@ def snapshot(catalogue: Catalogue, run: Run) -> Snapshot:
     """What a live page of a run is told: when one of these changes, it asks for itself again."""
     run.metrics.refresh()
     counts = index_counts(catalogue, run)
-    figures = {k: v for k, v in run.metrics.last.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+    numbers = {k: v for k, v in run.metrics.last.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+    figures = {k: v for k, v in numbers.items() if abs(v) < math.inf}  # JSON has no other numbers
     return {
         "state": run.state,
-        "step": run.metrics.last.get("step"),
+        "step": figures.get("step"),
         "alarms": len(run.alarms),
         "trajectories": counts["total"],
         "read": counts["read"],

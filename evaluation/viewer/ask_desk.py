@@ -47,14 +47,14 @@ class AskDesk:
             raise ValueError(f"a question has 1 to {MOST_CHARACTERS} characters; this one has {len(question.strip())}")
         if not _can_be_asked(run):
             raise ValueError(f"{run.name} has no policy yet, or its config names no index")
-        policy = run.config.get("policy")
-        if isinstance(policy, dict) and policy.get("trust_remote_code"):
-            raise ValueError("this run's model brings code of its own; ask it with: waymark ask")
         index = run.config["data"]["index"]
         if isinstance(index, str) and "://" not in index:
             index = str(found_from(Path(index), run.path))
         known = self._catalogue.questions.file_with(question, run.path, run.config)
-        return AskJob(policy=str(run.path), index=index, question=question, questions=known)
+        job = AskJob(policy=str(run.path), index=index, question=question, questions=known)
+        if job.settings().trust_remote_code:  # of the config that the episode goes by, wherever below the run it lies
+            raise ValueError("this run's model brings code of its own; ask it with: waymark ask")
+        return job
 
     def ask(self, job: "AskJob") -> "Iterator[AskedTurn | AskedEnd | str]":
         """Each turn, and the end; a sentence where something failed. Only one caller at a time is served."""

@@ -22,6 +22,9 @@ _LINES_IN_A_REQUEST = 5_000
 class Catalogue:
     """What the pages are made from.
 
+    Attributes:
+        faults: by the key of a run, what kept its trajectories from being indexed at the last look.
+
     Args:
         folders: runs, or folders of them.
         questions: files of questions beside those that runs name.
@@ -48,6 +51,8 @@ class Catalogue:
         self.tokens = TokenText(tokenizer)
         self._cache = _usable(cache)
         self._indexes: dict[str, TrajectoryIndex] = {}
+        self._noticed: dict[str, str] = {}
+        self.faults: dict[str, str] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -60,18 +65,23 @@ class Catalogue:
 
     def _index(self, run: Run) -> TrajectoryIndex:
         with self._lock:
-            if run.key not in self._indexes:
-                digest = hashlib.sha256(str(run.path).encode("utf-8", "surrogateescape")).hexdigest()[:24]
-                file = self._cache / f"{digest}.sqlite"
+            if run.key not in self._indexes or not self._indexes[run.key].file.exists():
+                self._noticed.pop(run.key, None)
+                file = self._cache / f"{self._file_name(run)}.sqlite"
                 self._indexes[run.key] = TrajectoryIndex(run.store, file, lambda id: self.question(run, id))
             index = self._indexes[run.key]
             index.store = run.store  # may appear after the run was found
             return index
 
+    def _file_name(self, run: Run) -> str:
+        """Whoever views the same run with other questions has an index of their own: records are scored with them."""
+        named = "\n".join(map(str, (run.path, *(path.resolve() for path in self.questions.given))))
+        return hashlib.sha256(named.encode("utf-8", "surrogateescape")).hexdigest()[:24]
+
     def question(self, run: Run, question_id: str) -> Question | None:
         """The question of an id, as a run has it."""
         found = self.questions.find(question_id, run.path, run.config)
-        return found or self.questions.in_evaluation(run.told_by, question_id)
+        return found or self.questions.in_evaluation(run.path, run.told_by, question_id)
 
     def start(self) -> None:
         """Begin to keep the indexes filled."""
@@ -104,19 +114,36 @@ class Catalogue:
                 done += index.catch_up()
                 self._notice_questions(run, index)
                 done += index.read_records(_RECORDS_AT_ONCE)
+                self.faults.pop(run.key, None)
             except (sqlite3.OperationalError, OSError):
                 continue  # busy, or deleted just now: the next look tells
+            except sqlite3.DatabaseError:
+                self._drop(run)
+            except Exception as error:  # one run that nothing here foresaw may not end the thread that serves all
+                self.faults[run.key] = f"{type(error).__name__}: {error}"[:300]
         return done
+
+    def _drop(self, run: Run) -> None:
+        """Delete an index that is damaged; the next look makes it anew."""
+        with self._lock:
+            index = self._indexes.pop(run.key, None)
+            if index is not None:
+                index.file.unlink(missing_ok=True)
 
     def _notice_questions(self, run: Run, index: TrajectoryIndex) -> None:
         """Records were read with the questions of that time: with others they are read again."""
         stamp = []
-        for path, _ in self.questions.files_of(run.path, run.config):
+        evaluated = run.evaluation_file
+        files = [path for path, _ in self.questions.files_of(run.path, run.config)]
+        for path in [*files, *([evaluated] if evaluated else [])]:
             try:
-                stamp.append(f"{path}:{path.stat().st_mtime_ns}")
+                stamp.append(f"{path.resolve()}:{path.stat().st_mtime_ns}")
             except OSError:
                 continue
         text = "\n".join(stamp)
+        if self._noticed.get(run.key) == text:
+            return  # another viewer over this cache may know other files: the two may not undo each other for ever
+        self._noticed[run.key] = text
         before = index.fact("questions")
         if before != text:
             if before is not None or text:

@@ -99,7 +99,7 @@ def evidence_graph(view: TrajectoryView) -> EvidenceGraph:
     asked = view.wording or f"question {view.trajectory.question_id}"
     root = graph.add(_node("question", "question", "plain", asked, "question"))
     shown = {p.id: (card.number, p) for card in reversed(view.cards) for p in reversed(card.passages)}
-    cited_gold = {c.passage_id for card in view.cards for c in card.citations if c.passage_id in shown}
+    cited = {c.passage_id for card in view.cards for c in card.citations if c.passage_id in shown}
 
     def passage_node(passage_id: str) -> GraphNode:
         if passage_id not in shown:
@@ -155,7 +155,7 @@ def evidence_graph(view: TrajectoryView) -> EvidenceGraph:
         graph.link(passage_node(citation.passage_id), node, weak=is_weak, why=why)
         graph.link(node, answer, weak=is_weak, why=f"the answer cites [{citation.number}]")
     for passage_id, (_, passage) in shown.items():
-        if passage.gold and passage_id not in cited_gold and answer_text is not None and _cites(view):
+        if passage.gold and passage_id not in cited and answer_text is not None and _cites(view):
             why = f"{_name(shown, passage_id)} is gold and was shown, but the answer does not cite it"
             graph.link(passage_node(passage_id), answer, broken=True, why=why)
     if not any(edge.target is answer for edge in graph.edges):

@@ -5,13 +5,16 @@ is left alone until it is whole. A run that was resumed rewrites its file: then 
 """
 
 import json
-import math
+import os
 import threading
 from pathlib import Path
 from typing import Any
 
 Points = list[tuple[float, float]]
 """(step, value) pairs in the order of writing."""
+
+_TOO_LARGE = 1e300
+"""A figure of this size, infinite or no number at all is not drawn: no scale holds it."""
 
 
 class MetricLog:
@@ -42,7 +45,7 @@ class MetricLog:
         with self._lock:
             try:
                 with self.path.open("rb") as file:
-                    about = self.path.stat()
+                    about = os.fstat(file.fileno())
                     if about.st_ino != self._inode or about.st_size < self._consumed or not self._still_begins(file):
                         self._forget(about.st_ino)
                     if about.st_size == self._consumed:
@@ -68,7 +71,7 @@ class MetricLog:
         try:
             record = json.loads(line)
             step = int(record["step"])
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
             self.num_bad_lines += 1
             return
         self.last = record
@@ -76,7 +79,7 @@ class MetricLog:
         for key, value in record.items():
             if isinstance(value, dict) and {"edges", "counts"} <= value.keys():
                 self._histograms[key] = (step, value)
-            elif not isinstance(value, bool) and isinstance(value, int | float) and math.isfinite(value):
+            elif not isinstance(value, bool) and isinstance(value, int | float) and abs(value) < _TOO_LARGE:
                 self._points.setdefault(key, []).append((float(step), float(value)))
 
     def names(self) -> list[str]:

@@ -24,7 +24,7 @@ class QuestionBook:
         self.given = tuple(given)
         self._lock = threading.Lock()
         self._files: dict[Path, tuple[int, dict[str, Question] | str]] = {}
-        self._evaluations: dict[int, tuple[Mapping[str, Any], dict[str, Question]]] = {}
+        self._evaluations: dict[Path, tuple[Mapping[str, Any], dict[str, Question]]] = {}
 
     def check(self) -> None:
         """See that the reader's own files can be read.
@@ -68,12 +68,14 @@ class QuestionBook:
                 return path
         return None
 
-    def in_evaluation(self, evaluation: Mapping[str, Any], question_id: str) -> Question | None:
-        """The question as an `evaluation.json` tells it, without hops."""
+    def in_evaluation(self, folder: Path, evaluation: Mapping[str, Any], question_id: str) -> Question | None:
+        """The question as the `evaluation.json` of a run's folder tells it, without hops."""
+        if not evaluation:
+            return None
         with self._lock:
-            known = self._evaluations.get(id(evaluation))
+            known = self._evaluations.get(folder)
             if known is None or known[0] is not evaluation:
-                self._evaluations[id(evaluation)] = known = (evaluation, _questions_of(evaluation))
+                self._evaluations[folder] = known = (evaluation, _questions_of(evaluation))
         return known[1].get(question_id)
 
     def troubles(self, run_folder: Path, config: Mapping[str, Any]) -> list[str]:
@@ -106,13 +108,20 @@ def _questions_of(evaluation: Mapping[str, Any]) -> dict[str, Question]:
     columns = evaluation.get("per_question")
     if not isinstance(columns, Mapping) or not isinstance(columns.get("question"), list):
         return {}
+    count = len(columns["question"])
     names = ("question_id", "question", "golden_answers", "supporting_ids")
-    rows = zip(*(columns.get(name) or [()] * len(columns["question"]) for name in names), strict=False)
+    rows = zip(
+        *(found if isinstance(found := columns.get(name), list) else [()] * count for name in names), strict=False
+    )
     return {
-        id: Question(id=id, text=text, golden_answers=tuple(golds or ()), supporting_ids=tuple(supports or ()))
+        id: Question(id=id, text=text, golden_answers=_texts(golds), supporting_ids=_texts(supports))
         for id, text, golds, supports in rows
         if isinstance(id, str) and isinstance(text, str)
     }
+
+
+def _texts(values: Any) -> tuple[str, ...]:
+    return tuple(value for value in values if isinstance(value, str)) if isinstance(values, list | tuple) else ()
 
 
 def found_from(path: Path, run_folder: Path) -> Path:

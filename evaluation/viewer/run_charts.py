@@ -69,7 +69,8 @@ SECTIONS: dict[str, str] = {
 }
 _BEHAVIOUR = ("think", "thought", "duplicate")
 _HIDDEN = frozenset({"step", "trajectories"})
-_MOST_OTHER = 120
+_MOST_LINES = 6
+"""Of one drawing: the style sheet has so many colours."""
 
 
 def chart_sections(metrics: MetricLog, from_records: dict[str, Points]) -> list[ChartSection]:
@@ -91,8 +92,9 @@ def chart_sections(metrics: MetricLog, from_records: dict[str, Points]) -> list[
         used.update(means.values())
     for title, series in from_records.items():
         add("behaviour", title, {"of the stored trajectories": series})
-    finishes = [key for key in keys if key.startswith("finish_ratio/") and any(y for _, y in metrics.points(key))]
-    add("behaviour", "How episodes end (share)", {k.split("/", 1)[1]: metrics.points(k) for k in finishes[:6]})
+    shares = {k: sum(y for _, y in metrics.points(k)) for k in keys if k.startswith("finish_ratio/")}
+    finishes = [key for key in sorted(shares, key=lambda key: -shares[key]) if shares[key]][:_MOST_LINES]
+    add("behaviour", "How episodes end (share)", {k.split("/", 1)[1]: metrics.points(k) for k in finishes})
     used.update(key for key in keys if key.startswith("finish_ratio/"))
     for title, per_step in (("Sampled tokens per second", "sampled_tokens"), ("Rows per second", "rows")):
         add("speed", title, {"rate": _rate(metrics.points(per_step), metrics.points("seconds/step"))})
@@ -100,7 +102,7 @@ def chart_sections(metrics: MetricLog, from_records: dict[str, Points]) -> list[
     add("speed", "Seconds of a step", {k.split("/", 1)[1]: metrics.points(k) for k in _longest(metrics, seconds)})
     used.update(seconds)
     for key in keys:
-        if key not in used and len(curves["other"]) < _MOST_OTHER:
+        if key not in used:
             add(_section_of(key), key, {key: metrics.points(key)})
     histograms: dict[str, list[Histogram]] = {name: [] for name in SECTIONS}
     for key in metrics.histogram_names():
@@ -132,6 +134,6 @@ def _rate(amounts: Points, seconds: Points) -> Points:
 
 
 def _longest(metrics: MetricLog, keys: list[str]) -> list[str]:
-    """The six stages that took most of the last step, `step` itself first."""
+    """The stages that took most of the last step, `step` itself first."""
     ordered = sorted(keys, key=lambda key: -metrics.points(key)[-1][1] if metrics.points(key) else 0.0)
-    return ordered[:6]
+    return ordered[:_MOST_LINES]

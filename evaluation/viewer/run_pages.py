@@ -1,5 +1,6 @@
 """Pages about whole runs: the list, one run's curves or figures, and its trajectories by filter."""
 
+import json
 import sqlite3
 import time
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ _SPARKS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("entropy", ("entropy",)),
 )
 _MOST_FINISH_REASONS = 20
+_MOST_NAMES = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,17 +87,18 @@ def index_counts(catalogue: Catalogue, run: Run) -> dict[str, Any]:
                 "SELECT (SELECT count(*) FROM trajectory), (SELECT count(*) FROM trajectory WHERE state = 0), "
                 "(SELECT count(*) FROM trajectory WHERE state = 2), (SELECT max(step) FROM trajectory)"
             ).fetchone()
-            bad, newer = database.execute("SELECT sum(bad_lines), group_concat(newer) FROM segment").fetchone()
+            lines = database.execute("SELECT bad_lines, newer FROM segment").fetchall()
     except sqlite3.OperationalError:
         return empty
-    names = sorted({name.strip(' []"') for name in (newer or "").split(",")} - {""})
+    names = sorted({name for _, newer in lines for name in json.loads(newer)})
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
     return {
         "total": total,
         "read": total - waiting - damaged,
         "waiting": waiting,
         "damaged": damaged,
-        "bad_lines": bad or 0,
-        "newer": ", ".join(names),
+        "bad_lines": sum(bad for bad, _ in lines),
+        "newer": ", ".join(names[:_MOST_NAMES]) + more,
         "last_step": last_step,
     }
 
@@ -119,6 +122,8 @@ def troubles(catalogue: Catalogue, run: Run, counts: Mapping[str, Any]) -> list[
     told = [*run.troubles(), *index_troubles(counts)]
     if run.is_there:
         told += catalogue.questions.troubles(run.path, run.config)
+        if run.key in catalogue.faults:
+            told.append(f"Its trajectories could not all be listed: {catalogue.faults[run.key]}")
     return told
 
 
@@ -127,6 +132,7 @@ def run_page(catalogue: Catalogue, run: Run) -> dict[str, Any]:
     run.metrics.refresh()
     counts = index_counts(catalogue, run)
     record = run.evaluation
+    controls = found if isinstance(found := record.get("controls"), Mapping) else {}
     return {
         "run": run,
         "counts": counts,
@@ -135,7 +141,7 @@ def run_page(catalogue: Catalogue, run: Run) -> dict[str, Any]:
         "last": run.metrics.last,
         "alarms": [(alarm, _batch_key(catalogue, run, alarm)) for alarm in run.alarms],
         "figures": _figures(record),
-        "controls": {k: v for k, v in (record.get("controls") or {}).items() if isinstance(v, Mapping)},
+        "controls": {k: v for k, v in controls.items() if isinstance(v, Mapping)},
         "control_keys": ("em", "f1", "support_recall", "searches_per_question"),
         "comparability": _flat(plain(record.get("comparability") or {})),
         "config": _flat(run.config),

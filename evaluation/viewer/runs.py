@@ -9,8 +9,9 @@ import hashlib
 import json
 import os
 import re
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ from evaluation.viewer.metric_log import MetricLog
 RunKind = Literal["training", "evaluation", "trajectories"]
 RunState = Literal["running", "finished", "stopped", "gone"]
 
+EVALUATION_FILE = "evaluation.json"
 SEARCH_DEPTH = 5
 """Folders below a named one in which runs are looked for."""
 
@@ -77,9 +79,10 @@ class Run:
 
     @property
     def last_written(self) -> float:
-        """When metrics, ledger or trajectories last grew, in seconds since the epoch; 0 where nothing is there."""
+        """When metrics, ledger, trajectories or figures were last written, in seconds since the epoch; 0 for never."""
         latest = 0.0
-        for path in (self.metrics.path, self.path / "ledger.jsonl", self.store / INDEX_FILE, self.path / "config.yaml"):
+        own = [self.path / name for name in ("ledger.jsonl", "config.yaml", EVALUATION_FILE)]
+        for path in (self.metrics.path, self.store / INDEX_FILE, *own):
             try:
                 latest = max(latest, path.stat().st_mtime)
             except OSError:
@@ -89,24 +92,28 @@ class Run:
     @property
     def config(self) -> dict[str, Any]:
         """The resolved config, a batch's being that of its run; empty where it cannot be read."""
-        found = self._load("config.yaml", yaml.safe_load)
+        found: dict[str, Any] | None = self._load("config.yaml", _mapping(yaml.safe_load))
         if found is None and self.kind == "trajectories":
             for folder in list(self.path.parents)[:3]:
                 if (folder / "config.yaml").is_file():
-                    found = self._load(os.path.relpath(folder / "config.yaml", self.path), yaml.safe_load)
+                    found = self._load(os.path.relpath(folder / "config.yaml", self.path), _mapping(yaml.safe_load))
                     break
-        return found if isinstance(found, dict) else {}
+        return found or {}
 
     @property
     def told_by(self) -> dict[str, Any]:
         """The evaluation that it is, or a condition of: that of the nearest folder above with one."""
-        if self.evaluation or self.kind != "trajectories":
-            return self.evaluation
-        for folder in list(self.path.parents)[:3]:
-            if (folder / "evaluation.json").is_file():
-                found = self._load(os.path.relpath(folder / "evaluation.json", self.path), json.loads)
-                return found if isinstance(found, dict) else {}
-        return {}
+        file = self.evaluation_file
+        found: dict[str, Any] | None = (
+            self._load(os.path.relpath(file, self.path), _mapping(json.loads)) if file else None
+        )
+        return found or {}
+
+    @property
+    def evaluation_file(self) -> Path | None:
+        """Where that evaluation is told."""
+        above = list(self.path.parents)[:3] if self.kind == "trajectories" else []
+        return next((f for folder in (self.path, *above) if (f := folder / EVALUATION_FILE).is_file()), None)
 
     @property
     def alarms(self) -> list[dict[str, Any]]:
@@ -117,15 +124,17 @@ class Run:
     @property
     def evaluation(self) -> dict[str, Any]:
         """What `evaluation.json` holds; empty where there is none."""
-        found = self._load("evaluation.json", json.loads)
-        return found if isinstance(found, dict) else {}
+        found: dict[str, Any] | None = self._load(EVALUATION_FILE, _mapping(json.loads))
+        return found or {}
 
     def troubles(self) -> list[str]:
         """What could not be read of it, in sentences."""
         if not self.is_there:
             return ["The folder of this run is gone: it was deleted or moved while it was being viewed."]
         assert self.config is not None and self.evaluation is not None
-        told = [message for _, _, message in self._read.values() if message]
+        told = [message for _, _, message in list(self._read.values()) if message]
+        if (self.store / DATA_FILE).is_file() and not (self.store / INDEX_FILE).is_file():
+            told.append(f"{INDEX_FILE} is missing beside the trajectories: they cannot be listed.")
         if self.kind == "training" and not self.metrics.path.is_file():
             told.append("There is no metrics.jsonl yet: the run has not finished a step, or was copied in part.")
         if self.metrics.num_bad_lines:
@@ -140,13 +149,25 @@ class Run:
         except OSError:
             self._read.pop(name, None)
             return None
-        if name not in self._read or self._read[name][0] != changed:
+        known = self._read.get(name)  # pages are made on several threads: one may drop what another has just put there
+        if known is None or known[0] != changed:
             try:
-                self._read[name] = (changed, parse(path.read_text(encoding="utf-8")), None)
+                known = (changed, parse(path.read_text(encoding="utf-8")), None)
             except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
                 told = f"{name} cannot be read ({' '.join(str(error).split())[:200]}): half written, or damaged."
-                self._read[name] = (changed, None, told)
-        return self._read[name][1]
+                known = (changed, None, told)
+            self._read[name] = known
+        return known[1]
+
+
+def _mapping(parse: Callable[[str], Any]) -> Callable[[str], dict[str, Any]]:
+    def parsed(text: str) -> dict[str, Any]:
+        found = parse(text)
+        if not isinstance(found, dict):
+            raise ValueError(f"it holds {type(found).__name__}, not names with values")
+        return found
+
+    return parsed
 
 
 def _lines_of_json(text: str) -> list[Any]:
@@ -177,20 +198,27 @@ class RunList:
         self.folders = [folder.resolve() for folder in folders]
         self._runs: dict[str, Run] = {}
         self._looked_at = 0.0
+        self._looking = threading.Lock()
         self.look()
 
     def look(self, *, every_s: float = 0.0) -> None:
         """Find runs that are new; at most once in `every_s` seconds."""
-        if time.monotonic() - self._looked_at < every_s:
+        if time.monotonic() - self._looked_at < every_s or not self._looking.acquire(blocking=False):
             return
-        for folder in self.folders:
-            for path in find_runs(folder):
-                key = run_key(path)
-                if key not in self._runs:
-                    name = str(path.relative_to(folder)) if path != folder else path.name
-                    named = name if len(self.folders) == 1 or path == folder else f"{folder.name}/{name}"
-                    self._runs[key] = Run(key=key, name=named, path=path, metrics=MetricLog(path / "metrics.jsonl"))
-        self._looked_at = time.monotonic()
+        try:
+            for folder in self.folders:
+                for path in find_runs(folder):
+                    self._add(path, folder)
+        finally:
+            self._looked_at = time.monotonic()
+            self._looking.release()
+
+    def _add(self, path: Path, folder: Path) -> None:
+        key = run_key(path)
+        if key not in self._runs:
+            name = str(path.relative_to(folder)) if path != folder else path.name
+            named = name if len(self.folders) == 1 or path == folder else f"{folder.name}/{name}"
+            self._runs[key] = Run(key=key, name=named, path=path, metrics=MetricLog(path / "metrics.jsonl"))
 
     def __iter__(self) -> Iterator[Run]:
         return iter(list(self._runs.values()))
@@ -207,12 +235,12 @@ def run_key(path: Path) -> str:
 
 
 def find_runs(folder: Path, depth: int = SEARCH_DEPTH) -> Iterator[Path]:
-    """Run folders at and below `folder`, by name."""
-    if is_run(folder):
-        yield folder
-    if depth == 0:
-        return
+    """Run folders at and below `folder`, by name; one that may not be read is none."""
     try:
+        if is_run(folder):
+            yield folder
+        if depth == 0:
+            return
         children = sorted(child for child in folder.iterdir() if child.is_dir() and not child.is_symlink())
     except OSError:
         return

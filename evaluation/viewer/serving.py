@@ -48,7 +48,8 @@ def serve_viewer(
 
     with closing(listening_socket(ServerSettings(host=host, port=port))) as listener:
         catalogue = Catalogue(folders, questions, cache, tokenizer=tokenizer)
-        named = {*LOCAL_NAMES, *hosts, *([] if is_local(host) else ["*"])}
+        own = f"[{host}]" if ":" in host and not host.startswith("[") else host
+        named = {*LOCAL_NAMES, *hosts, own if is_local(host) else "*"}
         app = create_app(catalogue, hosts=named)
         # An open page holds a stream of events, which ends with the server and not before.
         config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1, server_header=False)

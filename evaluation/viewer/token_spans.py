@@ -1,4 +1,7 @@
-"""A trajectory's tokens as coloured stretches: by mask, by logprob, or by the advantage of their turn."""
+"""A trajectory's tokens as coloured stretches: by mask, by logprob, or by the advantage of their turn.
+
+A branch holds the turns of its parent up to its fork. They were sampled once and are learnt from there.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +31,7 @@ def token_spans(
     strongest = max((abs(a) for a in advantages or () if a is not None), default=0.0)
     spans: list[Span] = []
     at = len(trajectory.prompt_ids)
-    spans.append(Span(text="".join(pieces[:at]), classes="masked", told="prompt: not learnt from", part="prompt"))
+    spans.append(Span(text="".join(pieces[:at]), classes="masked", told="prompt: masked", part="prompt"))
     for i, turn in enumerate(trajectory.turns):
         part = f"turn {i + 1}"
         own = pieces[at : at + len(turn.action_ids)]
@@ -43,12 +46,13 @@ def token_spans(
             told = f"turn {i + 1}: " + ("no advantage stored" if value is None else f"advantage {value:+.3f}")
             spans.append(Span(text="".join(own), classes=_advantage_class(value, strongest), told=told, part=part))
         else:
-            told = f"turn {i + 1}: {len(own)} sampled tokens, learnt from"
-            spans.append(Span(text="".join(own), classes="sampled", told=told, part=part))
+            is_shared = i < (trajectory.fork_turn or 0)
+            told = f"turn {i + 1}: {len(own)} sampled tokens" + (", the parent's: masked here" if is_shared else "")
+            spans.append(Span(text="".join(own), classes="masked" if is_shared else "sampled", told=told, part=part))
         seen = pieces[at : at + len(turn.observation_ids)]
         at += len(turn.observation_ids)
         if seen:
-            told = f"observation of {len(seen)} tokens: not learnt from"
+            told = f"observation of {len(seen)} tokens: masked"
             spans.append(Span(text="".join(seen), classes="masked", told=told, part=f"observation {i + 1}"))
     return [span for span in spans if span.text]
 

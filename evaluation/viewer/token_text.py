@@ -55,8 +55,14 @@ class TokenText:
 
 
 def tokenizer_files(run_folder: Path, config: Mapping[str, Any]) -> list[Path]:
-    """Where a run's tokenizer may lie: with the trained policy, the cold start, or the policy that it began from."""
-    files = [run_folder / "model" / _FILE, run_folder / "cold_start" / _FILE]
+    """Where a run's tokenizer may lie: with the trained policy, the cold start, or the policy that it began from.
+
+    A folder without a config of its own, such as a batch that the watch kept, belongs to the run that it lies in.
+    """
+    homes = [folder for folder in (run_folder, *list(run_folder.parents)[:3]) if (folder / "config.yaml").is_file()][:1]
+    files = [home / part / _FILE for home in homes or [run_folder] for part in ("model", "cold_start")]
+    for home in homes:
+        files += sorted((home / "checkpoints").glob(f"step-*/model/{_FILE}"), reverse=True)[:1]
     policy = config.get("policy")
     model = policy.get("model") if isinstance(policy, Mapping) else None
     if isinstance(model, str):

@@ -57,7 +57,9 @@ class TrajectoryFilter:
     def address(self, **changes: Any) -> str:
         """The query string of this filter with some fields changed; a page of its own unless `after` is given."""
         fields = {name: getattr(self, name) for name in (*_TEXT_FIELDS, *_NUMBER_FIELDS) if name != "after"} | changes
-        return urlencode({k: f"{v:g}" if isinstance(v, float) else v for k, v in fields.items() if v not in ("", None)})
+        return urlencode(
+            {k: written(v) if isinstance(v, float) else v for k, v in fields.items() if v not in ("", None)}
+        )
 
     @property
     def asks_records(self) -> bool:
@@ -118,9 +120,14 @@ class TrajectoryFilter:
         return int(found.fetchone()[0])
 
 
+def written(value: float) -> str:
+    """A bound with all its digits: one that is rounded from page to page leaves rows out."""
+    return str(int(value)) if value.is_integer() else repr(value)
+
+
 def match_expression(text: str) -> str:
     """A search for all words of a text, the last one as a beginning; quoted, so that no word is an operator."""
-    words = [word.replace('"', '""') for word in text.split()][:20]
+    words = [word.replace('"', '""') for word in text.replace("\0", " ").split()][:20]
     quoted = [f'"{word}"' for word in words]
     return " ".join([*quoted[:-1], f"{quoted[-1]}*"]) if quoted else '""'
 

@@ -77,7 +77,9 @@ class TrajectoryIndex:
         try:
             with closing(sqlite3.connect(self.file)) as database:
                 return bool(database.execute("PRAGMA user_version").fetchone()[0] == SCHEMA_VERSION)
-        except sqlite3.DatabaseError:
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                raise  # another viewer is at it: nothing is wrong with the file
             return False
 
     @contextmanager
@@ -89,8 +91,12 @@ class TrajectoryIndex:
 
     @contextmanager
     def _written(self) -> Iterator[sqlite3.Connection]:
-        with closing(sqlite3.connect(self.file, timeout=10)) as database:
+        """A connection in a transaction that no other writes beside, in this process or another."""
+        address = f"file:{_quoted(self.file)}?mode=rw"
+        with closing(sqlite3.connect(address, uri=True, timeout=10, isolation_level=None)) as database:
+            database.row_factory = sqlite3.Row
             database.execute("PRAGMA synchronous=OFF")  # what a crash loses is read again
+            database.execute("BEGIN IMMEDIATE")
             with database:
                 yield database
 
@@ -124,6 +130,7 @@ class TrajectoryIndex:
             return 0
         if known and (about.st_ino, about.st_size) == (known["inode"], known["consumed"]):
             return 0
+        as_known = known
         with segment.index.open("rb") as file:
             if known:
                 tail = known["tail"]
@@ -146,6 +153,9 @@ class TrajectoryIndex:
         consumed = start + sum(map(len, lines))
         tail = lines[-1][-4096:] if lines else b""
         with self._written() as database:
+            row = database.execute("SELECT * FROM segment WHERE number = ?", (segment.number,)).fetchone()
+            if (dict(row) if row else None) != as_known:
+                return 0  # another viewer over this cache has taken these lines
             if known is None:
                 _forget(database, segment.number)
             database.executemany(
@@ -182,7 +192,7 @@ class TrajectoryIndex:
                 if summary is None:
                     database.execute("UPDATE trajectory SET state = ? WHERE n = ?", (DAMAGED, n))
                     continue
-                values = [getattr(summary, name) for name in _COLUMNS]
+                values = [_storable(v) if isinstance(v := getattr(summary, name), str) else v for name in _COLUMNS]
                 settings = ", ".join(f"{name} = ?" for name in _COLUMNS)
                 changed = database.execute(
                     f"UPDATE trajectory SET state = ?, {settings} WHERE n = ? AND state = 0", (READ, *values, n)
@@ -253,7 +263,8 @@ def _whole_lines(file: BinaryIO, most: int) -> list[bytes]:
 
 def _row(entry: IndexEntry) -> tuple[Any, ...]:
     reward = entry.scalars.get("reward")
-    number = float(reward) if isinstance(reward, int | float) and not isinstance(reward, bool) else None
+    is_number = isinstance(reward, int | float) and not isinstance(reward, bool)
+    number = float(reward) if is_number and abs(reward) < 1e300 else None
     own = (entry.num_turns, entry.num_searches, number)
     texts = (_storable(entry.id), _storable(entry.question_id))
     return (entry.segment, entry.offset, entry.length, *texts, entry.step, _storable(entry.finish_reason), *own)

@@ -38,7 +38,7 @@ def located(catalogue: Catalogue, run: Run, query: Mapping[str, str]) -> sqlite3
     segment, _, offset = at.partition("-")
     with catalogue.index(run).reading() as database:
         if segment.isdecimal() and offset.isdecimal() and len(at) < 40:
-            where, values = "segment = ? AND offset = ?", (int(segment), min(int(offset), 2**62))
+            where, values = "segment = ? AND offset = ?", (min(int(segment), 2**62), min(int(offset), 2**62))
             row = database.execute(f"SELECT * FROM trajectory WHERE {where}", values).fetchone()
         else:
             row = database.execute("SELECT * FROM trajectory WHERE id = ? ORDER BY n DESC", (asked_id,)).fetchone()
@@ -104,6 +104,7 @@ def tokens_part(catalogue: Catalogue, run: Run, query: Mapping[str, str]) -> dic
     pieces = catalogue.tokens.pieces(ids, run.path, run.config)
     colouring = query.get("tokens", "mask")
     advantages = stored.extra.get("advantages")
+    num_shared = sum(len(turn.action_ids) for turn in trajectory.turns[: trajectory.fork_turn or 0])
     return {
         "run": run,
         "row": row,
@@ -116,7 +117,8 @@ def tokens_part(catalogue: Catalogue, run: Run, query: Mapping[str, str]) -> dic
         ),
         "has_text": pieces is not None,
         "num_tokens": len(ids),
-        "num_sampled": int(trajectory.loss_mask.sum()),
+        "num_sampled": int(trajectory.loss_mask.sum()) - num_shared,
+        "num_shared": num_shared,
     }
 
 

@@ -23,7 +23,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PassageCard:
-    """A passage as it was shown; `repeated` if an earlier turn had shown it already."""
+    """A passage as it was shown; `repeated` if it had been shown already, by an earlier turn or search."""
 
     number: int
     id: str
@@ -179,6 +179,7 @@ def _passages(turn: Turn, gold: set[str], cited: set[str], seen: set[str]) -> li
     for call in turn.calls:
         found.update((hit.passage.id, (hit.passage, hit.score)) for hit in call.hits)
     cards = []
+    before = set(seen)
     for shown in turn.shown:
         passage, score = found.get(shown.passage_id, (None, None))
         cards.append(
@@ -189,11 +190,12 @@ def _passages(turn: Turn, gold: set[str], cited: set[str], seen: set[str]) -> li
                 text=passage.text if passage else "",
                 gold=shown.passage_id in gold,
                 cited=shown.passage_id in cited,
-                repeated=shown.passage_id in seen,
+                repeated=shown.passage_id in before,
                 truncated=shown.truncated,
                 score=score,
             )
         )
+        before.add(shown.passage_id)
     return cards
 
 

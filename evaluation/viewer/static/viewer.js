@@ -34,7 +34,7 @@ async function renew() {
     setTimeout(() => { renewing = false; if (again) { again = false; renew(); } }, 700);
   }
 }
-const isInUse = (part) => part.matches(":hover") && part.querySelector(".tip") !== null;
+const isInUse = (part) => part.querySelector(".tip") !== null && part.matches(":hover, :focus-within");
 function exchange(part, fresh) {
   const focused = part.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
   const open = [...part.querySelectorAll("details[id][open]")].map((one) => one.id);
@@ -48,19 +48,35 @@ function tell(text, lost = false) {
   if (live.textContent !== text) live.textContent = text;
   live.classList.toggle("lost", lost);
 }
+// A browser opens six connections to one server: a tab that nobody sees gives its own back, or the seventh would wait.
 function follow(address) {
-  const source = new EventSource(address);
-  source.addEventListener("hello", () => tell("live"));
-  source.addEventListener("change", (event) => {
-    const now = JSON.parse(event.data);
-    tell(now.step == null ? "live" : `live, step ${now.step}`);
-    renew();
-  });
-  source.onerror = () => tell("no connection", true);
-  addEventListener("pagehide", () => source.close());
+  let source = null;
+  const close = () => { source?.close(); source = null; };
+  const open = (isBack) => {
+    source = new EventSource(address);
+    source.addEventListener("hello", () => { tell("live"); if (isBack) renew(); });
+    source.addEventListener("change", (event) => {
+      const now = JSON.parse(event.data);
+      tell(now.step == null ? "live" : `live, step ${now.step}`);
+      renew();
+    });
+    source.onerror = () => tell("no connection", true);
+  };
+  const see = () => { if (document.hidden) close(); else if (!source) open(true); };
+  if (!document.hidden) open(false);
+  document.addEventListener("visibilitychange", see);
+  addEventListener("pagehide", close);
+  addEventListener("pageshow", (event) => { if (event.persisted) see(); });
 }
 
-// ---- values under the pointer, and by arrow keys
+// ---- values under the pointer, and by the arrow keys from point to point of a curve that has the focus
+function step(svg, by) {
+  const [low, high] = JSON.parse(svg.dataset.x), [left, , right] = JSON.parse(svg.dataset.area);
+  const xs = JSON.parse(svg.dataset.lines)[0].points.map((point) => left + (point[0] - low) / (high - low) * (right - left));
+  const here = svg.querySelector(".cross")?.getAttribute("x1");
+  const at = here == null ? (by > 0 ? -1 : xs.length) : xs.findIndex((x) => Math.abs(x - here) < 1e-6);
+  read(svg, xs[Math.min(Math.max(at + by, 0), xs.length - 1)]);
+}
 function read(svg, at) {
   const lines = JSON.parse(svg.dataset.lines), [low, high] = JSON.parse(svg.dataset.x);
   const [left, top, right, bottom] = JSON.parse(svg.dataset.area);
@@ -74,6 +90,7 @@ function read(svg, at) {
   svg.append(cross);
   const tip = document.createElement("div");
   tip.className = "tip";
+  tip.setAttribute("role", "status");
   const said = lines.map((line) => `${lines.length > 1 ? line.name + " " : ""}${+nearest(line.points)[1].toPrecision(4)}`);
   tip.textContent = `step ${+x.toPrecision(7)}\n${said.join("\n")}`;
   svg.closest("figure").append(tip);
@@ -93,6 +110,8 @@ async function fetchPart(link) {
   history.replaceState(null, "", link.href.split("#")[0]);
 }
 
+const told = (page) => page.querySelector("main p")?.textContent || page.body.textContent;
+
 // ---- a question, answered turn by turn
 async function ask(form) {
   const place = document.getElementById("asked"), button = form.querySelector("button");
@@ -102,6 +121,7 @@ async function ask(form) {
   try {
     const body = new URLSearchParams(new FormData(form));
     const answer = await fetch("/ask", { method: "POST", body, headers: { "x-part": "1" } });
+    if (!answer.ok) throw new Error(told(new DOMParser().parseFromString(await answer.text(), "text/html")));
     const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
     let rest = "";
     for (let part = await reader.read(); !part.done; part = await reader.read()) {
@@ -109,8 +129,12 @@ async function ask(form) {
       rest = pieces.pop();
       for (const piece of pieces) place.append(...new DOMParser().parseFromString(piece, "text/html").body.childNodes);
     }
+    if (rest.trim()) throw new Error("it broke off");
   } catch (error) {
-    place.append(`The viewer did not answer: ${error.message}`);
+    const trouble = document.createElement("p");
+    trouble.className = "troubles";
+    trouble.textContent = `The viewer did not answer: ${error.message}`;
+    place.append(trouble);
   } finally {
     button.disabled = false;
     button.textContent = "Ask";
@@ -123,11 +147,12 @@ document.addEventListener("DOMContentLoaded", () => {
   for (const address of new Set([...document.querySelectorAll("[data-live]")].map((part) => part.dataset.live))) follow(address);
   document.addEventListener("pointermove", (event) => {
     const svg = event.target.closest?.("svg.curve");
-    for (const other of document.querySelectorAll("svg.curve:has(.cross)")) if (other !== svg) unread(other);
+    for (const other of document.querySelectorAll("svg.curve:has(.cross)")) if (other !== svg && other !== document.activeElement) unread(other);
     if (!svg) return;
     const box = svg.getBoundingClientRect();
     read(svg, (event.clientX - box.left) / box.width * svg.viewBox.baseVal.width);
   });
+  document.addEventListener("focusout", (event) => { if (event.target.matches?.("svg.curve")) unread(event.target); });
   document.addEventListener("click", (event) => {
     const link = event.target.closest?.("a[data-part]");
     if (link && !event.ctrlKey && !event.metaKey) { event.preventDefault(); fetchPart(link); }
@@ -136,6 +161,12 @@ document.addEventListener("DOMContentLoaded", () => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.target.matches("input, select, textarea")) {
       if (event.key === "Escape") event.target.blur();
+      return;
+    }
+    const curve = event.target.closest?.("svg.curve");
+    if (curve && (event.key === "ArrowLeft" || event.key === "ArrowRight")) {
+      event.preventDefault();
+      step(curve, event.key === "ArrowRight" ? 1 : -1);
       return;
     }
     const rows = [...document.querySelectorAll(".rowlink")], here = rows.indexOf(document.activeElement);
