@@ -72,6 +72,9 @@ def test_a_folder_without_a_policy_and_a_run_that_cannot_be_read_are_told(tmp_pa
     (run / "config.yaml").write_text(yaml.safe_dump({**RUN, "limits": {"max_turnz": 3}}), encoding="utf-8")
     with pytest.raises(ValueError, match="max_turnz"):
         AskJob(policy=str(policy_folder), index="i", question="Who?").settings()
+    (run / "config.yaml").write_text(yaml.safe_dump({**RUN, "limits": [3]}), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"limits is \[3\], no section"):
+        AskJob(policy=str(policy_folder), index="i", question="Who?").settings()
 
 
 def test_a_question_is_found_by_its_text_or_id(small_world: SmallWorld) -> None:

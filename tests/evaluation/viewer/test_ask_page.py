@@ -70,6 +70,16 @@ def test_a_run_whose_model_brings_code_is_not_asked_from_a_page(view: View, aske
     assert "waymark ask" in text_of(answer.text)
 
 
+def test_code_that_a_config_below_the_run_would_let_run_is_refused_too(view: View, asked_run: Path) -> None:
+    """The episode goes by the config that lies nearest to the model; a copied run may hold one there."""
+    config = yaml.safe_load((asked_run / "config.yaml").read_text())
+    config["policy"]["trust_remote_code"] = True
+    (asked_run / "model" / "config.yaml").write_text(yaml.safe_dump(config))
+    client, catalogue = view(asked_run)
+    answer = client.post("/ask", data={"run": only_run(catalogue).key, "question": "Who?"})
+    assert "brings code of its own" in text_of(answer.text)
+
+
 def test_an_index_that_is_gone_is_said(view: View, asked_run: Path) -> None:
     text = (asked_run / "config.yaml").read_text()
     config = yaml.safe_load(text)

@@ -269,6 +269,32 @@ def test_curves_tell_their_values_under_the_pointer(chromium: Any, viewer: tuple
         assert page.locator(".tip").count() == 0
 
 
+def test_curves_tell_their_values_by_the_arrow_keys(chromium: Any, viewer: tuple[str, dict[str, str]]) -> None:
+    address, paths = viewer
+    with opened(chromium, address, paths["run"]) as page:
+        page.locator("svg.curve").first.focus()
+        page.keyboard.press("ArrowRight")
+        first = page.locator(".tip").inner_text()
+        page.keyboard.press("ArrowRight")
+        assert first.startswith("step 1") and page.locator(".tip").inner_text().startswith("step 2")
+        page.keyboard.press("Tab")
+        assert page.locator(".tip").count() == 0
+
+
+def test_a_question_is_sent_by_the_form_itself(chromium: Any, tmp_path: Path) -> None:
+    """A browser that hides where a form comes from would be refused as a stranger's page."""
+    run = whole_run(tmp_path / "runs" / "first")
+    config = (run / "config.yaml").read_text().replace("data:", "data:\n  index: nowhere/at/all")
+    (run / "config.yaml").write_text(config)
+    with (
+        served(tmp_path / "runs", tmp_path / "cache") as (address, _),
+        opened(chromium, address, "/ask", java_script_enabled=False) as page,
+    ):
+        page.get_by_role("textbox").fill("Who?")
+        page.get_by_role("button", name="Ask").click()
+        assert page.locator("#asked .troubles").count() == 1
+
+
 def test_the_theme_is_switched_and_stays(chromium: Any, viewer: tuple[str, dict[str, str]]) -> None:
     address, paths = viewer
     with opened(chromium, address, "/", color_scheme="light") as page:

@@ -13,6 +13,7 @@ from evaluation.trajectory_store import TrajectoryWriter
 from evaluation.viewer.app import create_app
 from evaluation.viewer.catalogue import Catalogue
 from evaluation.viewer.runs import Run, run_key
+from evaluation.viewer.trajectory_filter import TrajectoryFilter
 from tests.evaluation.episodes import QUESTION, good_trajectory
 from tests.evaluation.viewer.conftest import View
 from tests.evaluation.viewer.sample_runs import (
@@ -85,6 +86,7 @@ def test_a_metric_that_metrics_lack_is_taken_from_the_trajectories(view: View, t
         ("text=king+of+Norw", ["fork-2", "root", "v2", "v1", "v0", "g-a"]),
         ("text=%22+OR+NEAR(%28", []),
         ("text=reigns", ["v1"]),
+        ("text=king%00of", ["fork-2", "root", "v2", "v1", "v0", "g-a"]),
         ("step_from=x&after=nonsense&order=none&step_to=1", ["g-b", "g-a"]),
     ],
 )
@@ -114,6 +116,26 @@ def test_paging_shows_every_trajectory_once_in_every_order(view: View, tmp_path:
                 break
             address = f"/run/{only_run(catalogue).key}/trajectories{unescape(more[1])}"
         assert len(seen) == len(set(seen)) == 137, order
+
+
+def test_a_bound_keeps_its_digits_from_page_to_page() -> None:
+    asked = TrajectoryFilter.from_query({"reward_to": "0.3333333333", "step_from": "1234567", "step_to": "inf"})
+    assert asked.address() == "order=newest&step_from=1234567&step_to=inf&reward_to=0.3333333333"
+
+
+def test_a_place_beyond_all_numbers_is_not_there(view: View, tmp_path: Path) -> None:
+    client, catalogue = view(whole_run(tmp_path / "run"))
+    key = only_run(catalogue).key
+    assert client.get(f"/run/{key}/trajectory?at=99999999999999999999999-0").status_code == 404
+
+
+def test_a_branch_masks_the_turns_of_its_parent(view: View, tmp_path: Path) -> None:
+    client, catalogue = view(whole_run(tmp_path / "run"))
+    key = only_run(catalogue).key
+    part = client.get(f"/run/{key}/tokens?id=fork-2&tokens=mask").text
+    shared = re.findall(r'<span class="tok (\w+)" title="turn (\d): \d+ sampled tokens', part)
+    assert shared == [("masked", "1"), ("masked", "2"), ("sampled", "3")]
+    assert "the turns of its parent are masked" in text_of(part)
 
 
 def test_one_trajectory_tells_gold_citations_repeats_and_credit(view: View, tmp_path: Path) -> None:

@@ -11,9 +11,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from fastapi.testclient import TestClient
 
 from evaluation.trajectory_store import DATA_FILE, INDEX_FILE, TrajectoryWriter
-from evaluation.viewer.app import snapshot
+from evaluation.viewer.app import create_app, snapshot
+from evaluation.viewer.catalogue import Catalogue
+from evaluation.viewer.runs import find_runs, is_run
 from evaluation.viewer.serving import serve_viewer
 from scripts.cli import main
 from tests.evaluation.episodes import good_trajectory
@@ -95,7 +98,9 @@ def test_a_finish_reason_of_a_newer_version_is_told(view: View, tmp_path: Path) 
         ("metrics.jsonl", '{"step": 1, "em": 0.5}\nnot json\n{"step": 2', "1 lines of metrics.jsonl could not be read"),
         ("metrics.jsonl", None, "There is no metrics.jsonl yet"),
         ("evaluation.json", '{"n": 5, "em"', "evaluation.json cannot be read"),
-        ("evaluation.json", "[1, 2]", "figures"),
+        ("evaluation.json", "[1, 2]", "evaluation.json cannot be read (it holds list"),
+        ("evaluation.json", '{"em": 0.5, "em_low": "x", "controls": [1], "comparability": 7}', "0.500"),
+        ("trajectories/index.jsonl", None, "index.jsonl is missing beside the trajectories"),
         ("alarms.jsonl", '{"step": 3, "message": "entropy rose"}\n{"st', "entropy rose"),
     ],
 )
@@ -221,6 +226,42 @@ def test_a_second_session_reads_no_record_twice(view: View, tmp_path: Path) -> N
     assert catalogue.fill_once() == 0
 
 
+def test_a_file_that_goes_while_it_is_read_is_no_error(tmp_path: Path) -> None:
+    """Pages are made on several threads: one may see the folder deleted while another parses what it held."""
+    run = whole_run(tmp_path / "run")
+    catalogue = Catalogue([run], (), tmp_path / "cache")
+    one = only_run(catalogue)
+
+    def parse(text: str) -> dict[str, int]:
+        (run / "late.json").unlink()
+        one._load("late.json", json.loads)  # what the other thread does
+        return {"x": 1}
+
+    (run / "late.json").write_text("{}")
+    assert one._load("late.json", parse) == {"x": 1}
+
+
+def test_a_folder_that_may_not_be_read_hides_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("closed", "open"):
+        whole_run(tmp_path / "runs" / name)
+
+    def refused(folder: Path) -> bool:
+        if folder.name == "closed":
+            raise PermissionError(13, "Permission denied", str(folder))
+        return is_run(folder)
+
+    monkeypatch.setattr("evaluation.viewer.runs.is_run", refused)
+    assert [path.name for path in find_runs(tmp_path / "runs")] == ["open"]
+
+
+@pytest.mark.parametrize("named", ["tunnel.example", "Tunnel.Example:443"])
+def test_further_names_are_taken_as_they_are_given(view: View, tmp_path: Path, named: str) -> None:
+    _, catalogue = view(whole_run(tmp_path / "run"))
+    client = TestClient(create_app(catalogue, hosts=[named], fill=False), base_url="http://tunnel.example")
+    assert client.get("/").status_code == 200
+    assert client.get("/", headers={"host": "other.example"}).status_code == 403
+
+
 def test_strangers_names_methods_and_files_are_refused(view: View, tmp_path: Path) -> None:
     client, _ = view(whole_run(tmp_path / "run"))
     page = client.get("/")
@@ -231,6 +272,7 @@ def test_strangers_names_methods_and_files_are_refused(view: View, tmp_path: Pat
     assert client.get("/", headers={"host": "[::1]:8700"}).status_code == 200
     assert client.post("/", headers={"origin": "http://evil.example"}).status_code == 403
     assert client.post("/").status_code == 405
+    assert client.get("/run/nowhere/events").status_code == 404
     for path in ("/static/../app.py", "/static/..%2fapp.py", "/docs", "/openapi.json", "/nowhere"):
         assert client.get(path).status_code == 404, path
 

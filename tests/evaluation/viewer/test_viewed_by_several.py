@@ -31,6 +31,7 @@ def test_two_viewers_over_one_cache_list_nothing_twice(tmp_path: Path) -> None:
 
     slow._take_segment = overtaken  # type: ignore[method-assign]
     assert slow.catch_up() == 0
+    slow._take_segment = take  # type: ignore[method-assign]
     assert snapshot(first, only_run(first))["trajectories"] == 8
 
 
