@@ -1,13 +1,19 @@
 """Question sets that are questions and answers alone: NQ-open, TriviaQA, PopQA and Bamboogle, in their own files.
 
-NQ-open: jsonl of `question` and a list `answer` (DPR's tab-separated files too). TriviaQA: `Data` with `Answer.Value`
-and `Answer.Aliases` (both are golds, as in its scorer). PopQA: a tab-separated file with `possible_answers` as JSON;
-`prop` is the kind. Bamboogle: columns `Question` and `Answer`. What has no id gets one from its place in the file.
+NQ-open: jsonl of `question` and a list `answer` (DPR's tab-separated files too). TriviaQA: `Data` with `Answer.Value`,
+`Answer.Aliases` and, in its verified part, `Answer.HumanAnswers` (all are golds, as in its scorer). PopQA: a
+tab-separated file with `possible_answers` as JSON; `prop` is the kind. Bamboogle: columns `Question` and `Answer`. What
+has no id gets one from its place in the file.
 """
 
 from envs.datasets.row_fields import distinct, id_of, text_of, texts_of, unpacked
 from envs.datasets.rows import Row
 from envs.question import Question
+
+_TRIVIAQA_GOLDS = (
+    *("Value", "Aliases", "NormalizedAliases", "HumanAnswers"),
+    *("value", "aliases", "normalized_aliases", "human_answers"),
+)
 
 
 def parse_nq(row: Row, number: int) -> Question:
@@ -33,7 +39,7 @@ def parse_triviaqa(row: Row, number: int) -> Question:
     if not isinstance(answer, dict):
         raise ValueError(f"Answer must be an object with Value and Aliases, got {answer!r}")
     golds: list[str] = []
-    for name in ("Value", "Aliases", "NormalizedAliases", "value", "aliases", "normalized_aliases"):
+    for name in _TRIVIAQA_GOLDS:
         golds += texts_of(answer.get(name), f"Answer.{name}")
     return Question(
         id=id_of(row, "QuestionId", "question_id", otherwise=f"triviaqa-{number:05d}"),

@@ -7,6 +7,7 @@ if there is exactly one. What stays open is counted and told, never guessed.
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from envs.giveaway import gives_it_away
@@ -15,6 +16,7 @@ from retrieval.passage import Passage
 from retrieval.retriever import OpenRetriever
 
 _LISTED = 3
+_AT_ONCE = 8
 
 
 def resolve_titles(index: OpenRetriever, questions: Sequence[Question]) -> tuple[list[Question], str | None]:
@@ -28,7 +30,8 @@ def resolve_titles(index: OpenRetriever, questions: Sequence[Question]) -> tuple
     unknown = [name for name in named if name not in known]
     if not unknown:
         return list(questions), None
-    pages = {title: index.titled(title) for title in unknown}
+    with ThreadPoolExecutor(_AT_ONCE) as pool:  # a server is asked for each title by itself
+        pages = dict(zip(unknown, pool.map(index.titled, unknown), strict=True))
     if not any(pages.values()):
         return list(questions), None  # no titles at all: the check of supports says what is missing
     resolved = [_resolved(question, pages) for question in questions]

@@ -3,7 +3,7 @@
 verl: `reward_model.ground_truth` (`{"target": [...]}`, a list or a text); SkyRL: `reward_spec.ground_truth`. The
 question is the column `question` where there is one (Search-R1's files have it), else what follows the last `Question:`
 of the prompt's last message, else that message. The prompt itself is not taken: an evaluation's protocol writes its
-own.
+own. Files of several sets (Search-R1's) give each set's first question the id `test_0`, so `data_source` begins an id.
 """
 
 from typing import Any
@@ -24,9 +24,9 @@ def parse_training_row(row: Row, number: int) -> Question:
     extra = row.get("extra_info") if isinstance(row.get("extra_info"), dict) else {}
     assert isinstance(extra, dict)
     source = str(row.get("data_source") or "question")
-    place = extra.get("index", number)
+    named = id_of(row, "id", "uid", otherwise="")
     return Question(
-        id=id_of(row, "id", "uid", otherwise=f"{source}-{place}"),
+        id=named if named and not row.get("data_source") else f"{source}-{named or extra.get('index', number)}",
         text=_question(row, extra),
         golden_answers=_golds(row),
         kind=source if row.get("data_source") else None,

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import threading
 from pathlib import Path
 
 import pyarrow
@@ -11,6 +12,7 @@ import pytest
 from envs.datasets import QuestionError, read_questions, resolve_titles
 from envs.datasets.hub import HubSource, hub_source
 from retrieval.index import build_index, open_index
+from retrieval.passage import Passage
 
 HOTPOT = {
     "_id": "5a8b57f25542995d1e6f1371",
@@ -115,6 +117,9 @@ def test_open_question_sets(tmp_path: Path) -> None:
     assert dpr.golden_answers == ("A", "B's")
     [trivia] = read_questions(write(tmp_path / "wikipedia-dev.json", json.dumps(TRIVIA)))
     assert (trivia.id, trivia.golden_answers) == ("tc_2", ("David Seville", "Ross Bagdasarian"))
+    verified = {**TRIVIA["Data"][0], "Answer": {"Value": "A", "Aliases": ["B"], "HumanAnswers": ["C"]}}
+    [human] = read_questions(write(tmp_path / "verified.json", json.dumps({"Data": [verified]})))
+    assert human.golden_answers == ("A", "B", "C")
     popqa = 'id\tsubj\tprop\tquestion\tpossible_answers\n42\tX\toccupation\tWhat is X?\t"[""poet"", ""Dichter""]"\n'
     [pop] = read_questions(write(tmp_path / "popqa.tsv", popqa))
     assert (pop.id, pop.golden_answers, pop.kind) == ("popqa-42", ("poet", "Dichter"), "occupation")
@@ -129,6 +134,10 @@ def test_rows_for_training_are_asked_without_their_prompt(tmp_path: Path) -> Non
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist([VERL]), tmp_path / "verl.parquet")
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist([SKYRL]), tmp_path / "skyrl.parquet")
     [verl], [skyrl] = read_questions(tmp_path / "verl.parquet"), read_questions(tmp_path / "skyrl.parquet")
+    merged = [{**VERL, "id": "test_0"}, {**VERL, "id": "test_0", "data_source": "popqa"}]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(merged), tmp_path / "merged.parquet")
+    ids = [question.id for question in read_questions(tmp_path / "merged.parquet")]
+    assert ids == ["nq-test_0", "popqa-test_0"], "Search-R1's file of seven sets repeats each set's ids"
     assert (verl.id, verl.text, verl.golden_answers) == ("nq-7", "who am i?", ("you", "me"))
     assert (skyrl.text, skyrl.golden_answers, skyrl.split) == ("who is it", ("it",), "train")
 
@@ -195,6 +204,23 @@ def test_a_title_that_several_passages_carry_is_not_guessed(tmp_path: Path) -> N
         [question], told = resolve_titles(index, read_questions(tmp_path / "hotpot.json"))
     assert question.supporting_ids == ("x", "Ed Wood")
     assert told is not None and "1 supports are named by a title that several passages carry (first: 'Ed Wood')" in told
+
+
+def test_titles_are_asked_for_several_at_once(tmp_path: Path) -> None:
+    """A server answers one title a request: one after the other, a large set would wait for minutes."""
+    both = threading.Barrier(2, timeout=30)
+
+    class Server:
+        def known_ids(self, ids):
+            return set()
+
+        def titled(self, title):
+            both.wait()
+            return [Passage(id=title.lower(), title=title, text="")]
+
+    write(tmp_path / "hotpot.json", json.dumps([HOTPOT]))
+    [question], _ = resolve_titles(Server(), read_questions(tmp_path / "hotpot.json"))  # type: ignore[arg-type]
+    assert question.supporting_ids == ("scott derrickson", "ed wood")
 
 
 def test_what_is_a_path_and_what_is_of_the_hub(tmp_path: Path) -> None:
