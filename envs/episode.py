@@ -159,8 +159,10 @@ async def _read(
 ) -> None:
     """Carry out the calls of a turn, and let the environment observe what they brought."""
     searches = [_search_of(spec, len(env.turns), place, search) for place in range(len(calls))]
-    if spec.perturbation is not None and not any(turn.calls for turn in env.turns):
-        searches[0] = perturbed_search(searches[0], spec.perturbation, spec.seed)
+    if spec.perturbation is not None and not any(call.tool == SEARCH for turn in env.turns for call in turn.calls):
+        first = next((place for place, request in enumerate(calls) if request.tool == SEARCH), None)
+        if first is not None:
+            searches[first] = perturbed_search(searches[first], spec.perturbation, spec.seed)
     results = await _carry_out(calls, searches, documents, env.limits.top_k)
     if any(result.status == "error" for result in results):
         env.abandon("retrieval_outage", results)

@@ -20,7 +20,7 @@ Search = Callable[[str, int], Awaitable[list[Hit]]]
 
 QUALIFIERS = (
     *("actually", "currently", "exactly", "famous", "full", "information", "known", "name", "official", "original"),
-    *("particular", "please", "real", "specific", "the", "first", "main", "overview", "details", "about"),
+    *("particular", "please", "real", "specific", "first", "main", "overview", "details", "topic"),
 )
 """Words that are added."""
 

@@ -5,7 +5,7 @@ This module is imported by episode workers, which hold no model: torch and vLLM 
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from agent.hugging_face import load_tokenizer
 from agent.protocols.registry import load_protocol
@@ -25,17 +25,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineMaker:
-    """Opens the engine of an engine's process; `spec` is that of the config, `dtype` what it leaves open."""
+    """Opens the engine of an engine's process; `spec` is that of the config, `dtype` what it leaves open.
+
+    What it samples is trained on, unless `purpose` is `evaluation`.
+    """
 
     spec: Any
     model: str
     dtype: Any
+    purpose: Literal["rollouts", "evaluation"] = "rollouts"
 
     def __call__(self) -> "Engine":
         """The engine."""
         from agent.engines.opening import open_engine
 
-        return open_engine(self.spec, self.model, purpose="rollouts", dtype=self.dtype, in_step=False)
+        return open_engine(self.spec, self.model, purpose=self.purpose, dtype=self.dtype, in_step=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

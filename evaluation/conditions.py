@@ -87,6 +87,7 @@ class ConditionPools:
     max_concurrent: int = 64
     _pools: dict[str, EpisodePool] = field(init=False, default_factory=dict)
     _batchers: list[MicroBatcher] = field(init=False, default_factory=list)
+    _opening: dict[str, asyncio.Future[Retriever]] = field(init=False, default_factory=dict)
 
     def submit(self, specs: Sequence[EpisodeSpec]) -> list[asyncio.Future[Trajectory]]:
         """Start episodes; one future each, in order.
@@ -103,6 +104,16 @@ class ConditionPools:
             futures |= {spec.id: future for spec, future in zip(asked, started, strict=True)}
         return [futures[spec.id] for spec in specs]
 
+    async def prepare(self, name: str) -> None:
+        """Open what a condition searches, beside the event loop: random passages of a large corpus take seconds."""
+        control = CONTROLS.get(name)
+        if control is None or name in self._pools:
+            return
+        if name not in self._opening:
+            opening = asyncio.to_thread(control.retriever, self.index, self.seed)
+            self._opening[name] = asyncio.ensure_future(opening)
+        await asyncio.shield(self._opening[name])
+
     async def close(self) -> None:
         """Give up what is played."""
         for pool in self._pools.values():
@@ -114,7 +125,11 @@ class ConditionPools:
         key = name if name in CONTROLS or name in self.limits_of else MAIN
         if key not in self._pools:
             control = CONTROLS.get(key)
-            retriever = control.retriever(self.index, self.seed) if control else self.index
+            opened = self._opening.get(key)
+            if opened is not None and opened.done():
+                retriever = opened.result()
+            else:
+                retriever = control.retriever(self.index, self.seed) if control else self.index
             limits = control.limits_of(self.limits) if control else self.limits_of.get(key, self.limits)
             batcher = MicroBatcher(retriever)
             self._batchers.append(batcher)

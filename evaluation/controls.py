@@ -10,7 +10,7 @@ find at best.
 import asyncio
 import hashlib
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -69,7 +69,7 @@ class RandomRetriever:
     pool: tuple[str, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        ids = _uniform_sample((passage.id for passage in corpus_of([self.inner])), MAX_RANDOM_POOL, self.seed)
+        ids = _uniform_sample(corpus_of([self.inner]), MAX_RANDOM_POOL, self.seed)
         object.__setattr__(self, "pool", ids)
 
     @property
@@ -204,15 +204,9 @@ def oracle_decomposition(
     return found
 
 
-def _uniform_sample(ids: Iterator[str], size: int, seed: int) -> tuple[str, ...]:
-    """Reservoir sampling (Vitter, 1985): every subset of `size` ids is equally likely; all of them where fewer."""
-    rng = random.Random(seed)
-    kept: list[str] = []
-    for position, id_ in enumerate(ids):
-        if position < size:
-            kept.append(id_)
-        else:
-            slot = rng.randint(0, position)
-            if slot < size:
-                kept[slot] = id_
-    return tuple(kept)
+def _uniform_sample(corpus: Sequence[Passage], size: int, seed: int) -> tuple[str, ...]:
+    """Ids of `size` passages, every subset equally likely; all of them where fewer. Only these passages are read."""
+    rows: Iterable[int] = range(len(corpus))
+    if len(corpus) > size:
+        rows = sorted(random.Random(seed).sample(range(len(corpus)), size))
+    return tuple(corpus[row].id for row in rows)

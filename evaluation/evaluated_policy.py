@@ -65,10 +65,12 @@ def engine_spec(
     max_batch: int = 64,
     dtype: Precision = "float32",
     trust_remote_code: bool = False,
+    in_step: bool = True,
 ) -> AnySpec:
     """The engine of an evaluation, from its name and settings; what these leave open is set for evaluations.
 
-    `transformers` decodes batches that depend on question ids alone, so that the same figures come again.
+    `transformers` decodes batches that depend on question ids alone, so that the same figures come again; not with
+    `in_step=False`, where episodes are in other processes and nobody could wait for all of them.
 
     Raises:
         ValueError: no such engine, or settings that it does not have.
@@ -78,7 +80,8 @@ def engine_spec(
         raise ValueError(f"--engine-set kind={given['kind']}: the engine is named by --engine")
     defaults: dict[str, Any] = {}
     if kind == "transformers":
-        defaults = {"schedule": "deterministic", "max_batch": max_batch, "dtype": dtype}
+        schedule = "deterministic" if in_step else "eager"
+        defaults = {"schedule": schedule, "max_batch": max_batch, "dtype": dtype}
     elif kind == "vllm":
         defaults = {"dtype": dtype}
     if kind in ("transformers", "vllm"):
@@ -108,7 +111,8 @@ def load_model_policy(
 ) -> EvaluatedPolicy:
     """A Hugging Face folder or id, sampled by the engine that `spec` names; of a served model the tokenizer alone.
 
-    With `opened=False` the engine is not opened here, because other processes will open it.
+    With `opened=False` the engine is not opened here, because other processes will open it; a server is asked all the
+    same, for its context window and whether it gives token ids.
 
     Raises:
         ValueError: it has no tokenizer or weights, or the engine cannot serve it here.
@@ -117,7 +121,7 @@ def load_model_policy(
     tokenizer = load_tokenizer(model, trust_remote_code=trust_remote_code)
     if not isinstance(spec, OpenAISpec):
         check_engine(spec, model)
-    if not opened:
+    if not opened and not isinstance(spec, OpenAISpec):
         window = model_window(load_model_config(model, trust_remote_code=trust_remote_code))
         return EvaluatedPolicy(tokenizer=tokenizer, context_window=window, decoded_by=spec.model_dump(mode="json"))
     try:

@@ -7,7 +7,9 @@ episodes end: a killed evaluation goes on from them) and `report.html` with its 
 
 import asyncio
 import json
+import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -175,7 +177,9 @@ def supports_told(supports: Any, unresolved: str | None) -> list[str]:
 
 
 def _scored(job: EvaluationJob, predicted: list[Trajectory], questions: Sequence[Question]) -> Played:
-    """Answers that are written down: nothing is played."""
+    """Answers that are written down: nothing is played, and what a killed evaluation stored is written anew."""
+    with suppress(FileNotFoundError):
+        shutil.rmtree(job.out / "trajectories")
     with TrajectoryWriter(job.out / "trajectories") as writer:
         writer.append(0, predicted)
     return Played(evaluation=evaluate_trajectories(predicted, questions, seed=job.seed), trajectories=predicted)
@@ -258,6 +262,7 @@ def _comparability(
     asked: QuestionSet,
 ) -> dict[str, Any]:
     spec = job.spec()
+    tokenizer = policy.tokenizer if policy is not None else None
     served = policy is not None and isinstance(spec, OpenAISpec) and policy.decoded_by is not None
     is_file = Path(job.questions).is_file()
     taken = {name: value for name, value in asked.record.items() if name != "limit"}
@@ -271,6 +276,7 @@ def _comparability(
         index=index,
         protocol=protocol,
         limits=job.limits,
+        tokenizer=tokenizer,
         decoding={
             "temperature": job.temperature,
             "top_p": 1.0,

@@ -6,6 +6,7 @@ wordings. Every condition's episodes are stored as they end, so whatever part a 
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,18 +16,19 @@ from envs.actor import Actor, EngineActor, ScriptedActor
 from envs.episode import EpisodeSpec
 from envs.perturbation import PERTURBATIONS
 from envs.question import Question
+from envs.units import is_lost
 from evaluation.conditions import MAIN, ConditionPools, TimedActor
 from evaluation.consistency import Consistency, evaluate_consistency
 from evaluation.controls import CONTROLS, check_controls
 from evaluation.evaluated_policy import EvaluatedPolicy
 from evaluation.job_settings import EvaluationJob
 from evaluation.metrics import Evaluation, evaluate_trajectories
-from evaluation.outages import play_all
-from evaluation.pinned_controls import PINNED_CONTROLS, Found
+from evaluation.outages import play_all, validity
+from evaluation.pinned_controls import PINNED_CONTROLS, Found, PinnedControl
 from evaluation.run import evaluation_specs
 from evaluation.stored_episodes import StoredEpisodes
-from evaluation.studies import knowledge_boundary, noise_curve, noise_name, perturbed_specs, robustness
-from retrieval.retriever import CorpusElsewhere, OpenRetriever
+from evaluation.studies import knowledge_boundary, noise_name, noise_row, outcomes, perturbed_specs, robustness
+from retrieval.retriever import CorpusElsewhere, OpenRetriever, RetrievalError
 from rewards.answer import exact_match, f1
 
 Progress = Callable[[str, int, int], None]
@@ -130,6 +132,7 @@ class JobPlay:
             ):
                 played = await self._main(own)
                 await self._beside(beside, played)
+                own.keep([trajectory for trajectory in played.trajectories if is_lost(trajectory)])  # asked no more
         finally:
             await door.close()
             if self._policy.engine is not None:
@@ -145,7 +148,6 @@ class JobPlay:
         job = self._job
         specs = self._specs(MAIN, noise=job.noise)
         trajectories = await self._ask(own, "evaluating", specs)
-        own.keep([trajectory for trajectory in trajectories if trajectory.finish_reason in _LOST])
         evaluation = self._scored(trajectories)
         played = Played(
             evaluation=evaluation, trajectories=trajectories, resumed=own.num_stored, corrupt=own.num_corrupt
@@ -156,35 +158,46 @@ class JobPlay:
 
     async def _beside(self, beside: StoredEpisodes, played: Played) -> None:
         job = self._job
-        found = {name: await self._control(beside, name) for name in self._controls}
-        played.controls = {name: summary for name, (summary, _) in found.items()}
-        if "closed_book" in found:
-            played.figures |= knowledge_boundary(played.trajectories, found["closed_book"][1], self._by_id)
+        for name in self._controls:
+            played.controls[name], trajectories = await self._control(beside, name, played)
+            if name == "closed_book":
+                played.figures |= knowledge_boundary(played.trajectories, trajectories, self._by_id)
+            del trajectories  # of one condition at a time: those of 100,000 questions are gigabytes
         if job.robustness:
             changed = {}
             for name in PERTURBATIONS:
                 specs = perturbed_specs(self._questions, name, samples=job.samples, seed=job.seed)
-                changed[name] = await self._ask(
-                    beside, f"one word: {name}", [replace(s, noise=job.noise) for s in specs]
-                )
-            played.figures["robustness"] = robustness(played.trajectories, changed, self._by_id, seed=job.seed)
+                specs = [replace(spec, noise=job.noise) for spec in specs]
+                changed[name] = outcomes(await self._ask(beside, f"one word: {name}", specs), self._by_id)
+            before = outcomes(played.trajectories, self._by_id)
+            played.figures["robustness"] = robustness(before, changed, seed=job.seed)
         if job.noise_curve:
-            by_share = {job.noise: played.trajectories}
-            for share in sorted(set(job.noise_curve) - {job.noise}):
-                name = noise_name(share)
-                by_share[share] = await self._ask(beside, f"noise {share:g}", self._specs(name, noise=share))
-            citations = self._protocol.citations
-            played.figures["noise_curve"] = noise_curve(by_share, self._by_id, citations=citations, seed=job.seed)
+            rows = []
+            for share in sorted({job.noise, *job.noise_curve}):
+                trajectories = played.trajectories
+                if share != job.noise:
+                    name = noise_name(share)
+                    trajectories = await self._ask(beside, f"noise {share:g}", self._specs(name, noise=share))
+                citations = self._protocol.citations
+                rows.append(noise_row(share, trajectories, self._by_id, citations=citations, seed=job.seed))
+            played.figures["noise_curve"] = rows
         if job.consistency:
             played.consistency = await self._consistency(beside)
 
-    async def _control(self, beside: StoredEpisodes, name: str) -> tuple[dict[str, Any], list[Trajectory]]:
-        job = self._job
+    async def _control(
+        self, beside: StoredEpisodes, name: str, played: Played
+    ) -> tuple[dict[str, Any], list[Trajectory]]:
         specs = self._specs(name)
         missing = 0
         if name in PINNED_CONTROLS:
             control = PINNED_CONTROLS[name]
-            pinned = await asyncio.to_thread(control.pinned, self._index, self._questions, job.limits.top_k)
+            try:
+                pinned = await self._pinned(control)
+            except RetrievalError as error:
+                played.warnings.append(
+                    f"the control {name} is missing, because its searches were not answered: {error}"
+                )
+                return {"n": 0, "not_annotated": 0, "needs": "a retriever that answers"}, []
             found: dict[str, Found | None] = {q.id: hits for q, hits in zip(self._questions, pinned, strict=True)}
             missing = sum(hits is None for hits in pinned)
             if missing == len(self._questions):
@@ -192,7 +205,17 @@ class JobPlay:
             specs = [replace(s, pinned=found[s.question.id]) for s in specs if found[s.question.id] is not None]
         trajectories = await self._ask(beside, name, specs)
         summary = self._scored(trajectories).summary
+        if told := validity(summary)["invalid_because"]:
+            played.warnings.append(f"the control {name} is invalid: {told}")
         return {**summary, "not_annotated": missing} if name in PINNED_CONTROLS else summary, trajectories
+
+    async def _pinned(self, control: PinnedControl) -> list[Found | None]:
+        """What a control's searches find; an outage is asked again, as an episode's is."""
+        for attempt in range(self._job.outage_retries):
+            with suppress(RetrievalError):
+                return await asyncio.to_thread(control.pinned, self._index, self._questions, self._job.limits.top_k)
+            await asyncio.sleep(self._job.outage_pause_s * 2**attempt)
+        return await asyncio.to_thread(control.pinned, self._index, self._questions, self._job.limits.top_k)
 
     async def _consistency(self, beside: StoredEpisodes) -> Consistency:
         job = self._job
@@ -219,9 +242,6 @@ class JobPlay:
         figures = {"em": exact_match(trajectory.final_answer, golds), "f1": f1(trajectory.final_answer, golds)}
         seconds = self._timed.seconds.get(trajectory.id) if self._timed else None
         return figures if seconds is None else {**figures, "sampling_s": seconds}
-
-
-_LOST = ("retrieval_outage", "engine_failure")
 
 
 class _Counter:

@@ -4,11 +4,12 @@ A folder whose evaluation was killed holds `evaluation.state.json` and no `evalu
 there, from the trajectories that are stored; another one is refused.
 """
 
+import hashlib
 import json
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_args
 
@@ -20,6 +21,7 @@ from evaluation.predictions import PREFIX
 from retrieval.spec import retriever_spec
 
 STATE = "evaluation.state.json"
+_PATH_CHARS = 4096
 WRITTEN = frozenset(
     {
         "evaluation.json",
@@ -39,6 +41,15 @@ READS_GOLD: frozenset[str] = frozenset({f"{SCRIPTED}expert", f"{SCRIPTED}noisy"}
 
 _MACHINE = ("packages", "python", "hardware", "commit")
 """Entries of the comparability block that may change between a kill and going on."""
+
+_REQUEST = "request"
+_HOW = frozenset(
+    {
+        *("out", "overwrite", "engine_settings", "max_batch", "dtype", "trust_remote_code", "skip_impossible_controls"),
+        *("outage_retries", "outage_pause_s", "ray_address", "ray_workers", "ray_engines", "ray_engine_gpus"),
+    }
+)
+"""Fields of a job that say how and where it is played, not what is asked; the engine's stand together, as `engine`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +129,7 @@ class EvaluationJob:
             max_batch=self.max_batch,
             dtype=self.dtype,
             trust_remote_code=self.trust_remote_code,
+            in_step=self.ray_address is None,
         )
 
     @property
@@ -189,6 +201,46 @@ def _check_predictions(job: EvaluationJob) -> None:
         )
 
 
+def request_of(job: EvaluationJob) -> dict[str, Any]:
+    """What a job asks for, as JSON types: two jobs with one request would write the same folder, inputs unchanged."""
+    asked = {field.name: getattr(job, field.name) for field in fields(job) if field.name not in _HOW}
+    asked["engine"] = None if job.is_scripted or job.is_predictions else job.spec().model_dump(mode="json")
+    asked["limits"] = job.limits.model_dump(mode="json")
+    for name in ("policy", "index", "corpus_index", "questions", "answers_from"):
+        given = asked[name]
+        is_here = (
+            isinstance(given, (str, Path)) and str(given) and len(str(given)) < _PATH_CHARS and Path(given).exists()
+        )
+        asked[name] = str(Path(given).resolve()) if is_here else None if given is None else str(given)
+    result: dict[str, Any] = json.loads(json.dumps(asked, default=str))
+    return result
+
+
+def read_request(folder: Path) -> dict[str, Any] | None:
+    """The request that an evaluation in a folder answers; None where the folder does not say it."""
+    try:
+        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    request = state.get(_REQUEST) if isinstance(state, dict) else None
+    return request if isinstance(request, dict) else None
+
+
+def _inputs_of(job: EvaluationJob) -> dict[str, str | None]:
+    """Hashes of the files that answers come from, which no other entry of the block has."""
+    files = {"answers_from": job.answers_from, "predictions": None}
+    if job.is_predictions:
+        files["predictions"] = Path(job.policy.removeprefix(PREFIX))
+    return {name: None if path is None else _file_hash(path) for name, path in files.items()}
+
+
+def _file_hash(path: Path) -> str | None:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return None
+
+
 def prepare_folder(job: EvaluationJob, block: Mapping[str, Any]) -> bool:
     """Make the folder, and take an earlier evaluation out of it; True if a killed one of the same kind goes on there.
 
@@ -198,19 +250,21 @@ def prepare_folder(job: EvaluationJob, block: Mapping[str, Any]) -> bool:
         ValueError: a killed evaluation of another kind is there, and `overwrite` was not asked for.
     """
     job.out.mkdir(parents=True, exist_ok=True)
-    state = {name: value for name, value in block.items() if name not in _MACHINE}
+    state = {name: value for name, value in block.items() if name not in _MACHINE} | {"inputs": _inputs_of(job)}
     path = job.out / STATE
     if path.is_file() and not (job.out / "evaluation.json").exists() and not job.overwrite:
         try:
             before = json.loads(path.read_text(encoding="utf-8"))
         except ValueError:
             before = {}
-        different = sorted(name for name in {*before, *state} if before.get(name) != state.get(name))
+        names = {*before, *state} - {_REQUEST}  # more may be asked for: a control, a study
+        different = sorted(name for name in names if before.get(name) != state.get(name))
         if different:
             raise ValueError(
                 f"{job.out} holds an interrupted evaluation that differs in {', '.join(different)}: ask for the same "
                 "to go on with it, give another --out, or --overwrite to replace it"
             )
+        _write_state(path, job, state)
         return True
     for name in ("evaluation.json", STATE):
         with suppress(FileNotFoundError):
@@ -218,7 +272,12 @@ def prepare_folder(job: EvaluationJob, block: Mapping[str, Any]) -> bool:
     for name in ("trajectories", "conditions"):
         if (job.out / name).is_dir():
             shutil.rmtree(job.out / name)
-    unfinished = path.with_name(f"{STATE}.new")
-    unfinished.write_text(json.dumps(state, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    unfinished.replace(path)
+    _write_state(path, job, state)
     return False
+
+
+def _write_state(path: Path, job: EvaluationJob, state: Mapping[str, Any]) -> None:
+    unfinished = path.with_name(f"{STATE}.new")
+    text = json.dumps({**state, _REQUEST: request_of(job)}, indent=1, sort_keys=True)
+    unfinished.write_text(text + "\n", encoding="utf-8")
+    unfinished.replace(path)

@@ -7,7 +7,7 @@ golden transcript pins it.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,8 +46,10 @@ PRESETS: Mapping[str, Preset] = {
 """By name."""
 
 
-def with_preset(job: EvaluationJob, name: str) -> EvaluationJob:
+def with_preset(job: EvaluationJob, name: str, *, typed: Collection[str] = ()) -> EvaluationJob:
     """The job under a preset's protocol, limits and decoding.
+
+    What stands at its usual value was not asked for, unless its name is among `typed`.
 
     Raises:
         ValueError: no such preset, or the job asks for something else than it fixes.
@@ -57,10 +59,11 @@ def with_preset(job: EvaluationJob, name: str) -> EvaluationJob:
     preset = PRESETS[name]
     defaults: Mapping[str, Any] = {field.name: field.default for field in dataclasses.fields(EvaluationJob)}
     for field in ("protocol", "temperature", "samples"):
-        _check(name, field, getattr(job, field), getattr(preset, field), defaults[field])
-    fixed, usual = preset.limits.model_dump(), EpisodeLimits().model_dump()
+        fixed = getattr(preset, field)
+        _check(name, field, getattr(job, field), fixed, fixed if field in typed else defaults[field])
+    limits, usual = preset.limits.model_dump(), EpisodeLimits().model_dump()
     for field, value in job.limits.model_dump().items():
-        _check(name, field, value, fixed[field], usual[field])
+        _check(name, field, value, limits[field], limits[field] if field in typed else usual[field])
     return dataclasses.replace(
         job,
         preset=name,

@@ -73,7 +73,7 @@ class RayShards:
                 ray_session(job.ray_address, cpus=sum(bundle.get("CPU", 0.0) for bundle in settings.bundles()))
             )
             crew = RayCrew(
-                open_engine=EngineMaker(spec=job.spec(), model=make.model, dtype=job.dtype),
+                open_engine=EngineMaker(spec=job.spec(), model=make.model, dtype=job.dtype, purpose="evaluation"),
                 make_worker=make,  # type: ignore[arg-type]  # a ConditionWorker is asked for the same
                 settings=settings,
                 name=crew_name(),

@@ -17,7 +17,7 @@ from envs.episode import EpisodeSpec
 from envs.episode_worker import WorkerHealth
 from envs.ray_makers import RetrieverMaker
 from envs.search_env import EpisodeLimits
-from evaluation.conditions import ConditionPools
+from evaluation.conditions import ConditionPools, condition_of
 from retrieval.retriever import OpenRetriever
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class ConditionWorker:
         """Play one episode to its end."""
         self._live += 1
         try:
+            await self._pools.prepare(condition_of(spec.id))
             [future] = self._pools.submit([spec])
             return await future
         finally:

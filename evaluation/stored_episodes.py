@@ -36,21 +36,26 @@ class StoredEpisodes:
     def __init__(self, inner: Episodes, folder: Path, *, describe: Describe = lambda trajectory: {}) -> None:
         self._inner = inner
         self._describe = describe
-        self._stored: dict[str, Trajectory] = {}
+        self._places: dict[str, int] = {}  # where in the store: trajectories are read again as they are asked for
         self.beside: dict[str, Mapping[str, Any]] = {}
         self.num_corrupt = 0
         if (folder / DATA_FILE).is_file():
-            store = read_trajectories(folder)
-            for found in store:
-                self._stored[found.trajectory.id] = found.trajectory
-                self.beside[found.trajectory.id] = found.extra
-            self.num_corrupt = store.num_corrupt
-        self.num_stored = len(self._stored)
+            self._store = read_trajectories(folder)
+            for place, entry in enumerate(self._store.entries):
+                try:
+                    self.beside[entry.id] = self._store.read(place).extra
+                except ValueError:
+                    self.num_corrupt += 1
+                else:
+                    self._places[entry.id] = place
+            self.num_corrupt += self._store.num_corrupt
+        self.num_stored = len(self._places)
+        self._kept = set(self._places)
         self._writer = TrajectoryWriter(folder)
 
     def submit(self, specs: Sequence[EpisodeSpec]) -> list[asyncio.Future[Trajectory]]:
         """Start what is not stored; one future each, in order."""
-        waiting = [spec for spec in specs if spec.id not in self._stored]
+        waiting = [spec for spec in specs if spec.id not in self._places]
         started = dict(zip((spec.id for spec in waiting), self._inner.submit(waiting) if waiting else (), strict=True))
         futures: list[asyncio.Future[Trajectory]] = []
         for spec in specs:
@@ -59,17 +64,19 @@ class StoredEpisodes:
                 future = asyncio.ensure_future(self._played(started[spec.id]))
             else:
                 future = asyncio.get_running_loop().create_future()
-                future.set_result(self._stored[spec.id])
+                future.set_result(self._store.read(self._places[spec.id]).trajectory)
             futures.append(future)
         return futures
 
     def count(self, specs: Sequence[EpisodeSpec]) -> int:
         """How many of these are stored."""
-        return sum(spec.id in self._stored for spec in specs)
+        return sum(spec.id in self._places for spec in specs)
 
     def keep(self, trajectories: Sequence[Trajectory]) -> None:
-        """Store what will not be asked again."""
-        self._writer.append(0, trajectories, [self._describe(trajectory) for trajectory in trajectories])
+        """Store what will not be asked again; what is stored under its id already stays as it is."""
+        new = [trajectory for trajectory in trajectories if trajectory.id not in self._kept]
+        self._writer.append(0, new, [self._describe(trajectory) for trajectory in new])
+        self._kept.update(trajectory.id for trajectory in new)
 
     def close(self) -> None:
         """Close the store."""

@@ -1,5 +1,6 @@
-"""Studies of one policy: what a changed word costs, what noise costs, and whether it knows what it
-knows. Each takes trajectories that were played under conditions of their own, and gives a summary.
+"""Studies of one policy: what a changed word costs, what noise costs, and whether it knows what it knows.
+
+Each takes what was played under a condition of its own, and gives a summary.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,6 @@ import numpy as np
 
 from agent.trajectory import Trajectory
 from envs.episode import EpisodeSpec
-from envs.perturbation import PERTURBATIONS
 from envs.question import Question
 from envs.units import is_lost
 from evaluation.metrics import evaluate_trajectories
@@ -22,6 +22,8 @@ KNOWN_FROM = 0.5
 """A question counts as known where at least this share of its closed-book samples is right."""
 
 Golds = Mapping[str, Question]
+Outcomes = Mapping[tuple[str, int], bool]
+"""Whether the answer of a question's sample is right."""
 
 
 def perturbed_specs(questions: Sequence[Question], name: str, *, samples: int, seed: int) -> list[EpisodeSpec]:
@@ -39,23 +41,22 @@ def noise_name(share: float) -> str:
     return f"noise_{share!r}"
 
 
-def robustness(
-    plain: Sequence[Trajectory], changed: Mapping[str, Sequence[Trajectory]], questions: Golds, *, seed: int = 0
-) -> dict[str, Any]:
+def outcomes(trajectories: Sequence[Trajectory], questions: Golds) -> Outcomes:
+    """Whether each episode's answer is right, by question and sample; those that an outage ended are left out."""
+    return {(t.question_id, t.sample): _is_right(t, questions) for t in trajectories if _counts(t, questions)}
+
+
+def robustness(before: Outcomes, changed: Mapping[str, Outcomes], *, seed: int = 0) -> dict[str, Any]:
     """RE-Searcher's study (arXiv:2509.26048): the share of right answers that a changed word of the first query costs.
 
     Per kind of change: `lost` with `_low` and `_high` (of the episodes whose answer was right, the share that is wrong
     after the change; bootstrap over questions), `gained` (of the wrong ones, the share that is right after it), `em`,
-    and `num_right`, the right ones compared. Episodes are compared sample by sample; those that an outage ended, with
-    or without the change, are left out. `any` counts what at least one of the changes costs.
+    and `num_right`, the right ones compared. Episodes are compared sample by sample, as far as `outcomes` has them with
+    and without the change. `any` counts what at least one of the changes costs.
     """
-    before = {(t.question_id, t.sample): _is_right(t, questions) for t in plain if _counts(t, questions)}
-    after = {
-        name: {(t.question_id, t.sample): _is_right(t, questions) for t in played if _counts(t, questions)}
-        for name, played in changed.items()
-    }
+    after = dict(changed)
     whole = set(before).intersection(*map(set, after.values())) if after else set()
-    after["any"] = {key: all(right[key] for right in after.values()) for key in whole}
+    after["any"] = {key: all(right[key] for right in changed.values()) for key in whole}
     summary: dict[str, Any] = {}
     for name, right in after.items():
         compared = [key for key in before if key in right]
@@ -73,21 +74,17 @@ def robustness(
     return summary
 
 
-def noise_curve(
-    by_share: Mapping[float, Sequence[Trajectory]], questions: Golds, *, citations: bool, seed: int = 0
-) -> list[dict[str, Any]]:
-    """Accuracy against the share of noisy searches: `share`, `em`, `f1`, `support_recall` with intervals,
+def noise_row(
+    share: float, trajectories: Sequence[Trajectory], questions: Golds, *, citations: bool, seed: int = 0
+) -> dict[str, Any]:
+    """One point of accuracy against the share of noisy searches: `share`, `em`, `f1`, `support_recall` with intervals,
     and `without_support`, the share of all searches that found none of the supports.
     """
-    rows = []
-    for share in sorted(by_share):
-        summary = evaluate_trajectories(by_share[share], questions, citations=citations, seed=seed).summary
-        row: dict[str, Any] = {"share": share, "n": summary["n"]}
-        for name in ("em", "f1", "support_recall"):
-            row |= {key: summary[key] for key in (name, f"{name}_low", f"{name}_high")}
-        row["without_support"] = _without_support(by_share[share], questions)
-        rows.append(row)
-    return rows
+    summary = evaluate_trajectories(trajectories, questions, citations=citations, seed=seed).summary
+    row: dict[str, Any] = {"share": share, "n": summary["n"]}
+    for name in ("em", "f1", "support_recall"):
+        row |= {key: summary[key] for key in (name, f"{name}_low", f"{name}_high")}
+    return {**row, "without_support": _without_support(trajectories, questions)}
 
 
 def knowledge_boundary(
@@ -120,13 +117,6 @@ def knowledge_boundary(
         "boundary_known": len(known) / len(right) if right else None,
         "boundary_unsearched": len(unsearched) / len(asked) if asked else None,
     }
-
-
-def check_perturbations(names: Sequence[str]) -> None:
-    """Raises ValueError where one of the names is no perturbation."""
-    unknown = sorted(set(names) - set(PERTURBATIONS))
-    if unknown:
-        raise ValueError(f"no perturbation is named {', '.join(unknown)}; there are {', '.join(PERTURBATIONS)}")
 
 
 def _counts(trajectory: Trajectory, questions: Golds) -> bool:

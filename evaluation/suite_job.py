@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from envs.datasets.rows import PACKED, SUFFIXES
+from evaluation.comparability import describe_model
 from evaluation.job import Progress, run_job
-from evaluation.job_settings import EvaluationJob
+from evaluation.job_settings import EvaluationJob, check_job, read_request, request_of
 from evaluation.report_parts import Measure, Table
 from evaluation.trajectory_record import plain
 
@@ -100,16 +101,24 @@ def run_suite(
 ) -> SuiteResult:
     """Evaluate every set of a suite into a folder of its own, and write `suite.json` beside them.
 
-    `job.questions` is not looked at. All sets are found before the first is played.
+    `job.questions` is not looked at. All sets are found, and what is there already is looked at, before the first is
+    played.
 
     Raises:
         ValueError, FileNotFoundError: as `suite_sources` and `run_job`, or a set's folder holds another evaluation.
     """
     sources = suite_sources(suite, data)
+    jobs = {
+        name: replace(job, questions=source, index=_index_of(job.index, name), out=job.out / name)
+        for name, source in sources.items()
+    }
+    found = {name: None if job.overwrite else _finished(one) for name, one in jobs.items()}
+    for name, one in jobs.items():
+        if found[name] is None:
+            check_job(one)
     records: dict[str, dict[str, Any]] = {}
-    for name, source in sources.items():
-        one = replace(job, questions=source, index=_index_of(job.index, name), out=job.out / name)
-        record = None if job.overwrite else _finished(one)
+    for name, one in jobs.items():
+        record = found[name]
         if record is None:
             run_job(one, progress=partial(_named, progress, name))
             record = _read(one.out)
@@ -147,23 +156,18 @@ def _finished(job: EvaluationJob) -> dict[str, Any] | None:
     """The record of a set that was evaluated before; None where it was not.
 
     Raises:
-        ValueError: it was evaluated under another setting.
+        ValueError: it was evaluated under another setting, or of another policy.
     """
     if not (job.out / "evaluation.json").is_file():
         return None
     record = _read(job.out)
-    block = record["comparability"]
-    asked = {
-        "limits": (block["limits"], job.limits.model_dump(mode="json")),
-        "seed": (block["seeds"], {"sampling": job.seed}),
-        "samples": (block["decoding"]["samples"], job.samples),
-        "temperature": (block["decoding"]["temperature"], job.temperature),
-        "budget": (block["question_set"].get("budget"), job.budget),
-        "limit": (block["question_limit"], job.limit),
-        "where": (block["question_set"].get("where") or {}, dict(job.where)),
-        "preset": (block.get("preset"), job.preset),
-    }
-    different = [name for name, (there, wanted) in asked.items() if there != wanted]
+    before, asked = read_request(job.out), request_of(job)
+    if before is None:
+        raise ValueError(f"{job.out} holds an evaluation that does not say what it was asked; give another --out")
+    different = sorted(name for name in {*before, *asked} if before.get(name) != asked.get(name))
+    if Path(job.policy).is_dir() and asked["engine"]["kind"] != "openai" and "policy" not in different:
+        weights = describe_model(job.policy)
+        different += ["the model's weights"] if record["comparability"]["model"] != weights else []
     if different:
         raise ValueError(
             f"{job.out} holds an evaluation that differs in {', '.join(different)}; give another --out, or --overwrite "

@@ -11,6 +11,7 @@ import typer
 
 
 def evaluate(
+    context: typer.Context,
     policy: Annotated[
         str,
         typer.Argument(
@@ -177,7 +178,9 @@ def evaluate(
         ray_engine_gpus=ray_engine_gpus,
     )
     if preset is not None:
-        job = with_preset(job, preset)
+        sources = {name: context.get_parameter_source(name) for name in context.params}
+        typed = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
+        job = with_preset(job, preset, typed=typed)
     logging.disable_progress_bar()  # the stages have a bar of their own
     with StageBar() as bar:
         found = run_suite(job, suite, data=data, progress=bar) if suite is not None else run_job(job, progress=bar)

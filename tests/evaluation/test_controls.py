@@ -1,13 +1,19 @@
 """A control that leaks evidence makes a leaking policy look good; each must take away what it says and nothing else."""
 
+import asyncio
+import dataclasses
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from agent.protocols.registry import load_protocol
+from envs.actor import ScriptedActor
 from envs.datasets import read_questions
 from envs.policies.registry import load_policy
 from envs.search_env import EpisodeLimits
+from evaluation.conditions import ConditionPools
 from evaluation.controls import (
     CONTROLS,
     EmptyRetriever,
@@ -16,8 +22,9 @@ from evaluation.controls import (
     evaluate_controls,
     oracle_decomposition,
 )
-from evaluation.run import evaluate_policy
+from evaluation.run import evaluate_policy, evaluation_specs
 from retrieval.index import build_index, open_index
+from retrieval.passage import Passage
 from tests.evaluation.conftest import SmallWorld
 
 LIMITS = EpisodeLimits(top_k=2, max_turns=4)
@@ -123,9 +130,50 @@ def test_random_passages_cover_the_corpus_evenly(small_world: SmallWorld) -> Non
 
 
 def test_the_sample_of_a_large_corpus_is_uniform() -> None:
-    assert _uniform_sample(iter("abc"), 5, 0) == ("a", "b", "c")
-    first_half = sum(int(i) < 500 for seed in range(40) for i in _uniform_sample(map(str, range(1000)), 50, seed))
-    assert 900 <= first_half <= 1100
+    corpus = [Passage(id=str(i), title="", text="") for i in range(1000)]
+    assert _uniform_sample(corpus[:3], 5, 0) == ("0", "1", "2")
+    first_half = sum(int(i) < 500 for seed in range(40) for i in _uniform_sample(corpus, 50, seed))
+    assert 900 <= first_half <= 1100 and len(set(_uniform_sample(corpus, 50, 0))) == 50
+
+
+def test_of_a_large_corpus_only_the_sampled_passages_are_read() -> None:
+    """A pass over 21 million passages takes minutes in which a worker answers nobody, and is started again."""
+
+    class Large(Sequence[Passage]):
+        num_read = 0
+
+        def __len__(self) -> int:
+            return 20_000_000
+
+        def __getitem__(self, row):
+            self.num_read += 1
+            return Passage(id=str(row), title="", text="")
+
+    corpus = Large()
+    assert len(_uniform_sample(corpus, 100, 0)) == corpus.num_read == 100
+
+
+async def test_what_a_condition_searches_is_opened_once_and_beside_the_event_loop(
+    small_world: SmallWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that reads a corpus on its event loop answers no health check, and is started again for ever."""
+    threads: list[int] = []
+
+    def opened(index, seed):
+        threads.append(threading.get_ident())
+        return RandomRetriever(index, seed)
+
+    control = dataclasses.replace(CONTROLS["random_retriever"], retriever=opened)
+    monkeypatch.setitem(CONTROLS, "random_retriever", control)
+    with open_index(small_world.index) as index:
+        actor = ScriptedActor(load_policy("expert", small_world.protocol), small_world.tokenizer)
+        pools = ConditionPools(
+            actor=actor, protocol=small_world.protocol, tokenizer=small_world.tokenizer, index=index, limits=LIMITS
+        )
+        await asyncio.gather(*(pools.prepare("random_retriever") for _ in range(3)))
+        played = await asyncio.gather(*pools.submit(evaluation_specs(small_world.questions, name="random_retriever")))
+        await pools.close()
+    assert len(played) == 5 and len(threads) == 1 and threads[0] != threading.get_ident()
 
 
 async def test_each_control_takes_away_what_it_says(small_world: SmallWorld) -> None:

@@ -49,6 +49,7 @@ def test_the_verb_prints_figures_and_writes_json(small_world: SmallWorld, tmp_pa
         (("--top-k", "0"), "--top-k: 0 is too small"),
         (("--questions", "nowhere.jsonl"), "nowhere.jsonl"),
         (("--protocol", "telepathy"), "telepathy"),
+        (("--preset", "search_r1", "--max-turns", "4"), "fixes max_turns at 5, and 4 was given"),
         (("--max-new-tokens-per-turn", "5000"), "max_trajectory_tokens"),
     ],
 )

@@ -37,6 +37,7 @@ def test_an_evaluation_leaves_figures_trajectories_and_a_report(job: EvaluationJ
     assert record["retrieval"]["oracle_decomposition"]["hop_recall@5"] == 1.0
     assert record["comparability"]["index"]["num_passages"] == 10
     assert record["comparability"]["limits"]["top_k"] == 2
+    assert record["comparability"]["chat_template"] == {"sha256": None}, "known not to be there, not unknown"
     assert record["comparability"]["questions"]["name"] == "questions.jsonl"
     assert len(read_trajectories(job.out / "trajectories")) == 5
     page = (job.out / "report.html").read_text()

@@ -10,9 +10,11 @@ import pytest
 from envs.episode import EpisodeSpec
 from evaluation.job import EvaluationJob, run_job
 from evaluation.outages import play_all, validity
+from evaluation.pinned_controls import PINNED_CONTROLS
 from evaluation.predictions import read_predictions
 from evaluation.stored_episodes import StoredEpisodes
 from evaluation.trajectory_store import read_trajectories
+from retrieval.retriever import RetrievalError
 from tests.evaluation.conftest import SmallWorld
 from tests.evaluation.episodes import QUESTION, answer_turn, trajectory
 
@@ -50,6 +52,22 @@ async def test_only_what_was_lost_is_asked_again_and_what_comes_back_is_stored_o
     assert [entry.id for entry in read_trajectories(tmp_path).entries] == ["eval-a", "eval-b"]
     with StoredEpisodes(Failing({}), tmp_path) as again:
         assert again.count(specs("eval-a", "eval-b", "eval-c")) == 2, "the outage is asked again by a later run"
+
+
+async def test_an_outage_that_is_stored_is_stored_once_however_often_an_evaluation_goes_on(tmp_path: Path) -> None:
+    lost = trajectory(id="eval-c", finish_reason="retrieval_outage")
+    for _ in range(3):
+        with StoredEpisodes(Failing({}), tmp_path) as episodes:
+            episodes.keep([lost])
+    assert [entry.id for entry in read_trajectories(tmp_path).entries] == ["eval-c"]
+
+
+async def test_stored_trajectories_are_read_when_they_are_asked_for(tmp_path: Path) -> None:
+    with StoredEpisodes(Failing({}), tmp_path) as episodes:
+        played = await play_all(episodes, specs("eval-a", "eval-b"))
+    inner = Failing({})
+    with StoredEpisodes(inner, tmp_path) as again:
+        assert await play_all(again, specs("eval-b", "eval-a")) == played[::-1] and inner.asked == []
 
 
 async def test_a_full_disk_ends_the_evaluation_and_is_not_swallowed(tmp_path: Path) -> None:
@@ -96,6 +114,38 @@ def test_missing_predictions_count_as_wrong_and_make_the_figures_invalid(job: Ev
     assert "INVALID" in (job.out / "report.html").read_text()
     record = json.loads((job.out / "evaluation.json").read_text())
     assert record["valid"] is False and record["controls"] == {} and record["ceilings"]["coverage"]
+
+
+def test_predictions_scored_again_after_a_kill_are_stored_once_and_must_be_the_same(
+    job: EvaluationJob, tmp_path: Path
+) -> None:
+    write(tmp_path, [{"id": "q-Oslo", "answer": "Harald"}])
+    run_job(job)
+    (job.out / "evaluation.json").unlink()
+    run_job(job)
+    assert len(read_trajectories(job.out / "trajectories")) == 5
+    (job.out / "evaluation.json").unlink()
+    write(tmp_path, [{"id": "q-Oslo", "answer": "Carl"}])
+    with pytest.raises(ValueError, match="interrupted evaluation that differs in inputs"):
+        run_job(job)
+
+
+@pytest.mark.parametrize(("times", "counted"), [(1, 5), (9, 0)])
+def test_a_control_whose_searches_are_not_answered_is_asked_again_and_then_left_out(
+    job: EvaluationJob, monkeypatch: pytest.MonkeyPatch, times: int, counted: int
+) -> None:
+    control, left = PINNED_CONTROLS["question_search"], [times]
+
+    def pinned(retriever, questions, k):
+        left[0] -= 1
+        if left[0] >= 0:
+            raise RetrievalError("no answer")
+        return control.pinned(retriever, questions, k)
+
+    monkeypatch.setitem(PINNED_CONTROLS, "question_search", replace(control, pinned=pinned))  # type: ignore[arg-type]
+    result = run_job(replace(job, policy="scripted:refuser", outage_pause_s=0.0))
+    assert result.controls["question_search"]["n"] == counted and result.controls["oracle_passages"]["n"] == 5
+    assert any("question_search is missing" in line for line in result.warnings) is (counted == 0)
 
 
 def test_unknown_and_repeated_ids_and_other_forms_are_refused(job: EvaluationJob, tmp_path: Path) -> None:

@@ -5,14 +5,19 @@ from dataclasses import replace
 
 import pytest
 
+from agent.protocols.registry import load_protocol
 from agent.trajectory import ToolCall
+from envs.actor import ScriptedActor
+from envs.episode_pool import run_episodes
 from envs.perturbation import PERTURBATIONS, perturbed, perturbed_search
 from envs.question import Question
+from envs.search_env import EpisodeLimits
 from evaluation.abstention import abstains
 from evaluation.episode_cost import duplicate_searches, latency_summary
 from evaluation.several_samples import pass_at, sample_summary
-from evaluation.studies import knowledge_boundary, noise_curve, robustness
+from evaluation.studies import knowledge_boundary, noise_row, outcomes, perturbed_specs, robustness
 from evaluation.turn_recall import recall_by_turn
+from tests.evaluation.conftest import SmallWorld
 from tests.evaluation.episodes import QUESTION, answer_turn, good_trajectory, search_turn, trajectory
 
 OTHER = Question(id="q2", text="Which city?", golden_answers=("Bergen",), supporting_ids=("p3",))
@@ -52,25 +57,60 @@ async def test_a_long_query_does_not_grow_beyond_what_a_server_takes() -> None:
     assert asked == ["x " * 3000]
 
 
+class OpensThenSearches:
+    """Opens a document, searches twice with the question, and answers."""
+
+    def act(self, question, view, turns, rng):
+        if not turns:
+            return "<open>Oslo</open>"
+        return "<answer>nobody</answer>" if len(turns) == 3 else f"<search>{question.text}</search>"
+
+
+async def test_the_first_search_is_changed_also_where_a_document_is_opened_before(small_world: SmallWorld) -> None:
+    asked: list[str] = []
+
+    async def search(query: str, k: int) -> list:
+        asked.append(query)
+        return []
+
+    async def documents(name: str) -> list:
+        return []
+
+    await run_episodes(
+        perturbed_specs(small_world.questions[:1], "add", samples=1, seed=0),
+        actor=ScriptedActor(OpensThenSearches(), small_world.tokenizer),
+        search=search,
+        documents=documents,
+        protocol=load_protocol("waymark_open"),
+        tokenizer=small_world.tokenizer,
+        limits=EpisodeLimits(max_turns=4),
+    )
+    changed, same = asked
+    text = small_world.questions[0].text
+    assert len(changed.split()) == len(text.split()) + 1 and same == text
+
+
 def test_robustness_counts_right_answers_lost_sample_by_sample() -> None:
     plain = [said("Harald"), said("Bergen", "q2"), said("no", "q2", sample=1)]
     changed = {
         "drop": [said("Carl"), said("Bergen", "q2"), said("Bergen", "q2", sample=1)],
         "add": [said("Harald"), said("Bergen", "q2"), said("no", "q2", sample=1)],
     }
-    found = robustness(plain, changed, QUESTIONS)
+    before = outcomes(plain, QUESTIONS)
+    found = robustness(before, {name: outcomes(played, QUESTIONS) for name, played in changed.items()})
     assert found["drop"]["lost"] == 0.5 and found["drop"]["num_right"] == 2 and found["drop"]["gained"] == 1.0
     assert found["add"]["lost"] == 0.0
     assert found["any"]["lost"] == 0.5
     lost = trajectory(id="x", finish_reason="retrieval_outage")
-    assert robustness(plain, {"drop": [lost, *changed["drop"][1:]]}, QUESTIONS)["drop"]["num_right"] == 1
+    assert robustness(before, {"drop": outcomes([lost, *changed["drop"][1:]], QUESTIONS)})["drop"]["num_right"] == 1
 
 
-def test_the_noise_curve_rises_by_share_and_tells_what_was_found() -> None:
+def test_a_point_of_the_noise_curve_tells_accuracy_and_what_was_found() -> None:
     blind = trajectory(search_turn("x", [(1, "p3")]), answer_turn("no"))
-    curve = noise_curve({1.0: [blind], 0.0: [good_trajectory()]}, {"q1": QUESTION}, citations=True)
-    assert [row["share"] for row in curve] == [0.0, 1.0] and [row["em"] for row in curve] == [1.0, 0.0]
-    assert [row["without_support"] for row in curve] == [0.0, 1.0]
+    clean = noise_row(0.0, [good_trajectory()], {"q1": QUESTION}, citations=True)
+    noisy = noise_row(1.0, [blind], {"q1": QUESTION}, citations=True)
+    assert (clean["share"], clean["em"], clean["without_support"]) == (0.0, 1.0, 0.0)
+    assert (noisy["share"], noisy["em"], noisy["without_support"]) == (1.0, 0.0, 1.0)
 
 
 def test_the_boundary_is_the_f1_of_not_searching_what_is_known() -> None:

@@ -63,6 +63,10 @@ def test_a_suite_is_found_in_a_folder_evaluated_set_by_set_and_goes_on(
     assert again.macro == result.macro
     with pytest.raises(ValueError, match="holds an evaluation that differs in seed"):
         run_suite(replace(job, seed=3), "multihop", data=data)
+    with pytest.raises(ValueError, match="differs in policy"):
+        run_suite(replace(job, policy="scripted:refuser"), "multihop", data=data)
+    with pytest.raises(ValueError, match="differs in noise, protocol"):
+        run_suite(replace(job, protocol="search_r1", noise=0.5), "multihop", data=data)
 
 
 def test_suites_of_the_hub_and_unknown_ones() -> None:
@@ -141,6 +145,8 @@ def test_the_search_r1_preset_is_that_systems_setting(job: EvaluationJob) -> Non
     )
     with pytest.raises(ValueError, match="fixes top_k at 3, and 5 was given"):
         with_preset(replace(plain, limits=EpisodeLimits(top_k=5)), "search_r1")
+    with pytest.raises(ValueError, match="fixes max_turns at 5, and 4 was given"):
+        with_preset(plain, "search_r1", typed={"max_turns"})
     with pytest.raises(ValueError, match="fixes temperature"):
         with_preset(replace(plain, temperature=0.7), "search_r1")
     with pytest.raises(ValueError, match="there are search_r1"):
