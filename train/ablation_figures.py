@@ -45,6 +45,8 @@ TESTED = ("em", "f1")
 LOSS = -0.02
 """A cell is listed where the interval of its difference from the baseline reaches below this."""
 
+SHORT_HASH = 7
+
 COSTS = ("retriever_calls", "sampled_tokens", "judge_calls", "seconds")
 
 
@@ -87,6 +89,7 @@ def comparison_figures(
         "methods": {},
         "missing": [method.name for method in methods if method.name not in rows],
         "cold_starts": sorted({r.cold_start_sha256 or UNKNOWN for name in rows for r in found[name].values()}),
+        "made_with": made_with([r.environment for name in rows for r in found[name].values()]),
     }
     for name, method in rows.items():
         runs = dict(sorted(found[name].items()))
@@ -109,6 +112,21 @@ def comparison_figures(
         if one.low < LOSS
     ]
     return plain(result)  # type: ignore[no-any-return]
+
+
+def made_with(environments: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Machines and commits of runs, each once: `machines` in words, `commits` as short hashes."""
+    machines, commits = set(), set()
+    for environment in environments:
+        found = environment.get("hardware") or {}
+        named = f"{found['cores']} cores of {found['cpu']}" if {"cores", "cpu"} <= found.keys() else UNKNOWN
+        machines.add(f"{named}, {threads} a run" if (threads := _threads(environment.get("threads"))) else named)
+        commits.add(str(environment.get("commit") or UNKNOWN)[:SHORT_HASH])
+    return {"machines": sorted(machines), "commits": sorted(commits)}
+
+
+def _threads(number: str | None) -> str:
+    return "" if number is None else "1 thread" if number == "1" else f"{number} threads"
 
 
 def refuse_other_questions(records: Sequence[RunRecord]) -> None:

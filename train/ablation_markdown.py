@@ -20,7 +20,8 @@ def as_markdown(figures: Mapping[str, Any]) -> str:
     """All tables of a setting, and the cells that may be a loss."""
     parts = [
         f"### {figures['title']}\n",
-        f"{figures['budget']:,} sampled trajectories a run; made by `{figures['command']}`.\n",
+        f"{figures['budget']:,} sampled trajectories a run; {'; '.join(figures['made_with']['machines'])}; "
+        f"commits {', '.join(figures['made_with']['commits'])}; made by `{figures['command']}`.\n",
         *(f"{note}\n" for note in cold_start_notes(figures)),
     ]
     for table in (
@@ -37,16 +38,16 @@ def as_markdown(figures: Mapping[str, Any]) -> str:
 
 
 def cells_below(figures: Mapping[str, Any]) -> str:
-    """Every cell in which a method may be worse than the baseline, as a list."""
+    """Every cell in which a method may be worse than the baseline, a line for each method."""
     head = f"Cells in which the interval of method minus outcome-only reaches below {_minus(LOSS)}:"
     if not figures["below"]:
         return f"{head} none.\n"
-    lines = [
-        f"- {figures['methods'][cell['method']]['title']}, {MEASURES[cell['measure']]}: "
-        f"{_signed(cell['difference'])} [{_signed(cell['low'])}, {_signed(cell['high'])}]"
-        for cell in figures["below"]
-    ]
-    return "\n".join([head, "", *lines, ""])
+    lines: dict[str, list[str]] = {}
+    for cell in figures["below"]:
+        interval = f"{_signed(cell['difference'])} [{_signed(cell['low'])}, {_signed(cell['high'])}]"
+        lines.setdefault(cell["method"], []).append(f"{MEASURES[cell['measure']]} {interval}")
+    named = [f"- {figures['methods'][method]['title']}: {'; '.join(cells)}" for method, cells in lines.items()]
+    return "\n".join([head, "", *named, ""])
 
 
 def table_as_markdown(table: Table) -> str:

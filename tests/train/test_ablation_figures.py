@@ -11,7 +11,7 @@ import pytest
 from evaluation.seed_pairs import MIN_SEEDS
 from tests.train.ablation_records import fake_record, tiny_ablation, write_fakes
 from train.ablation import Ablation
-from train.ablation_figures import comparison_figures
+from train.ablation_figures import comparison_figures, made_with
 from train.ablation_record import record_path, write_record
 from train.config_file import ConfigError
 
@@ -158,3 +158,14 @@ def test_cold_starts_of_different_bits_are_told(tmp_path: Path) -> None:
     write_fakes(ablation, {"outcome": [WRONG]})
     write_fakes(ablation, {"hops_normalised": [RIGHT]}, cold_start_sha256="elsewhere")
     assert figures_of(ablation)["cold_starts"] == ["elsewhere", "start"]
+
+
+def test_machines_and_commits_are_named_once_and_in_words() -> None:
+    machine = {"hardware": {"cpu": "AMD EPYC", "cores": 2}, "threads": "1", "commit": "0123456789abcdef"}
+    made = made_with([machine, machine, {**machine, "threads": "2"}, {"commit": None}])
+    assert made["machines"] == [
+        "2 cores of AMD EPYC, 1 thread a run",
+        "2 cores of AMD EPYC, 2 threads a run",
+        "unknown",
+    ]
+    assert made["commits"] == ["0123456", "unknown"]

@@ -63,8 +63,8 @@ def test_the_markdown_lists_the_cells_that_may_be_a_loss(tmp_path: Path) -> None
     _, figures = compared(tmp_path, seeds=2)
     text = as_markdown(figures)
     assert "reaches below −0.02:" in text
-    assert "- Hop reward per turn, normalised apart, under GRPO, EM: −0.500 [−0.500, −0.500]" not in text
-    assert re.search(r"- Hop reward per turn, normalised apart, under GRPO, EM: −0\.500 \[−", text)
+    assert re.search(r"- Hop reward per turn, normalised apart, under GRPO: EM −0\.500 \[−[^;]*\]; F1 ", text)
+    assert f"; commits {', '.join(figures['made_with']['commits'])}; made by" in text
     figures["below"] = []
     assert as_markdown(figures).endswith("reaches below −0.02: none.\n")
 
