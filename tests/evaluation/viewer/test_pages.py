@@ -86,7 +86,7 @@ def test_a_metric_that_metrics_lack_is_taken_from_the_trajectories(view: View, t
         ("text=king+of+Norw", ["fork-2", "root", "v2", "v1", "v0", "g-a"]),
         ("text=%22+OR+NEAR(%28", []),
         ("text=reigns", ["v1"]),
-        ("text=king%00of", ["fork-2", "root", "v2", "v1", "v0", "g-a"]),
+        ("text=king%00of+Norw", ["fork-2", "root", "v2", "v1", "v0", "g-a"]),
         ("step_from=x&after=nonsense&order=none&step_to=1", ["g-b", "g-a"]),
     ],
 )

@@ -19,6 +19,7 @@ from evaluation.viewer.catalogue import Catalogue
 from evaluation.viewer.runs import find_runs, is_run
 from evaluation.viewer.serving import serve_viewer
 from scripts.cli import main
+from tests.ctrl_c import heed_ctrl_c
 from tests.evaluation.episodes import good_trajectory
 from tests.evaluation.viewer.conftest import View
 from tests.evaluation.viewer.sample_runs import (
@@ -331,7 +332,9 @@ def test_the_verb_serves_and_ends_on_ctrl_c(tmp_path: Path) -> None:
         "--cache",
         str(tmp_path / "c"),
     ]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c
+    ) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
         assert line.startswith("viewing 1 run at http://127.0.0.1:"), line

@@ -16,7 +16,7 @@ from rewards.registry import REWARDS
 from tests.train.ablation_records import fake_record
 from train.ablation import Ablation
 from train.ablation_record import record_path, write_record
-from train.ablation_setting import SettingConfig
+from train.ablation_setting import SettingConfig, load_setting
 from train.config_file import ConfigError
 
 SMOKE = SettingConfig.model_validate(SMOKE_SETTING)
@@ -40,7 +40,7 @@ def test_every_reward_can_be_attacked_in_the_settings_that_are_chosen_for_it(tmp
     for reward in rewards:
         config = runs[attack_name(reward, gate)]
         assert set(config.rewards) == ({reward} if gate is None else {reward, "exact_match"})
-        assert config.trajectories_per_step * config.steps == 3840
+        assert config.trajectories_per_step * config.steps == load_setting("2hops").budget
         assert config.rollout.unit.kind == ("paraphrase_set" if reward in ("agreement", "consistency") else "group")
         assert config.composition.combine == ("gated_product" if gate == "bottom_line" else "sum")
     assert not any(tmp_path.iterdir()), "opening an attack makes nothing"
