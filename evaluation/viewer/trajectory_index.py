@@ -263,8 +263,9 @@ def _whole_lines(file: BinaryIO, most: int) -> list[bytes]:
 
 def _row(entry: IndexEntry) -> tuple[Any, ...]:
     reward = entry.scalars.get("reward")
-    is_number = isinstance(reward, int | float) and not isinstance(reward, bool)
-    number = float(reward) if is_number and abs(reward) < 1e300 else None
+    number = None
+    if isinstance(reward, int | float) and not isinstance(reward, bool) and abs(reward) < 1e300:
+        number = float(reward)
     own = (entry.num_turns, entry.num_searches, number)
     texts = (_storable(entry.id), _storable(entry.question_id))
     return (entry.segment, entry.offset, entry.length, *texts, entry.step, _storable(entry.finish_reason), *own)
