@@ -20,6 +20,7 @@ from tests.train.conftest import run_settings
 from tests.train.scripted_runtime import learn_alone, open_held, open_nothing, open_outage, open_scripted
 from tests.train.test_resume import reproducible
 from train.assembly import assemble
+from train.checkpoint import list_checkpoints, read_state
 from train.config import TrainConfig, check_config
 from train.ledger import audit
 from train.progress import Progress, TrainResult
@@ -29,6 +30,8 @@ from train.ray_rank import is_peers_end, outcome_of, portable
 from train.rollouts import RolloutFailure
 from train.run_folder import RunFolder
 from train.testbed import Testbed
+from train.watch_config import WatchLimits
+from train.watch_record import CollapseStop, read_alarms
 
 TWO = {"kind": "ray", "learners": 2, "learner_cpus": 0.5, "start_timeout_s": 400}
 REWARDS = {"even_tokens": {"use": "tests.train.fakes:EvenTokens"}}
@@ -186,6 +189,24 @@ def test_an_outage_ends_several_learners_with_its_advice(testbed: Testbed, tmp_p
     with pytest.raises(RolloutFailure, match=r"the last error: it is not there.*--resume"):
         on_two(config, tmp_path / "run", told, open_outage)
     assert any(line.startswith("paused: 12 of 12 trajectories had no answer") for line in told.stages), told.stages
+    wait_until_gone(10)
+
+
+@pytest.mark.slow
+def test_the_watch_ends_every_learner(testbed: Testbed, tmp_path: Path, on_ray: None) -> None:
+    """Only the first one reads the figures; the other must save with it and end with it, and nothing is tried again."""
+    limits = {**dict.fromkeys(WatchLimits.model_fields), "entropy_rise": 1.0001, "entropy_fall": 0.9999}
+    watch = {"action": "stop", "stop_signals": 1, "limits": limits}
+    config = settings(testbed, watch=watch, learner={"learning_rate": 1e-2}, evaluate_every=0, checkpoint_every=0)
+    told, run = Kept(), tmp_path / "run"
+    with pytest.raises(CollapseStop, match="the collapse watch ended the run at step"):
+        on_two(config, run, told)
+    (alarm,) = read_alarms(run)
+    assert alarm["stops"] and told.steps[-1] == alarm["step"]
+    state = read_state(list_checkpoints(run)[-1])
+    assert (state.step, state.watch["stopped"]["step"]) == (alarm["step"], alarm["step"])
+    assert len(list(read_trajectories(run / alarm["batch"] / "trajectories"))) == 12, "of both ranks"
+    assert not any("goes on from" in line for line in told.stages) and not (run / "model").exists()
     wait_until_gone(10)
 
 
