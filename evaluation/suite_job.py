@@ -19,6 +19,7 @@ from envs.datasets.rows import PACKED, SUFFIXES
 from evaluation.comparability import describe_model
 from evaluation.job import Progress, run_job
 from evaluation.job_settings import EvaluationJob, check_job, read_request, request_of
+from evaluation.paired_resampling import interval_over_sets
 from evaluation.report_parts import Measure, Table
 from evaluation.trajectory_record import plain
 
@@ -42,7 +43,6 @@ _FOLDERS: Mapping[str, tuple[str, ...]] = {
     "popqa": ("popqa", "PopQA"),
 }
 _STEMS = ("questions", "questions.test", "test", "dev", "validation")
-_RESAMPLES = 2000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,24 +184,17 @@ def _read(folder: Path) -> dict[str, Any]:
 def _macro(per_question: Sequence[Mapping[str, Any]], seed: int) -> dict[str, Any]:
     """Mean of the sets' means, and its 95 % bootstrap over the questions of every set, sets kept as they are."""
     macro: dict[str, Any] = {"n": sum(len(rows["question_id"]) for rows in per_question)}
-    rng = np.random.default_rng(seed)
-    for key in MACRO:
-        columns = []
-        for rows in per_question:
-            values = np.asarray([np.nan if value is None else value for value in rows[key]], dtype=np.float64)
-            columns.append(values[~np.isnan(values)])
-        if not columns or any(not len(column) for column in columns):
+    if not per_question:
+        return macro | dict.fromkeys(MACRO)
+    sets = [np.asarray([rows[key] for key in MACRO], dtype=np.float64).T for rows in per_question]
+    for key, columns, (low, high) in zip(
+        MACRO, zip(*(own.T for own in sets), strict=True), interval_over_sets(sets, seed=seed), strict=True
+    ):
+        if any(np.isnan(column).all() for column in columns):
             macro[key] = None  # a mean over some of the sets would be another figure under the same name
-            continue
-        drawn = np.mean(
-            [
-                [column[rng.integers(0, len(column), len(column))].mean() for _ in range(_RESAMPLES)]
-                for column in columns
-            ],
-            axis=0,
-        )
-        low, high = np.quantile(drawn, [0.025, 0.975])
-        macro |= {key: float(np.mean([column.mean() for column in columns])), f"{key}_low": low, f"{key}_high": high}
+        else:
+            mean = float(np.mean([np.nanmean(column) for column in columns]))
+            macro |= {key: mean, f"{key}_low": float(low), f"{key}_high": float(high)}
     return macro
 
 

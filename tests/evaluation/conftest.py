@@ -12,6 +12,8 @@ from agent.protocols.registry import load_protocol
 from agent.tiny import build_tokenizer
 from envs.datasets import read_questions
 from envs.question import Question
+from envs.search_env import EpisodeLimits
+from evaluation.job import EvaluationJob
 from retrieval.index import build_index
 
 CAPITALS = {
@@ -65,4 +67,17 @@ def small_world(tmp_path_factory: pytest.TempPathFactory) -> SmallWorld:
         questions=read_questions(questions_file),
         tokenizer=build_tokenizer(texts, tags=protocol.tags, vocab_size=1024),
         protocol=protocol,
+    )
+
+
+@pytest.fixture
+def job(small_world: SmallWorld, tmp_path: Path) -> EvaluationJob:
+    """The scripted expert over the small world's questions."""
+    return EvaluationJob(
+        policy="scripted:expert",
+        index=small_world.index,
+        questions=small_world.questions_file,
+        out=tmp_path / "out",
+        limits=EpisodeLimits(top_k=2, max_new_tokens_per_turn=60, max_trajectory_tokens=700),
+        outage_pause_s=0.0,
     )

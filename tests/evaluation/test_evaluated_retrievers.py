@@ -31,18 +31,6 @@ def server(small_world: SmallWorld) -> Iterator[Served]:
         yield running
 
 
-@pytest.fixture
-def job(small_world: SmallWorld, tmp_path: Path) -> EvaluationJob:
-    return EvaluationJob(
-        policy="scripted:expert",
-        index=small_world.index,
-        questions=small_world.questions_file,
-        out=tmp_path / "out",
-        limits=EpisodeLimits(top_k=2, max_new_tokens_per_turn=60, max_trajectory_tokens=700),
-        outage_pause_s=0.0,
-    )
-
-
 def played(out: Path) -> list[Any]:
     """Every trajectory but for how long its searches took."""
     return [

@@ -15,17 +15,6 @@ from evaluation.trajectory_store import read_trajectories
 from tests.evaluation.conftest import SmallWorld
 
 
-@pytest.fixture
-def job(small_world: SmallWorld, tmp_path: Path) -> EvaluationJob:
-    return EvaluationJob(
-        policy="scripted:expert",
-        index=small_world.index,
-        questions=small_world.questions_file,
-        out=tmp_path / "out",
-        limits=EpisodeLimits(top_k=2, max_new_tokens_per_turn=60, max_trajectory_tokens=700),
-    )
-
-
 def test_an_evaluation_leaves_figures_trajectories_and_a_report(job: EvaluationJob) -> None:
     stages: list[tuple[str, int, int]] = []
     result = run_job(replace(job, controls=True), progress=lambda *stage: stages.append(stage))

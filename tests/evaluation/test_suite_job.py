@@ -22,18 +22,6 @@ from retrieval.index import open_index
 from tests.evaluation.conftest import SmallWorld
 
 
-@pytest.fixture
-def job(small_world: SmallWorld, tmp_path: Path) -> EvaluationJob:
-    return EvaluationJob(
-        policy="scripted:expert",
-        index=small_world.index,
-        questions=small_world.questions_file,
-        out=tmp_path / "out",
-        limits=EpisodeLimits(top_k=2, max_new_tokens_per_turn=60, max_trajectory_tokens=700),
-        outage_pause_s=0.0,
-    )
-
-
 def test_a_suite_is_found_in_a_folder_evaluated_set_by_set_and_goes_on(
     job: EvaluationJob, small_world: SmallWorld, tmp_path: Path
 ) -> None:
