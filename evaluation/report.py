@@ -23,6 +23,7 @@ from markupsafe import Markup
 from evaluation.charts import em_chart, learning_chart, legend, metric_charts, reward_charts
 from evaluation.curves import arm_curve, arm_series, interval_meaning, metric_keys
 from evaluation.figure_names import METRIC_LABELS
+from evaluation.page_templates import page_environment
 from evaluation.report_parts import Arm, Cell, Measure, Report, Table
 from evaluation.trajectory_record import plain
 
@@ -95,13 +96,7 @@ def render_html(report: Report) -> str:
     em = em_chart(report)
     sections = [chart for section in report.sections for chart in section.charts]
     charts = [chart for chart in (*sections, learning, em, *groups[0][1], *groups[1][1]) if chart is not None]
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("evaluation", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment("evaluation")
     environment.filters |= {
         "number": format_number,
         "signed": format_signed,

@@ -16,6 +16,7 @@ from fastapi.responses import HTMLResponse, PlainTextResponse, Response, Streami
 from markupsafe import Markup
 from starlette.exceptions import HTTPException
 
+from evaluation.page_templates import page_environment
 from evaluation.report import format_number, format_signed
 from evaluation.viewer.ask_desk import MOST_CHARACTERS, AskDesk
 from evaluation.viewer.catalogue import Catalogue
@@ -41,13 +42,7 @@ STATIC = {"viewer.css": "text/css", "viewer.js": "text/javascript", "icon.svg": 
 
 def templates() -> jinja2.Environment:
     """The pages' templates: every value is escaped, and a name that is missing is an error."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("evaluation.viewer", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment("evaluation.viewer")
     environment.filters |= {
         "number": format_number,
         "signed": format_signed,
