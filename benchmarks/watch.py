@@ -23,14 +23,16 @@ from pathlib import Path
 from typing import Any
 
 LR = 3e-4
-NO_CLIP = {"learner.epsilon": 1e6, "learner.max_grad_norm": 1e6, "learner.warmup_steps": 20}
-"""Without a warm-up one update at 30 times the rate takes EM from .2 to 0, and there is no step in between to watch."""
+NO_CLIP = {"learner.epsilon": 1e6, "learner.max_grad_norm": 1e6}
+SLOWLY = {**NO_CLIP, "learner.warmup_steps": 20}
+"""Without a warm-up one update at 30 times the rate takes EM from .2 to 0: only its probe comes before that."""
 COLLAPSE = "collapse"
 """Begins the names of arms that are made to collapse."""
-HEALTHY_STEPS, COLLAPSE_STEPS = 20, 30
+HEALTHY_STEPS, COLLAPSE_STEPS, SUDDEN_STEPS = 20, 30, 4
 ARMS: dict[str, dict[str, Any]] = {
-    "collapse_lr30": {"learner.learning_rate": 30 * LR, **NO_CLIP},
-    "collapse_lr10": {"learner.learning_rate": 10 * LR, **NO_CLIP},
+    "collapse_sudden": {"learner.learning_rate": 30 * LR, **NO_CLIP},
+    "collapse_lr30": {"learner.learning_rate": 30 * LR, **SLOWLY},
+    "collapse_lr10": {"learner.learning_rate": 10 * LR, **SLOWLY},
     # Nobody pays the answer, so it stays out while the reward rises.
     "collapse_reward": {
         "rewards": {"hop_relevance": {"weight": 1.0}},
@@ -45,7 +47,8 @@ STUDIES: dict[str, tuple[str, tuple[tuple[str, int], ...]]] = {
         "2hops",
         (
             *((method, 0) for method in ("outcome", "hops_per_turn", "apart_correct")),
-            *(("collapse_lr30", seed) for seed in (0, 1)),
+            ("collapse_lr30", 0),
+            ("collapse_sudden", 0),
         ),
     ),
     "test": (
@@ -57,7 +60,7 @@ STUDIES: dict[str, tuple[str, tuple[tuple[str, int], ...]]] = {
             ("hops_per_turn", 10),
             ("collapse_lr10", 10),
             ("apart_correct", 10),
-            ("collapse_lr30", 11),
+            ("collapse_sudden", 10),
             ("search_r1", 10),
             ("outcome", 11),
             ("outcome", 12),
@@ -121,9 +124,10 @@ def replay(run: Path, config: Any) -> dict[str, Any]:
     """What the watch says of a run's metrics, line by line.
 
     Returns:
-        `alarms` as (step, signal); `stop_step`, where `stop` would have ended the run, or None; `best_em` and
-        `em_at_stop`, the best dev EM and the last one until then; `lost_half_step`, the first evaluation at half
-        of the best EM until then or below, or None; `in_time`: it stops before that one.
+        `alarms` as (step, signal); `stop_step`, where `stop` would have ended the run, or None; `refused`, whether
+        that step's update would have been thrown away, before any evaluation of it; `best_em` and `em_at_stop`, the
+        best dev EM and the last one until then; `lost_half_step`, the first evaluation at half of the best EM until
+        then or below, or None; `in_time`: it stops before that one.
     """
     from train.tracking import METRICS_FILE, read_metrics
     from train.watch import CollapseWatch
@@ -133,19 +137,21 @@ def replay(run: Path, config: Any) -> dict[str, Any]:
     watch, lines = CollapseWatch(config), read_metrics(run / METRICS_FILE)
     alarms: list[tuple[int, str]] = []
     stop: int | None = None
+    refused = False
     curve: list[tuple[int, float]] = []
     lost: int | None = None
     for line in lines:
+        refuses = watch.refuses(line)
         raised = watch.observe(line["step"], line)
         alarms += [(alarm.step, alarm.signal) for alarm in raised]
         if raised and watch.says_stop and stop is None:
-            stop = line["step"]
+            stop, refused = line["step"], refuses
         if line.get("dev/em") is not None:
             best = max((em for _, em in curve), default=0.0)
             if lost is None and best >= config.min_dev_em and line["dev/em"] <= best / 2:
                 lost = line["step"]
             curve.append((line["step"], line["dev/em"]))
-    until = [em for step, em in curve if stop is None or step <= stop]
+    until = [em for step, em in curve if stop is None or step < stop + (not refused)]
     name = f"{run.parent.name}/{run.name}" if run.name.startswith("seed-") else run.name
     return {
         "run": name,
@@ -154,11 +160,12 @@ def replay(run: Path, config: Any) -> dict[str, Any]:
         "alarms": alarms,
         "first_alarm_step": alarms[0][0] if alarms else None,
         "stop_step": stop,
+        "refused": refused,
         "best_em": max(until, default=None),
         "em_at_stop": until[-1] if until else None,
         "last_em": curve[-1][1] if curve else None,
         "lost_half_step": lost,
-        "in_time": stop is not None and (lost is None or stop < lost),
+        "in_time": stop is not None and (lost is None or stop < lost + refused),
     }
 
 
@@ -208,8 +215,9 @@ def overrides_of(arm: str, *, smoke: bool = False) -> dict[str, Any]:
     fields = dict(ARMS[arm] if collapses else load_method(arm).config.overrides)
     if smoke:
         return fields
-    steps = {"steps": COLLAPSE_STEPS, "evaluate_every": 2} if collapses else {"steps": HEALTHY_STEPS}
-    return {**fields, **steps}
+    if arm == "collapse_sudden":
+        return {**fields, "steps": SUDDEN_STEPS, "evaluate_every": 1}
+    return {**fields, **({"steps": COLLAPSE_STEPS, "evaluate_every": 2} if collapses else {"steps": HEALTHY_STEPS})}
 
 
 def run_study(options: argparse.Namespace, out: Path) -> list[Path]:

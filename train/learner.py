@@ -31,7 +31,7 @@ from train.learner_metrics import StepMetrics, StepTotals
 from train.learner_state import LearnerState, attend_capture, capture_state, restore_state
 from train.packed_trainer import PackedTrainer
 from train.packing import MicroBatch, check_row, empty_batch, pack_rows
-from train.ratio_metrics import ratio_metrics
+from train.ratio_metrics import update_metrics
 from train.shards import is_sharded, whole
 from train.weights import base_model, merged_weights, save_folder
 
@@ -159,13 +159,15 @@ class Learner(PackedTrainer):
         temperature: float = 1.0,
         *,
         version: int | None = None,
+        probe: bool = False,
     ) -> dict[str, Any]:
         """One update on rows (`updates_per_batch` optimiser steps), whatever their number; each rank gives its own.
 
         `trajectories` is keyed by id; `temperature` is the one they were sampled at; `version` is the policy version of
-        the learner's weights now, by which a token's age is told (None: the updates so far). A row without a trained
-        token is left out and enters no denominator. A step whose gradient is NaN or infinite changes nothing and is
-        counted in `skipped_steps`. Without a row on any rank nothing happens.
+        the learner's weights now, by which a token's age is told (None: the updates so far); `probe` asks how far the
+        update moves the policy, for one more forward pass over a micro-batch. A row without a trained token is left out
+        and enters no denominator. A step whose gradient is NaN or infinite changes nothing and is counted in
+        `skipped_steps`. Without a row on any rank nothing happens.
 
         Returns:
             `loss`, `grad_norm` (before clipping), `learning_rate`, `entropy` (nats a token), `clip_ratio` (share of
@@ -173,8 +175,8 @@ class Learner(PackedTrainer):
             `sampler_ratio_mean`, `sampler_ratio_max` (learner over engine probability of the sampled tokens, before the
             step), `importance_weight_mean` (if they are on), `rows`, `rows_without_gradient`, `tokens` (trained),
             `padding` (share of the forward pass), `micro_batches`, `skipped_steps` (so far), `seconds`. Entropy, ratios
-            and KL are over the rows that were run. Also those of `train.ratio_metrics.ratio_metrics`. All numbers are
-            those of all ranks' rows together, and equal on every rank.
+            and KL are over the rows that were run. Also those of `train.ratio_metrics.ratio_metrics`, and with `probe`
+            of `update_metrics`. All numbers are those of all ranks' rows together, and equal on every rank.
 
         Raises:
             ValueError: a row that does not fit its trajectory, a temperature of 0 or less, or advantages that differ
@@ -184,6 +186,9 @@ class Learner(PackedTrainer):
         self._set_temperature(temperature)
         batches, totals = self._pack(rows, trajectories)
         metrics = StepMetrics(totals, batches)
+        probed = batches[len(batches) // 2] if probe and totals.all_rows else None  # of middling length
+        if probed:
+            probed.is_probe = True
         learning_rate = self._get_learning_rate()
         version = self.step // self.settings.updates_per_batch if version is None else version
         with names_settings("the learner's step", memory_settings(self.settings, tiled=self._tiled)):
@@ -193,23 +198,17 @@ class Learner(PackedTrainer):
                 for _ in range(self.settings.updates_per_batch):
                     learning_rate = self._get_learning_rate()
                     self._optimiser_step(batches, totals, metrics)
+            if probed:
+                moved = self._moved(probed)
         summary = metrics.summary(
             learning_rate=learning_rate,
             skipped_steps=self.skipped_steps,
             everywhere=lambda line: self.accelerator.gather(line.to(self.accelerator.device)),
         )
         summary.update(self._ratio_metrics(metrics, version))
+        if probed:
+            summary.update(update_metrics(moved))
         return summary
-
-    def _ratio_metrics(self, metrics: StepMetrics, version: int) -> dict[str, Any]:
-        """The ratios of all ranks' tokens, whose numbers differ: what is added to even them out has version -1."""
-        own = metrics.log_ratios(self.accelerator.device)
-        own = torch.cat([own, own.new_full((1, 2), -1.0)])  # collectives want no empty tensor
-        padded = self.accelerator.pad_across_processes(own, dim=0, pad_index=-1)
-        everywhere = self.accelerator.gather(padded).double().cpu().numpy()
-        logs, versions = everywhere[everywhere[:, 1] >= 0].T
-        ages = version - versions.astype(np.int64)
-        return ratio_metrics(logs, ages, cap=self.settings.importance_weight_cap)
 
     def score(
         self, rows: Sequence[Row], trajectories: Mapping[str, Trajectory], temperature: float = 1.0

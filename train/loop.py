@@ -122,7 +122,8 @@ def learn(
 
     Raises:
         RolloutFailure: a step has nothing to learn from.
-        CollapseStop: the watch has ended the run; its last step is in a checkpoint.
+        CollapseStop: the watch has ended the run; its last step is in a checkpoint, but for an update that the watch
+            has refused, which nothing keeps.
     """
     ranks = ranks or Ranks()
     questions = parts.questions_by_id
@@ -149,8 +150,11 @@ def learn(
             clock.lap("gather")
             trajectories = {t.id: t for unit in units for t in unit.trajectories}
             with sampling_paused(config, door, learner, ranks):
-                learned = learner.update(rows, trajectories, config.rollout.temperature, version=step)
+                learned = learner.update(
+                    rows, trajectories, config.rollout.temperature, version=step, probe=config.watch.probes
+                )
             learned.pop("seconds")
+            refused = config.watch.action == "stop" and ranks.everywhere(bool(records and records.refuses(learned)))[0]
             clock.lap("update")
             weights, logged_weights = parts.rewards.weights, parts.rewards.logged_weights
             factors = parts.rewards.schedule_factors
@@ -164,7 +168,8 @@ def learn(
             saves = is_last or bool(config.checkpoint_every and (step + 1) % config.checkpoint_every == 0)
             may_save = saves or config.watch.action == "stop"
             admission = door.checkpoint() if may_save and ranks.is_first else {}
-            publish(door, learner, step + 1, ranks)
+            if not refused:
+                publish(door, learner, step + 1, ranks)
             clock.lap("sync")
             if records:
                 units, judged = [unit for unit, _ in everything], [one for _, one in everything]
@@ -185,14 +190,14 @@ def learn(
                 sampled_now = [t for unit in units for t in unit.trajectories]
                 if records.store:
                     records.store.append(step + 1, sampled_now, extra())
-                if config.evaluate_every and (is_last or (step + 1) % config.evaluate_every == 0):
+                if config.evaluate_every and not refused and (is_last or (step + 1) % config.evaluate_every == 0):
                     records.dev = door.evaluate(step + 1).summary
                     values.update(_prefixed("dev/", records.dev))
                     clock.lap("evaluate")
                 values.update(clock.seconds())
                 records.log_step(step + 1, records.watched(step + 1, values, sampled_now, extra))
             stop = ranks.everywhere(records.stop if records else None)[0] if config.watch.action == "stop" else None
-            if saves or stop:
+            if (saves or stop) and not refused:
                 rewards = {**parts.rewards.state_dict(), "missing": missing}
                 watch = records.watch.state_dict() if records and records.watch else {}
                 state = CheckpointState(

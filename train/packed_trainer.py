@@ -7,7 +7,9 @@ the whole step for each micro-batch, and given logprobs that were computed at sa
 
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import add_fused_lm_head, use_adapter
@@ -17,6 +19,7 @@ from train.learner_config import ROW_AVERAGED, LearnerConfig
 from train.learner_metrics import StepMetrics, StepTotals
 from train.on_this_rank import OnThisRank
 from train.packing import MicroBatch
+from train.ratio_metrics import ratio_metrics
 from train.sampled_logprobs import sampled_logprobs, tiled_logprobs
 from train.shards import compute_in_bf16
 from train.trl_trainer import GRPOTrainer
@@ -97,6 +100,8 @@ class PackedTrainer(GRPOTrainer):
         accelerator = self.accelerator
         logprobs, entropies, _ = self._scored = self._forward(model, batch, with_aux_loss=self.aux_loss_enabled)
         try:
+            if batch.is_probe and batch.first_logprobs is None:
+                batch.first_logprobs = logprobs.detach()
             if batch.old_logprobs is None:
                 metrics.add_sampler(logprobs, batch)
                 if self.settings.updates_per_batch > 1 or self.settings.importance_weight_cap is not None:
@@ -145,3 +150,25 @@ class PackedTrainer(GRPOTrainer):
                 return self._forward(self.ref_model, batch)[0]
             with use_adapter(self._unwrapped(), adapter_name=None):
                 return self._forward(self.model_wrapped, batch)[0]
+
+    def _ratio_metrics(self, metrics: StepMetrics, version: int) -> dict[str, Any]:
+        """The ratios of all ranks' tokens, whose numbers differ: what is added to even them out has version -1."""
+        own = metrics.log_ratios(self.accelerator.device)
+        own = torch.cat([own, own.new_full((1, 2), -1.0)])  # collectives want no empty tensor
+        padded = self.accelerator.pad_across_processes(own, dim=0, pad_index=-1)
+        everywhere = self.accelerator.gather(padded).double().cpu().numpy()
+        logs, versions = everywhere[everywhere[:, 1] >= 0].T
+        ages = version - versions.astype(np.int64)
+        return ratio_metrics(logs, ages, cap=self.settings.importance_weight_cap)
+
+    def _moved(self, probed: MicroBatch) -> NDArray[np.float64]:
+        """Logprob after the update less that before it of each sampled token of all ranks' probes: `[num_tokens]`."""
+        with torch.no_grad():
+            now = self._forward(self.model_wrapped, probed)[0]
+        before = now if probed.first_logprobs is None else probed.first_logprobs
+        own = (now - before).flatten().index_select(0, probed.sampled).double()
+        # Ranks have different numbers of tokens, and an empty tensor cannot be gathered: tokens are marked with 1.
+        marked = torch.stack([own, torch.ones_like(own)], dim=1)
+        marked = torch.cat([marked, marked.new_zeros((1, 2))])
+        everywhere = self.accelerator.gather(self.accelerator.pad_across_processes(marked, dim=0)).cpu().numpy()
+        return np.asarray(everywhere[everywhere[:, 1] == 1, 0])

@@ -26,7 +26,8 @@ class MicroBatch:
     sampled: the positions where policy_mask is 1, as indices into the flattened mask, `[num_sampled]`; versions: the
     policy version that sampled each of them, `[num_sampled]`.
     old_logprobs (set by the first update on the batch) and reference_logprobs have the mask's shape.
-    row_indices tells which of the packed rows stands where.
+    row_indices tells which of the packed rows stands where. A probe keeps the logprobs of the first forward pass on it,
+    `[num_rows, num_tokens - 1]`, in first_logprobs.
     """
 
     input_ids: torch.Tensor
@@ -40,6 +41,8 @@ class MicroBatch:
     row_indices: tuple[int, ...]
     old_logprobs: torch.Tensor | None = None
     reference_logprobs: torch.Tensor | None = None
+    is_probe: bool = False
+    first_logprobs: torch.Tensor | None = None
 
     @property
     def num_rows(self) -> int:

@@ -53,6 +53,25 @@ def ratio_metrics(log_ratios: NDArray[np.float64], ages: NDArray[np.int64], *, c
     return values
 
 
+def update_metrics(moved: NDArray[np.float64]) -> dict[str, float]:
+    """How far one update has moved the policy on tokens that it was made from.
+
+    Args:
+        moved: logprob after the update less that before it: `[num_tokens]`; not finite where it broke the policy.
+
+    Returns:
+        `update/tokens`, and where there is one `update/tail_share` (of tokens whose probability the update halved or
+        doubled, or broke) and `update/shift` (mean absolute change, nats a token, of those that are finite).
+    """
+    values = {"update/tokens": float(len(moved))}
+    if len(moved):
+        finite = np.isfinite(moved)
+        values["update/tail_share"] = float((~finite | (np.abs(moved) > TAIL)).mean())
+        if finite.any():
+            values["update/shift"] = float(np.abs(moved[finite]).mean())
+    return values
+
+
 def log_ratio_histogram(log_ratios: NDArray[np.float64]) -> dict[str, list[Any]]:
     """`edges` (`[num_bins + 1]`) and `counts` (`[num_bins]`); histograms of parts add up to that of the whole."""
     edges = np.asarray(LOG_RATIO_EDGES)

@@ -59,6 +59,10 @@ class Records:
             self.watch.observe(step, values, trajectories, extra)
         return values
 
+    def refuses(self, learned: Mapping[str, Any]) -> bool:
+        """True if the watch ends the run before the engines get the update that these figures tell of."""
+        return self.watch is not None and self.watch.refuses(learned)
+
     @property
     def stop(self) -> str | None:
         """Why the watch ends the run with this step, or None."""

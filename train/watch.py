@@ -16,7 +16,7 @@ from typing import Any
 
 from rewards.combine import GATED_PRODUCT
 from train.watch_config import WatchConfig
-from train.watch_signals import GRADIENT, HELD_OUT, HELD_OUT_HIGH, MOST, SIGNALS, Signal
+from train.watch_signals import GRADIENT, HELD_OUT, HELD_OUT_HIGH, MOST, SIGNALS, UPDATE_TAIL, Signal
 
 RECENT = 20
 """Steps whose median is the reference of a `recent` signal, which needs `RECENT_AT_LEAST`."""
@@ -24,6 +24,7 @@ RECENT_AT_LEAST = 5
 CALM = 0.5
 """Deviation at or below which an alarm ends."""
 
+_ALONE = {signal.limit for signal in SIGNALS if signal.alone}
 _REFERENCES = {"start": "the start's {}", "best": "the best {}", "recent": "the recent {}"}
 
 
@@ -84,8 +85,13 @@ class CollapseWatch:
 
     @property
     def says_stop(self) -> bool:
-        """True if so many signals stand in alarm that `stop` ends the run."""
-        return len(self.standing) >= self._config.stop_signals
+        """True if so many signals stand in alarm that `stop` ends the run, or one that is enough alone."""
+        return len(self.standing) >= self._config.stop_signals or not _ALONE.isdisjoint(self.standing)
+
+    def refuses(self, values: Mapping[str, Any]) -> bool:
+        """True if an update that these figures tell of goes so far that it raises an alarm at once."""
+        share, limit = values.get(UPDATE_TAIL), self._config.limits.update_tail
+        return share is not None and limit is not None and share / limit >= self._config.patience
 
     def metrics(self) -> dict[str, float]:
         """`watch/alarms`, how many signals stand in alarm, and 1 as `watch/SIGNAL` for each of those."""

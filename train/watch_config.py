@@ -46,6 +46,13 @@ class WatchLimits(Section):
     ratio_tail: float | None = Field(
         0.05, gt=0, lt=1, description="Share of tokens that the learner thinks half or twice as likely as the engine."
     )
+    update_tail: float | None = Field(
+        0.25,
+        gt=0,
+        lt=1,
+        description="Share of tokens that a single update makes half or twice as likely; at twice the share `stop` "
+        "keeps the update from the engines.",
+    )
     entropy_rise: float | None = Field(3.0, gt=1, description="Multiple of the entropy at the start.")
     entropy_fall: float | None = Field(
         0.005,
@@ -96,3 +103,8 @@ class WatchConfig(Section):
         8, ge=0, description="Batches kept in watch/ under `warn`, one an alarm; the one of a stop is always kept."
     )
     limits: WatchLimits = Field(default_factory=WatchLimits, description="How far each signal may go.")
+
+    @property
+    def probes(self) -> bool:
+        """True if each update is followed by a forward pass that tells how far it went."""
+        return self.action != "off" and self.limits.update_tail is not None

@@ -42,7 +42,7 @@ _CONFIG = "config"
 
 
 class CollapseStop(RunStopped):
-    """The watch has ended a run; its last step is in a checkpoint, and the batch is in `watch/`."""
+    """The watch has ended a run: the batch is in `watch/`, and a checkpoint has its last step (no refused update)."""
 
 
 class WatchRecord:
@@ -70,7 +70,13 @@ class WatchRecord:
         if config.action == "stop" and not _is_recorded(state.get(_CONFIG), config):
             self._watch.forget_alarms()  # each is told again where it still holds, and can end the run
         self._stopped: dict[str, Any] | None = None
+        self._refused = False
         drop_later(run, step)
+
+    def refuses(self, learned: Mapping[str, Any]) -> bool:
+        """True if the run ends with this step and its update is thrown away: the engines must not get it."""
+        self._refused = self._config.action == "stop" and self._watch.refuses(learned)
+        return self._refused
 
     def observe(
         self,
@@ -85,9 +91,9 @@ class WatchRecord:
         """
         alarms = self._watch.observe(step, values)
         values.update(self._watch.metrics())
-        if not alarms:
+        if not (alarms or self._refused):
             return
-        stops = self._config.action == "stop" and self._watch.says_stop
+        stops = self._config.action == "stop" and (self._watch.says_stop or self._refused)
         if stops:
             self._stopped = {"step": step, "watch": self._config.model_dump(mode="json")}
         keeps = bool(trajectories) and (stops or len(_batches(self._run)) < self._config.max_batches)
@@ -110,11 +116,18 @@ class WatchRecord:
         older = [path for path in list_checkpoints(self._run) if path.name != f"step-{step:06d}"]
         start = "the start (no checkpoint is older: see checkpoint_every)"
         again = f"the model of {older[-1]} or older" if older else start
-        return (
+        told = (
             f"the collapse watch ended the run at step {step}: {standing} (see {self._run / ALARMS_FILE}). The batch "
-            f"is in {self._run / BATCHES / f'step-{step:06d}'}, and a checkpoint of this step is kept: begin again "
-            f"from {again} with a smaller learning rate or tighter clipping, or go on as it is with --resume and "
-            "watch.action=warn"
+            f"is in {self._run / BATCHES / f'step-{step:06d}'}, and "
+        )
+        if self._refused:
+            return (
+                f"{told}its update, which no engine got, is not kept: begin again from {again} with a smaller learning "
+                "rate, tighter clipping or a warm-up"
+            )
+        return (
+            f"{told}a checkpoint of this step is kept: begin again from {again} with a smaller learning rate or "
+            "tighter clipping, or go on as it is with --resume and watch.action=warn"
         )
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What the collapse watch looks at: fifteen signals, each a figure of `metrics.jsonl`, a direction and a reference."""
+"""What the collapse watch looks at: sixteen signals, each a figure of `metrics.jsonl`, a direction and a reference."""
 
 import math
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ class Signal:
         measure: `by`: the limit is a difference; `times`: a factor; `above`: a value, and there is no reference.
         least: reference below which a factor means nothing.
         words: what a person reads: `{value}`, `{reference}`, `{limit}`.
+        alone: `stop` ends the run for this one, whatever `stop_signals` says.
     """
 
     limit: str
@@ -29,6 +30,7 @@ class Signal:
     measure: Literal["by", "times", "above"]
     words: str
     least: float = 0.0
+    alone: bool = False
 
     def deviation(self, value: float, reference: float, limit: float) -> float:
         """How far `value` is beyond `reference`, in limits; below 0 on the good side."""
@@ -48,6 +50,8 @@ HELD_OUT_HIGH = "dev/em_high"
 """Upper end of the interval of `HELD_OUT`: a best EM within it is not lost."""
 GRADIENT = "grad_norm"
 """The one figure that says something where it is not finite."""
+UPDATE_TAIL = "update/tail_share"
+"""Known before the engines get the update."""
 SIGNALS: tuple[Signal, ...] = (
     Signal(
         limit="likelihood_fall",
@@ -132,6 +136,15 @@ SIGNALS: tuple[Signal, ...] = (
         against="nothing",
         measure="above",
         words="on {value} of the tokens learner and engine differ by 2 or more",
+    ),
+    Signal(
+        limit="update_tail",
+        metric=UPDATE_TAIL,
+        bad="rise",
+        against="nothing",
+        measure="above",
+        words="one update has made {value} of the tokens half or twice as likely",
+        alone=True,  # it is no chance, and the next step comes too late
     ),
     Signal(
         limit="entropy_rise",

@@ -22,7 +22,7 @@ from train.watch_record import ALARMS_FILE, CollapseStop, WatchRecord, read_alar
 from train.watch_signals import HELD_OUT_HIGH, SIGNALS
 
 REWARDS = {"even_tokens": {"use": "tests.train.fakes:EvenTokens"}, "exact_match": {"weight": 1.0}}
-LIMITS = {**dict.fromkeys(WatchLimits.model_fields), "entropy_rise": 1.0001, "entropy_fall": 0.9999}
+LIMITS = {**dict.fromkeys(WatchLimits.model_fields), "entropy_rise": 1.0001, "entropy_fall": 0.9999, "update_tail": 0.9}
 TENSE = {"limits": LIMITS, "stop_signals": 1}
 """The entropy of a run never stays where it was: so an alarm comes at its third step at the latest."""
 
@@ -102,7 +102,8 @@ def test_a_stopped_run_goes_on_when_told_to_warn_and_equals_one_that_was_never_s
     assert [{**line, "stops": False} for line in read_alarms(stopped)] == read_alarms(tmp_path / "whole")
     # Off writes nothing of the watch, and learns the same.
     train(check_config(settings(testbed, "off")), tmp_path / "off")
-    lines = [{k: v for k, v in line.items() if not k.startswith("watch/")} for line in reproducible(tmp_path / "whole")]
+    of_watch = ("watch/", "update/")
+    lines = [{k: v for k, v in line.items() if not k.startswith(of_watch)} for line in reproducible(tmp_path / "whole")]
     assert reproducible(tmp_path / "off") == lines
     assert not (tmp_path / "off" / ALARMS_FILE).exists() and not (tmp_path / "off" / "watch").exists()
 
@@ -148,3 +149,32 @@ def test_a_checkpoint_from_before_the_watch_is_gone_on_from(testbed: Testbed, tm
     written.write_text(yaml.safe_dump(config), encoding="utf-8")
     result = train(check_config(settings(testbed, "warn", steps=3)), tmp_path / "run", resume=True)
     assert result.steps == 3
+
+
+def test_an_update_that_breaks_the_policy_reaches_no_engine(testbed: Testbed, tmp_path: Path) -> None:
+    broken = {"learning_rate": 1.0, "epsilon": 1e6, "max_grad_norm": 1e6}
+    changes = {"watch": {"action": "stop"}, "learner": broken, "checkpoint_every": 1, "evaluate_every": 1}
+    run = tmp_path / "run"
+    with pytest.raises(CollapseStop, match="no engine got, is not kept") as error:
+        train(check_config(settings(testbed, "stop", **changes)), run)
+    (alarm,) = [line for line in read_alarms(run) if line["signal"] == "update_tail"]
+    last = read_metrics(run / METRICS_FILE)[-1]
+    assert alarm["stops"] and last["step"] == alarm["step"] and last["update/tail_share"] > 0.5
+    assert "dev/em" not in last, "no engine has these weights"
+    assert [read_state(path).step for path in list_checkpoints(run)] == list(range(1, alarm["step"]))
+    assert list(read_trajectories(run / alarm["batch"] / "trajectories"))
+    assert ("the start" in str(error.value)) == (alarm["step"] == 1)
+    with pytest.raises(CollapseStop, match="no engine got"):
+        train(check_config(settings(testbed, "stop", **changes)), run, resume=True)
+    assert len([line for line in read_alarms(run) if line["signal"] == "update_tail"]) == 1
+
+
+def test_the_probe_changes_nothing_that_is_learnt(testbed: Testbed, tmp_path: Path) -> None:
+    for name, limit in (("with", 0.25), ("without", None)):
+        watch = {"action": "warn", "limits": {**LIMITS, "update_tail": limit}}
+        train(check_config(settings(testbed, "warn", watch=watch, steps=3)), tmp_path / name)
+    lines = reproducible(tmp_path / "with")
+    assert all(0 <= line["update/tail_share"] < 0.5 for line in lines if line["step"])
+    assert all(line["update/shift"] > 0 for line in lines if line["step"])
+    kept = [{k: v for k, v in line.items() if not k.startswith("update/")} for line in lines]
+    assert kept == reproducible(tmp_path / "without")

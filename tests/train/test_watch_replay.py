@@ -47,6 +47,10 @@ def test_a_run_is_replayed_to_where_the_watch_would_have_stopped_it(runs: dict[s
     assert (late["lost_half_step"], late["stop_step"], late["in_time"]) == (2, 3, False), "EM was gone before"
     half = run_of(tmp_path / "collapse_half", [{"dev/em": 0.6}, {"dev/em": 0.3}])
     assert replay(half, WatchConfig())["lost_half_step"] == 1, "half of the best is half lost"
+    fallen = {"update/tail_share": 0.8, "dev/em": 0.0}
+    sudden = replay(run_of(tmp_path / "collapse_sudden", [{"dev/em": 0.4}, fallen]), WatchConfig())
+    assert (sudden["stop_step"], sudden["refused"], sudden["lost_half_step"], sudden["in_time"]) == (1, True, 1, True)
+    assert sudden["em_at_stop"] == 0.4, "that update would have been evaluated by nobody"
     blip = replay(runs["blip"], WatchConfig())
     assert [signal for _, signal in blip["alarms"]] == ["entropy_rise"] and blip["stop_step"] is None
 
@@ -69,4 +73,4 @@ def test_the_limits_are_tested_on_other_hops_and_seeds_than_they_were_set_on() -
     (set_on, first), (tested_on, second) = STUDIES["thresholds"], STUDIES["test"]
     assert (len(first), len(second)) == (5, 10) and set_on != tested_on and not set(first) & set(second)
     for arm, _ in (*first, *second):
-        assert overrides_of(arm)["steps"] >= 10
+        assert overrides_of(arm)["steps"] >= (4 if arm == "collapse_sudden" else 10)
