@@ -10,6 +10,7 @@ import pytest
 
 from agent.protocol import encode_prompt
 from agent.protocols.registry import load_protocol
+from agent.tiny import build_tiny_policy
 from envs.question import Hop, Question
 from envs.search_env import EpisodeLimits
 from evaluation.evaluated_policy import load_scripted_policy
@@ -202,3 +203,19 @@ def test_episodes_sharded_over_ray_are_those_of_one_process(job: EvaluationJob, 
     for name in ("latency", "boundary_f1"):
         mine.pop(name), theirs.pop(name)
     assert mine == theirs
+
+
+@pytest.mark.slow
+def test_a_policy_sampled_by_engines_on_ray_answers_as_in_one_process(
+    job: EvaluationJob, small_world: SmallWorld, tmp_path: Path
+) -> None:
+    texts = [question.text for question in small_world.questions]
+    model = build_tiny_policy(
+        tmp_path / "model", texts, protocol=small_world.protocol, hidden_size=32, num_layers=2, vocab_size=600
+    )
+    job = replace(job, policy=str(model), samples=2, temperature=1.0)
+    run_job(replace(job, out=tmp_path / "here"))
+    run_job(replace(job, ray_address="local", ray_workers=2, ray_engines=2))
+    here, there = (read_trajectories(out / "trajectories") for out in (tmp_path / "here", job.out))
+    tokens = [{one.trajectory.id: one.trajectory.token_ids.tolist() for one in stored} for stored in (here, there)]
+    assert len(tokens[0]) == 10 and tokens[0] == tokens[1]
