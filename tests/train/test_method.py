@@ -77,6 +77,7 @@ def test_the_named_recipes_are_there_each_in_its_tier() -> None:
     assert {name for name, tier in tiers.items() if tier == "first"} == FIRST_TIER
     assert {name for name, tier in tiers.items() if tier == "second"} == SECOND_TIER
     assert [name for name, tier in tiers.items() if tier == "baseline"] == [BASELINE]
+    assert [name for name, tier in tiers.items() if tier == "default"] == ["waymark"]
     assert {load_method(name).config.tier for name in method_names("candidates")} == {"candidate"}
 
 
