@@ -47,7 +47,7 @@ class WatchLimits(Section):
         0.05, gt=0, lt=1, description="Share of tokens that the learner thinks half or twice as likely as the engine."
     )
     update_tail: float | None = Field(
-        0.25,
+        0.1,
         gt=0,
         lt=1,
         description="Share of tokens that a single update makes half or twice as likely; at twice the share `stop` "

@@ -170,7 +170,7 @@ def test_an_update_that_breaks_the_policy_reaches_no_engine(testbed: Testbed, tm
 
 
 def test_the_probe_changes_nothing_that_is_learnt(testbed: Testbed, tmp_path: Path) -> None:
-    for name, limit in (("with", 0.25), ("without", None)):
+    for name, limit in (("with", 0.1), ("without", None)):
         watch = {"action": "warn", "limits": {**LIMITS, "update_tail": limit}}
         train(check_config(settings(testbed, "warn", watch=watch, steps=3)), tmp_path / name)
     lines = reproducible(tmp_path / "with")
