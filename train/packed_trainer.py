@@ -152,12 +152,8 @@ class PackedTrainer(GRPOTrainer):
                 return self._forward(self.model_wrapped, batch)[0]
 
     def _ratio_metrics(self, metrics: StepMetrics, version: int) -> dict[str, Any]:
-        """The ratios of all ranks' tokens, whose numbers differ: what is added to even them out has version -1."""
-        own = metrics.log_ratios(self.accelerator.device)
-        own = torch.cat([own, own.new_full((1, 2), -1.0)])  # collectives want no empty tensor
-        padded = self.accelerator.pad_across_processes(own, dim=0, pad_index=-1)
-        everywhere = self.accelerator.gather(padded).double().cpu().numpy()
-        logs, versions = everywhere[everywhere[:, 1] >= 0].T
+        """The ratios of all ranks' tokens."""
+        logs, versions = self._of_all_ranks(metrics.log_ratios(self.accelerator.device)).T
         ages = version - versions.astype(np.int64)
         return ratio_metrics(logs, ages, cap=self.settings.importance_weight_cap)
 
@@ -166,9 +162,16 @@ class PackedTrainer(GRPOTrainer):
         with torch.no_grad():
             now = self._forward(self.model_wrapped, probed)[0]
         before = now if probed.first_logprobs is None else probed.first_logprobs
-        own = (now - before).flatten().index_select(0, probed.sampled).double()
-        # Ranks have different numbers of tokens, and an empty tensor cannot be gathered: tokens are marked with 1.
-        marked = torch.stack([own, torch.ones_like(own)], dim=1)
-        marked = torch.cat([marked, marked.new_zeros((1, 2))])
-        everywhere = self.accelerator.gather(self.accelerator.pad_across_processes(marked, dim=0)).cpu().numpy()
-        return np.asarray(everywhere[everywhere[:, 1] == 1, 0])
+        own = (now - before).flatten().index_select(0, probed.sampled)
+        return self._of_all_ranks(own.unsqueeze(1).float())[:, 0]
+
+    def _of_all_ranks(self, own: torch.Tensor) -> NDArray[np.float64]:
+        """What every rank knows of its tokens, one below the other: `[num_tokens, num_values]` of any number of tokens.
+
+        Ranks have different numbers of tokens, and an empty tensor cannot be gathered: what is added is marked with 0.
+        """
+        marked = torch.cat([own, own.new_ones((len(own), 1))], dim=1)
+        marked = torch.cat([marked, marked.new_zeros((1, marked.shape[1]))])
+        everywhere = self.accelerator.gather(self.accelerator.pad_across_processes(marked, dim=0))
+        found = everywhere.double().cpu().numpy()
+        return np.asarray(found[found[:, -1] == 1, :-1])

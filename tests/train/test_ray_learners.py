@@ -39,7 +39,9 @@ FADING = {
     **REWARDS,
     "fading": {**REWARDS["even_tokens"], "gate": "em_first", "schedule": {"kind": "cosine", "steps": 3}},
 }
-OF_PACKING = ("padding", "micro_batches", "scripted/", "seconds/")
+OF_PACKING = ("padding", "micro_batches", "scripted/", "seconds/", "update/", "watch/update_tail", "watch/alarms")
+"""Figures of how rows were packed. Each rank probes an update on a micro-batch of its own, and the watch judges it
+where there are enough tokens."""
 
 
 class Kept(Progress):
@@ -124,6 +126,9 @@ def test_two_learners_do_what_one_does(testbed: Testbed, tmp_path: Path, on_ray:
         numbers = {name for name in names if isinstance(one[name], int | float)}
         assert {n: two[n] for n in numbers} == pytest.approx({n: one[n] for n in numbers}, rel=2e-4, abs=1e-6)
     assert all(line["grad_norm"] > 0 for line in lines[0][1:]), "nothing was learned, so nothing is shown"
+    for two, one in zip(lines[0][1:], lines[1][1:], strict=True):
+        assert two["update/tokens"] > one["update/tokens"], "the probes of both ranks count"
+        assert 0.1 < two["update/shift"] / one["update/shift"] < 10
     ours, theirs = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("two", "one"))
     began = load_file(Path(config.policy.model) / "model.safetensors")
     assert ours.keys() == theirs.keys()
