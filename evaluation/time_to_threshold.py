@@ -1,8 +1,9 @@
 """How much a run needed until its curve first reached a threshold, where some runs never reach it.
 
-A run that does not reach the threshold is censored at what it was given: all that is known is that it needs more. So
-the share of runs that reached it stands beside the restricted mean, the mean of min(needed, given) over ALL runs, and
-methods are compared by the ratio of restricted means.
+A run that does not reach the threshold is censored at the limit that all runs had alike: all that is known is that it
+needs more. So the share of runs that reached it stands beside the restricted mean, the mean of min(needed, limit) over
+ALL runs, and methods are compared by the ratio of restricted means. A cost that was not limited alike censors nothing:
+a run that gave up early spent little, so its mean is known only where every run reached the threshold.
 """
 
 from collections.abc import Sequence
@@ -19,19 +20,22 @@ class TimeToThreshold:
     """What the runs of one method needed.
 
     Attributes:
-        needed: of each run, None where it never reached the threshold: `[num_runs]`.
-        given: what each run was given, at which it is censored: `[num_runs]`.
+        needed: of each run, None where it never reached the threshold within the limit: `[num_runs]`.
+        limit: what every run was given, at which it is censored; None where they were not given the same.
+
+    Raises:
+        ValueError: no run, or one that needed more than the limit.
     """
 
     needed: tuple[float | None, ...]
-    given: tuple[float, ...]
+    limit: float | None
 
     def __post_init__(self) -> None:
-        if not self.needed or len(self.needed) != len(self.given):
-            raise ValueError(
-                f"{len(self.needed)} runs needed something and {len(self.given)} were given something; both say one "
-                "number for each run, of at least one"
-            )
+        if not self.needed:
+            raise ValueError("needed is empty; give a number, or None, for each run, of at least one")
+        limit = self.limit
+        if limit is not None and (past := [needed for needed in self.needed if needed is not None and needed > limit]):
+            raise ValueError(f"needed has {past}, past the limit of {limit}; give None for a run that is censored")
 
     @property
     def share_reached(self) -> float:
@@ -39,19 +43,21 @@ class TimeToThreshold:
         return sum(needed is not None for needed in self.needed) / len(self.needed)
 
     @property
-    def restricted(self) -> NDArray[np.float64]:
-        """min(needed, given): `[num_runs]`."""
-        pairs = zip(self.needed, self.given, strict=True)
-        return np.array([given if needed is None else min(needed, given) for needed, given in pairs])
+    def restricted(self) -> NDArray[np.float64] | None:
+        """min(needed, limit): `[num_runs]`; None where a run never reached the threshold and there is no limit."""
+        censored = [self.limit if needed is None else needed for needed in self.needed]
+        return None if None in censored else np.array(censored, dtype=np.float64)
 
     @property
     def restricted_mean(self) -> float:
-        """Mean of `restricted` over all runs."""
-        return float(self.restricted.mean())
+        """Mean of `restricted` over all runs; NaN where it is not known."""
+        restricted = self.restricted
+        return float("nan") if restricted is None else float(restricted.mean())
 
     def interval(self) -> tuple[float, float]:
-        """95 % bootstrap interval of the restricted mean, over runs."""
-        low, high = bootstrap_interval(self.restricted)
+        """95 % bootstrap interval of the restricted mean, over runs; NaN where it is not known."""
+        restricted = self.restricted
+        low, high = bootstrap_interval([] if restricted is None else restricted)
         return low, high
 
 

@@ -1,7 +1,7 @@
 """The figures of a comparison, from its records alone: what `methods.json` holds, and page and docs show.
 
 methods.NAME.final.MEASURE       mean over seeds, 95 % interval over seeds, and every seed
-methods.NAME.to_threshold        trajectories and retriever calls to the dev EM, with censoring
+methods.NAME.to_threshold        trajectories to the dev EM, censored at the budget, and retriever calls
 methods.NAME.costs               retriever calls, tokens, judge calls and wall time of each seed
 methods.NAME.against_baseline    paired differences over seeds and questions
 methods.NAME.unpaired            seeds that began elsewhere than the baseline's, and so stand in no comparison
@@ -100,7 +100,7 @@ def comparison_figures(
             "seeds": list(runs),
             "final": final_figures(runs),
             "finish_reasons": _finish_reasons(runs),
-            "to_threshold": _to_threshold(runs, baseline, threshold),
+            "to_threshold": _to_threshold(runs, baseline, threshold, budget),
             "costs": {cost: [getattr(run.costs, cost) for run in runs.values()] for cost in COSTS},
             "unpaired": seeds_of_other_starts(runs, baseline) if baseline else [],
             "against_baseline": {m: _as_record(one) for (n, m), one in compared.items() if n == name},
@@ -115,13 +115,16 @@ def comparison_figures(
 
 
 def made_with(environments: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Machines and commits of runs, each once: `machines` in words, `commits` as short hashes."""
+    """Machines and commits of runs, each once: `machines` in words, `commits` as short hashes, `with changes` where
+    the checkout had files that differ from the commit.
+    """
     machines, commits = set(), set()
     for environment in environments:
         found = environment.get("hardware") or {}
         named = f"{found['cores']} cores of {found['cpu']}" if {"cores", "cpu"} <= found.keys() else UNKNOWN
         machines.add(f"{named}, {threads} a run" if (threads := _threads(environment.get("threads"))) else named)
-        commits.add(str(environment.get("commit") or UNKNOWN)[:SHORT_HASH])
+        commit, mark, changes = str(environment.get("commit") or UNKNOWN).partition("+")
+        commits.add(f"{commit[:SHORT_HASH]} with {changes}" if mark else commit[:SHORT_HASH])
     return {"machines": sorted(machines), "commits": sorted(commits)}
 
 
@@ -172,39 +175,48 @@ def _finish_reasons(runs: Runs) -> dict[str, int]:
     return counts
 
 
-def _to_threshold(runs: Runs, baseline: Runs | None, threshold: float) -> dict[str, Any]:
+def _to_threshold(runs: Runs, baseline: Runs | None, threshold: float, budget: int) -> dict[str, Any]:
     """What the runs needed until dev EM reached the threshold, in trajectories and in retriever calls; the ratio is of
     the runs that began with the same policy.
+
+    Trajectories are censored at the budget. No number of calls was given to all runs alike, so their restricted mean
+    is known only where every run reached the threshold.
     """
     figures: dict[str, Any] = {}
     compared, with_them = common_runs(runs, baseline) if baseline else ({}, {})
     for unit in ("trajectories", "retriever_calls"):
-        ours = _needed(runs, unit, threshold)
+        ours = _needed(runs, unit, threshold, budget)
         low, high = ours.interval() if len(runs) > 1 else (np.nan, np.nan)
         figures[unit] = {
-            "needed": list(ours.needed),
+            "needed": ours.needed,
             "share_reached": ours.share_reached,
-            "restricted": ours.restricted.tolist(),
+            "restricted": ours.restricted,
             "restricted_mean": ours.restricted_mean,
             "restricted_mean_low": low,
             "restricted_mean_high": high,
         }
-        if not compared:
-            continue
-        same, theirs = (_needed(which, unit, threshold).restricted for which in (compared, with_them))
-        if theirs.mean() > 0:
-            ratio, low, high = ratio_of_means(same, theirs)
-            if min(len(same), len(theirs)) < 2:
-                low = high = np.nan
+        if compared:
+            same, theirs = (_needed(which, unit, threshold, budget).restricted for which in (compared, with_them))
+            ratio, low, high = _ratio(None if ours.restricted is None else same, theirs)
             figures[unit] |= {"ratio": ratio, "ratio_low": low, "ratio_high": high}
     return figures
 
 
-def _needed(runs: Runs, unit: str, threshold: float) -> TimeToThreshold:
+def _needed(runs: Runs, unit: str, threshold: float, budget: int) -> TimeToThreshold:
+    """What each run needed by this unit; a run that overshot the budget is followed up to the budget alone."""
+    curves = [[(getattr(p, unit), p.em) for p in run.curve if p.trajectories <= budget] for run in runs.values()]
     return TimeToThreshold(
-        needed=tuple(first_reached([(getattr(p, unit), p.em) for p in r.curve], threshold) for r in runs.values()),
-        given=tuple(float(getattr(run.costs, unit)) for run in runs.values()),
+        needed=tuple(first_reached(curve, threshold) for curve in curves),
+        limit=budget if unit == "trajectories" else None,
     )
+
+
+def _ratio(ours: NDArray[np.float64] | None, theirs: NDArray[np.float64] | None) -> tuple[float, float, float]:
+    """Ratio of restricted means with its interval; NaN where it is not known, the interval of one run too."""
+    if ours is None or theirs is None or not theirs.mean() > 0:
+        return np.nan, np.nan, np.nan
+    ratio, low, high = ratio_of_means(ours, theirs)
+    return (ratio, low, high) if min(len(ours), len(theirs)) > 1 else (ratio, np.nan, np.nan)
 
 
 def _compare(rows: Mapping[str, Method], found: Mapping[str, Runs]) -> dict[tuple[str, str], SeedComparison]:

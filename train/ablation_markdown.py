@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.report_parts import Cell, Measure, Table
-from evaluation.seed_pairs import MIN_SEEDS
 from train.ablation_figures import LOSS, MEASURES
-from train.ablation_page import claim, cold_start_notes, cost_table, final_table, threshold_table
+from train.ablation_page import cold_start_notes, cost_table, difference_table, final_table, threshold_table
 from train.marked_page import write_between_marks
 
 
@@ -32,7 +31,7 @@ def as_markdown(figures: Mapping[str, Any]) -> str:
     ):
         parts.append(table_as_markdown(table))
     if figures["baseline"]:
-        parts.append(table_as_markdown(_em_differences(figures)))
+        parts.append(table_as_markdown(difference_table(figures)))
         parts.append(cells_below(figures))
     return "\n".join(parts)
 
@@ -66,21 +65,6 @@ def write_markdown(path: Path, figures: Mapping[str, Any]) -> None:
     write_between_marks(path, f"ablate:{figures['setting']}", as_markdown(figures))
 
 
-def _em_differences(figures: Mapping[str, Any]) -> Table:
-    rows: list[list[Cell]] = []
-    for row in figures["methods"].values():
-        for measure in ("em", "f1"):
-            if one := row["against_baseline"].get(measure):
-                interval = f"{_signed(one['difference'])} [{_signed(one['low'])}, {_signed(one['high'])}]"
-                rows.append([row["title"], MEASURES[measure], one["num_seeds"], interval, claim(one)])
-    return Table(
-        title="Method minus outcome-only, paired over seeds and questions",
-        columns=["method", "measure", "seeds", "difference [95 %]", "p, corrected"],
-        rows=rows,
-        note=f"Significance is claimed only with {MIN_SEEDS} or more seeds; intervals of few seeds are too narrow.",
-    )
-
-
 def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
@@ -92,9 +76,10 @@ def _text(cell: Cell) -> str:
         case Measure(value=None):
             return "–"
         case Measure(value=float(value), low=float(low), high=float(high)):
-            return f"{_number(value)} [{_number(low)}, {_number(high)}]"
+            number = _signed if cell.signed else _number
+            return f"{number(value)}{cell.mark} [{number(low)}, {number(high)}]"
         case Measure(value=float(value)):
-            return _number(value)
+            return f"{_signed(value) if cell.signed else _number(value)}{cell.mark}"
         case str():
             return cell.replace("|", "\\|")
     return _number(cell)  # type: ignore[arg-type]

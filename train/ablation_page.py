@@ -9,7 +9,7 @@ import numpy as np
 from evaluation.report import write_report
 from evaluation.report_parts import Arm, Cell, CurvePoint, Measure, MetricChart, Report, SeedRun, Table
 from evaluation.seed_pairs import MIN_SEEDS
-from train.ablation_figures import LOSS, MEASURES
+from train.ablation_figures import LOSS, MEASURES, PAIRED, TESTED
 from train.ablation_pairs import UNKNOWN, Runs
 
 CHARTS = (
@@ -19,6 +19,9 @@ CHARTS = (
     MetricChart(key="finish_ratio/turn_limit", title="Share that ran into the turn limit"),
     MetricChart(key="retriever_calls", title="Retriever calls of a step"),
 )
+
+LOSS_MARK = "†"
+"""Stands behind a difference whose interval reaches below `LOSS`."""
 
 
 def write_page(out: Path, figures: Mapping[str, Any], found: Mapping[str, Runs]) -> Path:
@@ -104,8 +107,13 @@ def final_table(figures: Mapping[str, Any]) -> Table:
 
 
 def threshold_table(figures: Mapping[str, Any], unit: str) -> Table:
-    """What was needed until the threshold, with censoring."""
+    """What was needed until the threshold: trajectories censored at the budget, retriever calls where all arrived."""
     words = unit.replace("_", " ")
+    told = (
+        "min(trajectories to the threshold, budget), mean over all seeds"
+        if unit == "trajectories"
+        else f"mean of the {words} to the threshold; it and the ratio are told only where all seeds reached it"
+    )
     rows: list[list[Cell]] = []
     for row in figures["methods"].values():
         figure = row["to_threshold"][unit]
@@ -122,7 +130,7 @@ def threshold_table(figures: Mapping[str, Any], unit: str) -> Table:
         title=f"{words.capitalize()} to dev EM {figures['threshold']}",
         columns=["method", "seeds that reached it", "restricted mean", "ratio to outcome-only", "each seed"],
         rows=rows,
-        note=f"Restricted mean: min({words} to the threshold, all of the run) mean over all seeds; – never reached it.",
+        note=f"Restricted mean: {told}. A point past the budget does not count. –: never reached it.",
     )
 
 
@@ -140,21 +148,39 @@ def cost_table(figures: Mapping[str, Any]) -> Table:
 
 
 def difference_table(figures: Mapping[str, Any]) -> Table:
-    """Paired differences from the baseline; p-values only where there are seeds enough."""
+    """Paired differences from the baseline, a line for each method; p-values of what is tested alone."""
+    columns: list[str] = ["method", "seeds"]
+    for measure in PAIRED:
+        columns += [f"{MEASURES[measure]} [95 %]", "p"] if measure in TESTED else [MEASURES[measure]]
     rows: list[list[Cell]] = []
     for row in figures["methods"].values():
-        for measure, one in row["against_baseline"].items():
-            difference = Measure(value=one["difference"], low=one["low"], high=one["high"])
-            loss = f"below {LOSS}" if one["low"] < LOSS else ""
-            rows.append([row["title"], MEASURES[measure], one["num_seeds"], difference, claim(one), loss])
+        against = row["against_baseline"]
+        if not against:
+            continue
+        num_seeds = max(one["num_seeds"] for one in against.values())
+        cells: list[Cell] = [row["title"], num_seeds]
+        for measure in PAIRED:
+            one = against.get(measure)
+            cells.append(_difference(one, num_seeds) if one else None)
+            if measure in TESTED:
+                cells.append(claim(one) if one else None)
+        rows.append(cells)
     return Table(
-        title="Difference from outcome-only, paired over seeds and questions",
-        columns=["method", "measure", "seeds", "difference [95 %]", "p, corrected", "interval reaches"],
+        title="Method minus outcome-only, paired over seeds and questions",
+        columns=columns,
         rows=rows,
-        note="Interval over seeds and questions drawn together; of few seeds it is too narrow. p: paired randomisation "
-        "over seeds, EM and F1 of all "
-        f"methods corrected together (Holm); only with {MIN_SEEDS} seeds.",
+        note="Intervals are over seeds and questions drawn together; of few seeds they are too narrow. Only "
+        f"{' and '.join(MEASURES[measure] for measure in TESTED)} are tested, those of all methods corrected together "
+        f"(Holm): p of a paired randomisation over seeds, only with {MIN_SEEDS} or more of them. "
+        f"{LOSS_MARK}: the interval reaches below {str(LOSS).replace('-', '−')}.",
     )
+
+
+def _difference(one: Mapping[str, Any], num_seeds: int) -> Measure:
+    """A difference, marked where it may be a loss and where it is of fewer seeds than the method's others."""
+    fewer = "" if one["num_seeds"] == num_seeds else f" (seeds: {one['num_seeds']})"
+    loss = LOSS_MARK if one["low"] < LOSS else ""
+    return Measure(value=one["difference"], low=one["low"], high=one["high"], mark=f"{loss}{fewer}", signed=True)
 
 
 def claim(one: Mapping[str, Any]) -> str:

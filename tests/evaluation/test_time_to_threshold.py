@@ -1,4 +1,6 @@
-"""A run that never arrives is censored at what it was given, and never left out."""
+"""A run that never arrives is censored at the limit of all runs, and never left out."""
+
+import math
 
 import numpy as np
 import pytest
@@ -7,12 +9,20 @@ from evaluation.time_to_threshold import TimeToThreshold, first_reached, ratio_o
 
 
 def test_the_restricted_mean_is_over_all_runs() -> None:
-    times = TimeToThreshold(needed=(None, 100.0, 300.0), given=(500.0, 500.0, 500.0))
+    times = TimeToThreshold(needed=(None, 100.0, 300.0), limit=500)
     assert times.share_reached == pytest.approx(2 / 3)
-    assert times.restricted.tolist() == [500.0, 100.0, 300.0]
+    assert times.restricted is not None and times.restricted.tolist() == [500.0, 100.0, 300.0]
     assert times.restricted_mean == 300.0
     low, high = times.interval()
     assert 100.0 <= low < 300.0 < high <= 500.0
+
+
+def test_without_a_limit_nothing_is_told_unless_every_run_arrived() -> None:
+    times = TimeToThreshold(needed=(None, 100.0), limit=None)
+    assert times.share_reached == 0.5
+    assert times.restricted is None and math.isnan(times.restricted_mean)
+    assert all(math.isnan(end) for end in times.interval())
+    assert TimeToThreshold(needed=(300.0, 100.0), limit=None).restricted_mean == 200.0
 
 
 def test_first_reached_is_the_first_and_includes_the_threshold() -> None:
@@ -29,8 +39,8 @@ def test_the_ratio_has_an_interval_around_it() -> None:
     assert 0.25 <= low < 0.5 < high <= 0.75
 
 
-def test_runs_without_a_number_each_are_refused() -> None:
-    with pytest.raises(ValueError, match="one number for each run"):
-        TimeToThreshold(needed=(), given=())
-    with pytest.raises(ValueError, match="one number for each run"):
-        TimeToThreshold(needed=(1.0,), given=(1.0, 2.0))
+def test_no_run_and_a_run_past_the_limit_are_refused() -> None:
+    with pytest.raises(ValueError, match="needed is empty"):
+        TimeToThreshold(needed=(), limit=1)
+    with pytest.raises(ValueError, match=r"needed has \[2\.0\], past the limit of 1"):
+        TimeToThreshold(needed=(1.0, None, 2.0), limit=1)

@@ -73,6 +73,50 @@ def test_a_seed_that_never_reaches_the_threshold_counts_as_its_budget(tmp_path: 
     assert calls["needed"] == [None, 32, 16], "two searches a trajectory"
 
 
+def test_a_point_past_the_budget_does_not_count(tmp_path: Path) -> None:
+    ablation = tiny_ablation(tmp_path, seeds=1)
+    curves = {"outcome": [(0, 0.0), (8, 0.5), (16, 0.8)], "hops_normalised": [(0, 0.0), (12, 0.7), (20, 0.9)]}
+    for method, curve in curves.items():
+        write_record(record_path(ablation.records, method, 0), fake_record(ablation, method, 0, curve=curve))
+    methods = figures_of(ablation)["methods"]
+    overshot = methods["hops_normalised"]["to_threshold"]
+    assert overshot["trajectories"]["needed"] == overshot["retriever_calls"]["needed"] == [None]
+    assert overshot["trajectories"]["restricted"] == [16], "the budget, not the 20 that the run came to"
+    assert overshot["trajectories"]["ratio"] == 1.0
+    assert methods["outcome"]["to_threshold"]["trajectories"]["needed"] == [16], "the budget itself does"
+
+
+def test_a_run_that_stops_searching_is_not_the_cheapest(tmp_path: Path) -> None:
+    ablation = tiny_ablation(tmp_path, seeds=2)
+    arrived, collapsed = [(0, 0.0), (8, 0.9), (16, 0.9)], [(0, 0.0), (8, 0.1), (16, 0.1)]
+
+    def write(method: str, seed: int, curve: list[tuple[float, float]], calls: list[int]) -> None:
+        record = fake_record(ablation, method, seed, curve=curve)
+        points = [p.model_copy(update={"retriever_calls": n}) for p, n in zip(record.curve, calls, strict=True)]
+        costs = record.costs.model_copy(update={"retriever_calls": calls[-1]})
+        record = record.model_copy(update={"curve": points, "costs": costs})
+        write_record(record_path(ablation.records, method, seed), record)
+
+    def calls_of(method: str) -> dict[str, Any]:
+        told: dict[str, Any] = figures_of(ablation)["methods"][method]["to_threshold"]["retriever_calls"]
+        return told
+
+    for seed in range(2):
+        write("outcome", seed, arrived, [0, 16, 32])
+    write("hops_normalised", 0, arrived, [0, 8, 9])
+    write("hops_normalised", 1, collapsed, [0, 1, 1])
+    told = calls_of("hops_normalised")
+    assert (told["needed"], told["share_reached"]) == ([8, None], 0.5)
+    for name in ("restricted", "restricted_mean", "restricted_mean_low", "ratio", "ratio_low", "ratio_high"):
+        assert told[name] is None, name
+    write("hops_normalised", 1, arrived, [0, 12, 13])
+    told = calls_of("hops_normalised")
+    assert (told["restricted_mean"], told["ratio"]) == (10, pytest.approx(10 / 16))
+    write("outcome", 1, collapsed, [0, 1, 1])
+    told = calls_of("hops_normalised")
+    assert (told["restricted_mean"], told["ratio"]) == (10, None), "outcome-only has a run that never arrived"
+
+
 def test_nothing_is_claimed_of_few_seeds_and_everything_is_shown(tmp_path: Path) -> None:
     ablation = tiny_ablation(tmp_path, seeds=MIN_SEEDS - 1)
     write_fakes(ablation, {"outcome": [WRONG] * (MIN_SEEDS - 1), "hops_normalised": [RIGHT] * (MIN_SEEDS - 1)})
@@ -162,10 +206,11 @@ def test_cold_starts_of_different_bits_are_told(tmp_path: Path) -> None:
 
 def test_machines_and_commits_are_named_once_and_in_words() -> None:
     machine = {"hardware": {"cpu": "AMD EPYC", "cores": 2}, "threads": "1", "commit": "0123456789abcdef"}
-    made = made_with([machine, machine, {**machine, "threads": "2"}, {"commit": None}])
+    changed = {**machine, "commit": "0123456789abcdef+changes"}
+    made = made_with([machine, machine, {**machine, "threads": "2"}, {"commit": None}, changed])
     assert made["machines"] == [
         "2 cores of AMD EPYC, 1 thread a run",
         "2 cores of AMD EPYC, 2 threads a run",
         "unknown",
     ]
-    assert made["commits"] == ["0123456", "unknown"]
+    assert made["commits"] == ["0123456", "0123456 with changes", "unknown"]

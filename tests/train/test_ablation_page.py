@@ -12,7 +12,7 @@ from tests.train.ablation_records import tiny_ablation, write_fakes
 from train.ablation import Ablation
 from train.ablation_figures import comparison_figures
 from train.ablation_markdown import as_markdown, table_as_markdown, write_markdown
-from train.ablation_page import difference_table, final_table, seeds_cell, write_page
+from train.ablation_page import difference_table, final_table, seeds_cell, threshold_table, write_page
 from train.config_file import ConfigError
 
 WRONG, RIGHT = [0.0, 0.0, 0.0, 1.0], [1.0, 1.0, 1.0, 0.0]
@@ -32,7 +32,7 @@ def test_the_page_is_self_contained_and_has_every_seed_in_its_chart(tmp_path: Pa
     page = write_page(tmp_path, figures, ablation.read()).read_text(encoding="utf-8")
     assert not re.findall(r"<(?:script|link|img)[^>]+(?:src|href)=[\"']?https?:", page)
     assert "prefers-color-scheme" in page and "viewport" in page
-    for words in ("Outcome-only GRPO", "Difference from outcome-only", "Trajectories to dev EM 0.8", "seed 2"):
+    for words in ("Outcome-only GRPO", "Method minus outcome-only", "Trajectories to dev EM 0.8", "seed 2"):
         assert words in page, words
 
 
@@ -46,11 +46,38 @@ def test_few_seeds_are_shown_one_by_one_and_many_as_an_interval() -> None:
 
 def test_no_table_claims_what_few_seeds_show(tmp_path: Path) -> None:
     _, figures = compared(tmp_path, seeds=3)
-    rows = difference_table(figures).rows
-    assert {row[4] for row in rows} == {"too few seeds"}
+    (row,) = difference_table(figures).rows
+    assert row[3] == row[5] == "too few seeds"
     _, figures = compared(tmp_path / "many", seeds=MIN_SEEDS)
-    claims = {str(row[1]): str(row[4]) for row in difference_table(figures).rows}
-    assert claims["EM"].endswith("significant") and claims["Support recall"] == "not tested"
+    (row,) = difference_table(figures).rows
+    assert str(row[3]).endswith("significant") and str(row[5]).endswith("significant")
+
+
+def test_every_paired_measure_stands_in_the_one_line_of_a_method(tmp_path: Path) -> None:
+    _, figures = compared(tmp_path, seeds=3)
+    against = figures["methods"]["hops_normalised"]["against_baseline"]
+    against["citation_recall"] |= {"num_seeds": 2, "difference": 0.25, "low": 0.125, "high": 0.375}
+    del against["support_recall"]
+    table = difference_table(figures)
+    assert list(table.columns) == [
+        *("method", "seeds", "EM [95 %]", "p", "F1 [95 %]", "p"),
+        *("Support recall", "Citation precision", "Citation recall", "Consistency, end to end"),
+    ]
+    line = next(text for text in table_as_markdown(table).splitlines() if text.startswith("| Hop reward per turn"))
+    cells = line.strip("| ").split(" | ")
+    assert cells[1] == "3" and cells[2].startswith("−0.500† [−") and cells[3] == "too few seeds"
+    assert (cells[6], cells[9]) == ("–", "–"), "what is not known"
+    assert cells[8] == "+0.250 (seeds: 2) [+0.125, +0.375]"
+
+
+def test_the_calls_of_a_method_that_did_not_arrive_are_not_told(tmp_path: Path) -> None:
+    _, figures = compared(tmp_path, seeds=2)
+    calls = figures["methods"]["outcome"]["to_threshold"]["retriever_calls"]
+    calls |= {"needed": [None, 16], "restricted_mean": None, "restricted_mean_low": None, "ratio": None}
+    table = threshold_table(figures, "retriever_calls")
+    assert "| 1 of 2 | – | – | – · 16 |" in table_as_markdown(table)
+    assert "only where all seeds reached it. A point past the budget does not count." in table.note
+    assert "threshold, budget), mean" in threshold_table(figures, "trajectories").note
 
 
 def test_a_measure_that_no_method_has_is_no_column(tmp_path: Path) -> None:
