@@ -11,7 +11,9 @@ pays for sampling, rewards or old logprobs. Ours is `Learner.update`, packing an
   cut into equal micro-batches of as many rows as fit the same token limit.
 - `trl_packed`: TRL's step on the very tensors that our packing made.
 
-The sides take turns, so that a noisy machine hurts both; the figure is the ratio of medians.
+`waymark_probed` is our step with the collapse watch's probe: one of its micro-batches is scored again after the update.
+
+The sides take turns, so that a noisy machine hurts all; the figures are ratios of medians.
 """
 
 import argparse
@@ -233,6 +235,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         learner = Learner.create(folder / "policy", tokenizer, config, folder / "learner")
         sides: dict[str, Callable[[], object]] = {
             "waymark": lambda: learner.update(rows, trajectories),
+            "waymark_probed": lambda: learner.update(rows, trajectories, probe=True),
             "trl_own": lambda: trl_step(trainer, own),
             "trl_packed": lambda: trl_step(trainer, packed),
         }
@@ -254,6 +257,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         "range_s": {name: [round(min(v), 4), round(max(v), 4)] for name, v in times.items()},
         "ratio_to_trl_own": round(medians["waymark"] / medians["trl_own"], 3),
         "ratio_to_trl_packed": round(medians["waymark"] / medians["trl_packed"], 3),
+        "ratio_of_probed": round(medians["waymark_probed"] / medians["waymark"], 3),
         "target": TARGET,
     }
     print(json.dumps(figures, indent=1))
