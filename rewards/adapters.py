@@ -22,6 +22,7 @@ from agent.extension import load_object
 from agent.trajectory import Trajectory, Turn, Unit
 from envs.question import Question
 from rewards.annotation import QUESTION_FIELDS, is_scorable, missing_fields, question_of
+from rewards.combine import trajectory_totals
 from rewards.reward import Questions, Reward, RewardContext
 from rewards.score import Scores
 
@@ -167,7 +168,8 @@ def trl_reward(
 def to_trl(
     reward: Reward, *, questions: Questions | None = None, parse: Callable[[str], Action] | None = None
 ) -> Callable[..., list[float | None]]:
-    """A Waymark reward as a TRL reward function: the outcome plus the sum over turns; None where neither applies.
+    """A Waymark reward as a TRL reward function: the outcome plus the sum over turns; None where neither applies, or a
+    judge's verdict failed.
 
     With a column `trajectory` (Waymark `Trajectory` objects) the function scores those, unit by unit, against
     `questions`. Without it, each completion is parsed as an episode of one turn with `parse`, and the question is made
@@ -195,9 +197,8 @@ def to_trl(
             units.setdefault(trajectory.unit_id, []).append(i)
         for members in units.values():
             scores = reward(Unit(kind="group", trajectories=tuple(trajectories[i] for i in members)), known)
-            for i, turns, outcome in zip(members, scores.turn, scores.outcome, strict=True):
-                parts = [value for value in (*turns.tolist(), float(outcome)) if not math.isnan(value)]
-                values[i] = sum(parts) if parts else None
+            for i, total in zip(members, trajectory_totals(scores), strict=True):
+                values[i] = None if math.isnan(total) else float(total)
         return values
 
     reward_function.__name__ = reward.name

@@ -1,7 +1,7 @@
 """Does an answer agree with what the other wordings of the question are answered: the majority across views."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -28,27 +28,19 @@ def majority(votes: Iterable[Vote]) -> str | None:
     return min(counts, key=lambda answer: (-counts[answer], -views[answer], answer), default=None)
 
 
-def vote_entropy(answers: Sequence[str]) -> float:
-    """Shannon entropy of the answers in bits: 0 where all agree, log2(n) where all n differ; NaN without answers."""
-    if not answers:
-        return float("nan")
-    shares = np.array(list(Counter(answers).values())) / len(answers)
-    return float(max(0.0, -(shares * np.log2(shares)).sum()))
-
-
 class AgreementReward:
     """An answer is paid where it is the majority answer of the other wordings of its question.
 
     Formula: outcome = 1 if the normalised answer equals the majority of the normalised answers given under all other
     views, else 0; with `only_if_correct` [true] also 0 unless it is an exact match. Ties are broken by `majority`. An
-    episode without an answer, or with a blank one, has 0 and no vote. Range: {0, 1}. Source: Co-Reward's code, with two
-    views; with more, the votes of all others are counted together. Needs: nothing of a question without
-    `only_if_correct`, else `golden_answers`; and a unit of kind `paraphrase_set` with two or more views. NaN in any
-    other unit, and where no other view voted.
+    episode without an answer, or with a blank one, has 0 and no vote. Answers are one where their normalised strings
+    are: other names of a thing and longer ways to say it (Oskel, the town of Oskel) are not merged, and split the vote.
+    Range: {0, 1}. Source: Co-Reward's code, with two views; with more, the votes of all others are counted together.
+    Needs: nothing of a question without `only_if_correct`, else `golden_answers`; and a unit of kind `paraphrase_set`
+    with two or more views. NaN in any other unit, and where no other view voted, answered or not.
 
     The published reward needs no gold answers (`only_if_correct: false`), and a policy can earn it in full by giving
-    the same answer to everything: a wrong majority confirms itself. The default closes that. `mean_vote_entropy`, which
-    sinks towards 0 as it happens, is there to be watched.
+    the same answer to everything: a wrong majority confirms itself. The default closes that.
     """
 
     name = "agreement"
@@ -62,13 +54,6 @@ class AgreementReward:
             raise ValueError(f"reward {self.name}: only_if_correct must be true or false, got {only_if_correct!r}")
         self.only_if_correct = only_if_correct
         self.needs = frozenset({"golden_answers"} if only_if_correct else set())
-        self._entropy_sum = 0.0
-        self._num_sets = 0
-
-    @property
-    def mean_vote_entropy(self) -> float:
-        """Mean of `vote_entropy`, in bits, over the paraphrase sets scored so far that had votes; NaN before."""
-        return self._entropy_sum / self._num_sets if self._num_sets else float("nan")
 
     def __call__(self, unit: Unit, questions: Questions) -> Scores:
         """Score a unit: outcome `[num_trajectories]`, every turn NaN."""
@@ -77,9 +62,6 @@ class AgreementReward:
             return Scores.of_outcome(unit, values)
         answers = [_answer(trajectory) for trajectory in unit.trajectories]
         votes = [(t.view, answer) for t, answer in zip(unit.trajectories, answers, strict=True) if answer is not None]
-        if votes:
-            self._entropy_sum += vote_entropy([answer for _, answer in votes])
-            self._num_sets += 1
         targets = {t.view: majority(v for v in votes if v[0] != t.view) for t in unit.trajectories}
         for i, (trajectory, answer) in enumerate(zip(unit.trajectories, answers, strict=True)):
             question = question_of(trajectory, questions)
@@ -87,9 +69,7 @@ class AgreementReward:
             if not applies or missing_fields(question, self.needs):
                 continue
             target = targets[trajectory.view]
-            if answer is None:
-                values[i] = 0.0
-            elif target is not None:
+            if target is not None:
                 right = not self.only_if_correct or exact_match(trajectory.final_answer, question.golden_answers) == 1.0
                 values[i] = float(answer == target and right)
         return Scores.of_outcome(unit, values)

@@ -58,7 +58,7 @@ class CitationRubricReward:
     for n rubrics and m distinct citations; `slack: null` leaves it out, as CaRR does. 0 where nothing was answered.
     With `only_if_correct` (the default), 0 where the answer is not an exact match. With `normalise`, divided by the
     largest in the trajectory's group, unless that is 0. Range: [0, 1].
-    Source: CaRR (THUDM), whose four steps are judged by an LLM; these are METHODS' deterministic ones. Entities of a
+    Source: CaRR (THUDM), whose four steps are judged by an LLM; these are deterministic. Entities of a
     question that nothing leads to from E0 but the question itself, as in a comparison, count as joined with it.
     With `judge`, that judge says whether the cited passages support a filled rubric (criterion `supports`); a verdict
     that failed makes the trajectory NaN. Needs: `golden_answers`, and `hops`, with answers, unless `file` names
@@ -127,6 +127,7 @@ class CitationRubricReward:
     def __call__(self, unit: Unit, questions: Questions) -> Scores:
         """Score every trajectory of a unit: outcome `[num_trajectories]`, every turn NaN."""
         values = np.full(len(unit.trajectories), np.nan)
+        failed = np.zeros(len(unit.trajectories), dtype=bool)
         cases: dict[int, _Case] = {}
         for i, trajectory in enumerate(unit.trajectories):
             question = question_of(trajectory, questions)
@@ -142,7 +143,8 @@ class CitationRubricReward:
                 cases[i] = self._case(trajectory, rubric)
         for i, supported in self._supported(cases).items():
             values[i] = _score(cases[i], supported)
-        return Scores.of_outcome(unit, self._normalised(unit, values) if self.normalise else values)
+            failed[i] = np.isnan(values[i])
+        return Scores.of_outcome(unit, self._normalised(unit, values) if self.normalise else values, failed=failed)
 
     def _case(self, trajectory: Trajectory, rubric: Rubric) -> _Case:
         answer = trajectory.final_answer or ""
@@ -229,11 +231,11 @@ def _request(case: _Case, index: int) -> JudgeRequest:
 
 
 def _score(case: _Case, supported: Sequence[float]) -> float:
+    if ANSWER not in case.names:
+        return 0.0  # nothing is reached, whatever a judge would say
     if np.isnan(supported).any():
         return float("nan")
     entities = [claim.entities for claim in case.rubric.claims]
     joined = case.rubric.joined & set(case.names)  # a comparison of what was not named joins nothing
     reached = connected(entities, [verdict == 1.0 for verdict in supported], joined)
-    if ANSWER not in case.names:
-        return 0.0
     return case.dilution * sum(reached) / len(entities)

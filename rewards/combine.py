@@ -49,7 +49,8 @@ class GatedProduct:
     """`gated_product` over named components: those in `bottom_line` are B, all others of positive weight are U.
 
     A component's value is that of the whole trajectory: its outcome plus the sum of its turns, clipped to [0, 1] after
-    the sum. So turn rewards are no longer told apart by turn, and the product is an outcome.
+    the sum. So turn rewards are no longer told apart by turn, and the product is an outcome. A part that does not apply
+    is left out; where a verdict failed on which a part hangs, the product has failed.
     """
 
     bottom_line: tuple[str, ...]
@@ -60,6 +61,7 @@ class GatedProduct:
         totals = {name: trajectory_totals(score) for name, score in scores.items()}
         utilities = [name for name in scores if name not in self.bottom_line and weights[name] > 0]
         num_trajectories = len(next(iter(totals.values())))
+        failed = np.any([scores[name].has_failed for name in (*self.bottom_line, *utilities)], axis=0)
         product = gated_product(
             np.stack([totals[name] for name in self.bottom_line]),
             np.array([totals[name] for name in utilities]).reshape(len(utilities), num_trajectories),
@@ -67,7 +69,7 @@ class GatedProduct:
             smoothing=self.smoothing,
         )
         turns = tuple(np.full_like(turn, np.nan) for turn in next(iter(scores.values())).turn)
-        return Scores(turn=turns, outcome=product)
+        return Scores(turn=turns, outcome=np.where(failed, np.nan, product), failed=failed)
 
     def bounds(self, bounds: Mapping[str, Bounds], weights: Mapping[str, float], may_lack: frozenset[str]) -> Bounds:
         """Bounds of the product, given those of its parts; those in `may_lack` can be NaN where others are not."""
@@ -93,11 +95,11 @@ class GatedProduct:
 
 
 def trajectory_totals(scores: Scores) -> NDArray[np.float64]:
-    """Outcome plus the sum over turns, NaN where nothing applies: `[num_trajectories]`."""
+    """Outcome plus the sum over turns, NaN where nothing applies or a verdict failed: `[num_trajectories]`."""
     totals = np.full(len(scores.outcome), np.nan)
     for i, (turns, outcome) in enumerate(zip(scores.turn, scores.outcome, strict=True)):
         applying = [value for value in (*turns, outcome) if not np.isnan(value)]
-        if applying:
+        if applying and not scores.has_failed[i]:
             totals[i] = sum(applying)
     return totals
 

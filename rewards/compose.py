@@ -42,9 +42,9 @@ class ScoredUnit:
 class Composition:
     """Named rewards with their gates, weights and schedules, and the rule that combines them.
 
-    `missing[name]` counts the trajectories of which the reward said nothing at all, outages and cut candidates left
-    out: their question lacks an annotation, or the reward itself found that it does not apply. `step` counts the
-    optimiser steps taken, on which the weights depend.
+    `missing[name]` counts the trajectories of which the reward said nothing at all, outages, cut candidates and failed
+    verdicts left out: their question lacks an annotation, or the reward itself found that it does not apply. `step`
+    counts the optimiser steps taken, on which the weights depend.
 
     Raises:
         ValueError: a schedule over a share of a run whose steps are not given, or a combining rule that does not fit.
@@ -226,8 +226,8 @@ def build_rewards(
 
 def _count_missing(needs: frozenset[str], scores: Scores, unit: Unit, questions: Questions) -> int:
     count = 0
-    for trajectory, turns, outcome in zip(unit.trajectories, scores.turn, scores.outcome, strict=True):
-        is_told = not np.isnan(outcome) or not np.isnan(turns).all()
+    for i, (trajectory, turns, outcome) in enumerate(zip(unit.trajectories, scores.turn, scores.outcome, strict=True)):
+        is_told = not np.isnan(outcome) or not np.isnan(turns).all() or scores.has_failed[i]
         if is_told or not is_scorable(trajectory) or trajectory.finish_reason == "cut":
             continue
         if len(turns) or missing_fields(question_of(trajectory, questions), needs):
@@ -251,4 +251,5 @@ def _without_outages(name: str, scores: Scores, unit: Unit) -> Scores:
             np.full_like(turns, np.nan) if gone else turns for turns, gone in zip(scores.turn, lost, strict=True)
         ),
         outcome=np.where(lost, np.nan, scores.outcome),
+        failed=scores.has_failed & ~lost,
     )

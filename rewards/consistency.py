@@ -120,8 +120,6 @@ class ConsistencyReward:
         if similarity == "embedding":
             self.embeddings = embeddings or shared_embeddings(model or "")
         self.needs = frozenset({"paraphrases"} | ({"golden_answers"} if only_if_correct else set()))
-        self.num_pairs_asked = 0
-        self.num_pairs_computed = 0
         self._similarity: Similarity = (
             embedding_similarity(self.embeddings)
             if self.embeddings
@@ -155,7 +153,6 @@ class ConsistencyReward:
                     continue
                 drawn = self._drawn(others, unit, trajectory)
                 values[i] = _mean([_mean([self._like(answers[i], answers[m], table) for m in u]) for u in drawn])
-        self.num_pairs_computed += len(table)
         return Scores.of_outcome(unit, values)
 
     def _answer(self, trajectory: Trajectory) -> str | None:
@@ -167,7 +164,6 @@ class ConsistencyReward:
     def _like(self, answer: str | None, other: str | None, table: dict[tuple[str, str], float]) -> float:
         if answer is None or other is None:
             return 0.0
-        self.num_pairs_asked += 1
         pair = (answer, other)
         if pair not in table:
             table[pair] = self._similarity(answer, other)
@@ -185,11 +181,6 @@ class ConsistencyReward:
         wordings = [shuffled[u] for u in rng.permutation(len(shuffled))]
         lap, start = divmod(self.seed, len(wordings))
         return [_window(members, lap, self.rollouts) for members in _window(wordings, start, self.wordings)]
-
-    def figures(self) -> dict[str, float]:
-        """What remembering saved so far: pairs of answers asked for and computed, and the encoder's `hit_rate`."""
-        figures = {"pairs": float(self.num_pairs_asked), "computed": float(self.num_pairs_computed)}
-        return figures if self.embeddings is None else figures | {"hit_rate": self.embeddings.hit_rate}
 
     def bounds(self, *, correct: bool, max_turns: int) -> Bounds:
         """[0, 1], and 0 for wrong answers with `only_if_correct`."""

@@ -16,7 +16,9 @@ class FormattedMatchReward(OutcomeReward):
     it is an exact match alone, w if the form is kept alone, else 0. The form is that of the `format` reward: every turn
     well formed, and an answer of 1 to `max_answer_words` [50] words at the end. Range: [0, 1]; w below 0.5 keeps every
     right answer above every wrong one. Source: RE-Searcher (arXiv:2509.26048) after Search-R1 v0.3; its printed
-    equation pays kept form less than broken form, which is taken for a slip of the sign. Needs: `golden_answers`;
+    equation pays kept form less than broken form, which is taken for a slip of the sign. Search-R1 also has 0.1 for a
+    wrong answer that is there in broken form, which is 0 here, and a term for what was retrieved, 0 in its scripts,
+    which is left out; its form is an order of tags, not that of `format`. Needs: `golden_answers`;
     without them NaN.
     """
 

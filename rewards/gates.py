@@ -1,9 +1,9 @@
 """Gates: a component counts only in episodes that end, or are written, in a certain way.
 
 A gate is a factor of 1 or 0 for a whole trajectory. Where it is closed the component is 0, which is a score: the
-trajectory stays in the baseline, and earns nothing by this component. NaN stays NaN, open or closed. Where a gate
-cannot be told (no gold answer; a candidate that the sampler cut, whose end nobody has seen) it is NaN, and so is the
-component.
+trajectory stays in the baseline, and earns nothing by this component. NaN stays NaN, open or closed, and so does what
+is marked as failed. Where a gate cannot be told (no gold answer; a candidate that the sampler cut, whose end nobody has
+seen) it is NaN, and so is the component.
 
 | gate | open where |
 | --- | --- |
@@ -99,6 +99,7 @@ def gated(scores: Scores, states: NDArray[np.float64]) -> Scores:
     return Scores(
         turn=tuple(turns * state + 0.0 for turns, state in zip(scores.turn, states, strict=True)),
         outcome=scores.outcome * states + 0.0,  # which makes of -0.0 a plain 0
+        failed=scores.failed,
     )
 
 

@@ -1,7 +1,8 @@
 """Two bases for rewards that may ask a judge: as those of `per_trajectory`, with all questions of a unit asked at once.
 
 A subclass lists the requests of a trajectory, none where it goes by rules alone, and gets the scores of their verdicts
-in the same order. A failed verdict is NaN, and so is what depends on it: it is never 0.
+in the same order. A failed verdict is NaN, and so is what depends on it: it is never 0. Where a score is NaN for that
+reason, the trajectory is marked in `Scores.failed`.
 """
 
 from abc import ABC, abstractmethod
@@ -52,11 +53,13 @@ class JudgedOutcomeReward(_Judged):
     def __call__(self, unit: Unit, questions: Questions) -> Scores:
         """Score every trajectory of a unit: outcome `[num_trajectories]`, every turn NaN."""
         values = np.full(len(unit.trajectories), np.nan)
+        failed = np.zeros(len(unit.trajectories), dtype=bool)
         for i, verdicts in enumerate(self._verdicts(unit, questions, cut=False)):
             if verdicts is not None:
                 trajectory = unit.trajectories[i]
                 values[i] = self.outcome(trajectory, question_of(trajectory, questions), verdicts)
-        return Scores.of_outcome(unit, values)
+                failed[i] = _has_failed(verdicts, values[i])
+        return Scores.of_outcome(unit, values, failed=failed)
 
 
 class JudgedTurnReward(_Judged):
@@ -69,13 +72,21 @@ class JudgedTurnReward(_Judged):
     def __call__(self, unit: Unit, questions: Questions) -> Scores:
         """Score every turn of a unit: turn[i] `[num_turns_i]`, every outcome NaN."""
         values: list[NDArray[np.float64]] = []
-        for trajectory, verdicts in zip(unit.trajectories, self._verdicts(unit, questions, cut=True), strict=True):
+        failed = np.zeros(len(unit.trajectories), dtype=bool)
+        for i, verdicts in enumerate(self._verdicts(unit, questions, cut=True)):
+            trajectory = unit.trajectories[i]
             if verdicts is None:
                 values.append(np.full(trajectory.num_turns, np.nan))
             else:
                 question = question_of(trajectory, questions)
                 values.append(np.asarray(self.turns(trajectory, question, verdicts), dtype=np.float64))
-        return Scores.of_turns(unit, values)
+                failed[i] = _has_failed(verdicts, values[i])
+        return Scores.of_turns(unit, values, failed=failed)
+
+
+def _has_failed(verdicts: Sequence[float], scores: NDArray[np.float64] | float) -> bool:
+    """True if a verdict failed and a score is NaN: a mean over the verdicts that are there is a score."""
+    return bool(np.isnan(verdicts).any() and np.isnan(scores).any())
 
 
 def aggregated(values: NDArray[np.float64], aggregate: str) -> NDArray[np.float64]:

@@ -29,8 +29,8 @@ class JudgementReward(JudgedTurnReward):
 
     Formula: at a turn that follows an observation o, j = `Action.judgement` and j* the label: `match` [0.3] if j = j*,
     -`false_accept` [0.6] if j says yes against j* = no, -`false_reject` [0.3] if it says no against yes; silence is the
-    wrong judgement. With `aggregate: mean`, the default, each is divided by the number of such turns; with `sum`, as in
-    the source, n searches pay n * `match`, more than an exact match from the fourth on. Every other turn is NaN.
+    wrong judgement. With `aggregate: mean`, the default, each is divided by the number of such turns; with `sum`
+    n searches pay n * `match`, more than an exact match from the fourth on. Every other turn is NaN.
     A trajectory that judges nothing is NaN whole, so that protocols without a judge tag can be scored; `required`
     counts its silence as wrong, and is for protocols that have the tag.
 
@@ -42,7 +42,8 @@ class JudgementReward(JudgedTurnReward):
     words in `answer` and `hop`, and a failed verdict makes its turn NaN.
 
     Range: mean, sum over turns in [-max(false_accept, false_reject), match]; sum, that times the number of
-    observations. Source: ReSeek (arXiv:2510.00568), whose labels come from a reranker; matching whole normalised words
+    observations. Source: ReSeek (arXiv:2510.00568), whose labels come from a reranker and whose return is the sum of
+    gamma^(t-1) r_t; here no turn is discounted (credit `turn` has a `discount`). Matching whole normalised words
     instead, the label `enough` and the mean are this project's. Needs: `hops` (label `enough`), `golden_answers`
     (`answer`), both (`hop`); without them NaN.
     """

@@ -68,13 +68,10 @@ def worst_case(composition: Composition, *, max_turns: int, to_go: bool = False)
 def may_be_missing(composition: Composition) -> frozenset[str]:
     """Components that can be NaN in one episode and not in the next of the same question.
 
-    They ask a judge, which may fail, or say so with `may_abstain`: some episodes give them nothing to speak of.
+    They say so with `may_abstain`: some episodes give them nothing to speak of. A judge that fails is no such case: its
+    trajectory is not compared with any other.
     """
-    return frozenset(
-        name
-        for name, one in composition.rewards.items()
-        if getattr(one, "judge", None) is not None or getattr(one, "may_abstain", False)
-    )
+    return frozenset(name for name, one in composition.rewards.items() if getattr(one, "may_abstain", False))
 
 
 def _bounds(composition: Composition, correct: bool, max_turns: int, to_go: bool) -> dict[str, Bounds]:
@@ -186,8 +183,7 @@ def _settings_in_words(composition: Composition, name: str, step: int) -> str:
     term = composition.terms[name]
     words = [f"weight {term.weight_at(step, composition.total_steps):.4g}"]
     words += [f"gate {' and '.join(term.gate)}"] if term.gate else []
-    asks = getattr(composition.rewards[name], "judge", None) is not None
-    words += ["NaN where the judge fails"] if asks else ["can be NaN"] if name in may_be_missing(composition) else []
+    words += ["can be NaN"] if name in may_be_missing(composition) else []
     return ", ".join(words)
 
 

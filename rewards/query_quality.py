@@ -112,12 +112,16 @@ class QueryQualityReward:
                 scored[i] = (trajectory, question)
         turns = [np.full(trajectory.num_turns, np.nan) for trajectory in unit.trajectories]
         outcome = np.full(len(unit.trajectories), np.nan)
+        failed = np.zeros(len(unit.trajectories), dtype=bool)
         for i, queries in zip(scored, self.query_scores(scored.values()), strict=True):
+            failed[i] = any(np.isnan(query.good) for query in queries)
             if self.placed == "good":
                 turns[i] = _share_of_good(scored[i][0].num_turns, queries)
             else:
                 turns[i], outcome[i] = self._paid(*scored[i], queries)
-        return Scores.of_outcome(unit, outcome) if self.placed == "outcome" else Scores.of_turns(unit, turns)
+        if self.placed == "outcome":
+            return Scores.of_outcome(unit, outcome, failed=failed)
+        return Scores.of_turns(unit, turns, failed=failed)
 
     def query_scores(self, trajectories: Iterable[tuple[Trajectory, Question]]) -> list[list[QueryScore]]:
         """The queries of each trajectory in their order; one call of the judge for all of them."""

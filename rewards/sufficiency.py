@@ -31,7 +31,10 @@ class SufficiencyReward(OutcomeReward):
     match = 1 if one passage shown in that step has at least `threshold` [0.6] of the words of e, and of its object (or
     of one of its answers), else 0. #steps = turns, the answer among them, a turn with several calls counted once a
     call. 0 without an answer. Range: [0, 1/2]. Source: the process reward of TeaRAG (arXiv 2511.05385, from reading
-    notes); there a reranker scores e against sub-query, context and summary. Needs: `hops`; without them NaN.
+    notes); there a reranker scores e against sub-query, context and summary, the best scores are summed over e, the
+    coverage of entities and sub-queries is added before dividing by the steps, and a question of one hop without
+    evidence has F1 / steps. Here the sum is a mean, neither of the other two is there, and a question without
+    annotated hops says nothing. Needs: `hops`; without them NaN.
 
     Choices: what the policy wrote itself (sub-query, summary) is no evidence, or writing the guess down would be paid.
     The answer is a step, or finding one of two hops in one search would be worth as much as finding both in two.

@@ -88,7 +88,8 @@ def assemble(config: TrainConfig) -> Parts:
     _refuse_overlap(train_questions, dev_questions)
     if config.evaluate_wordings and config.evaluate_every:
         check_wordings(dev_questions, config.evaluate_wordings)
-    check_paraphrases(config.rollout.unit, train_questions, source=str(config.data.train_questions))
+    used = {name: term.use or name for name, term in config.rewards.items()}
+    check_paraphrases(config.rollout.unit, train_questions, source=str(config.data.train_questions), rewards=used)
     with ExitStack() as opened:
         index = opened.enter_context(
             ready_retriever(

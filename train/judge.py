@@ -22,6 +22,7 @@ from envs.question import Question
 from rewards.compose import Composition, ScoredUnit
 from rewards.score import Scores
 from train.credit.checked import credited_rows
+from train.credit.group import failed_trajectories
 from train.credit.row import CreditEstimator, Row
 from train.judge_outage import JudgeGuard, JudgeReading
 
@@ -31,10 +32,12 @@ class Judged:
     """Scores by reward name as credit got them, and the rows that it made of them, with the time that took.
 
     raw: scores before gates; gates: of each gated reward 1 open, 0 closed, NaN untold: `[num_trajectories]`.
+    num_failed: trajectories that left their group because a verdict failed.
     """
 
     scores: Mapping[str, Scores]
     rows: list[Row]
+    num_failed: int = 0
     credit_seconds: float = 0.0
     raw: Mapping[str, Scores] = field(default_factory=dict)
     gates: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
@@ -80,7 +83,7 @@ class UnitJudge:
             scored = self._score(unit)
             is_failing = self._guard is not None and self._guard.is_failing
             judged, step = self._credited(unit, scored), self._rewards.step
-        if is_failing:
+        if is_failing or _leave_nothing([judged]):
             return True
         if judged.teaches and self._keeps:
             self._kept[unit.id] = scored, judged, step
@@ -101,7 +104,8 @@ class UnitJudge:
         return judged
 
     def judge_step(self, units: Sequence[Unit], step: int) -> list[Judged]:
-        """Scores and rows of all units that this process scores for a step; scored again where too many verdicts fail.
+        """Scores and rows of all units that this process scores for a step; scored again where too many verdicts fail,
+        or leave none of their trajectories.
 
         Raises:
             RolloutFailure: judges fail for longer than the guard's patience.
@@ -113,7 +117,7 @@ class UnitJudge:
             kept = {unit.id: self._kept[unit.id] for unit in units if unit.id in self._kept}
         while True:
             judged = [self.judge(unit) for unit in units]
-            if not self._guard.is_failing:
+            if not self._guard.is_failing and not _leave_nothing(judged):
                 self._guard.answered()
                 return judged
             self._guard.wait(step)
@@ -152,7 +156,20 @@ class UnitJudge:
 
     def _credited(self, unit: Unit, scored: ScoredUnit) -> Judged:
         scores = self._rewards.for_credit(scored)
+        weights = self._rewards.weights
         start = time.perf_counter()
-        rows = credited_rows(self._estimator, unit, scores, self._rewards.weights)
+        rows = credited_rows(self._estimator, unit, scores, weights)
         seconds = time.perf_counter() - start
-        return Judged(scores=scores, rows=rows, credit_seconds=seconds, raw=scored.raw, gates=scored.gates)
+        return Judged(
+            scores=scores,
+            rows=rows,
+            num_failed=int(failed_trajectories(unit, scores, weights).sum()),
+            credit_seconds=seconds,
+            raw=scored.raw,
+            gates=scored.gates,
+        )
+
+
+def _leave_nothing(judged: Sequence[Judged]) -> bool:
+    """True if verdicts failed, and no unit has anything to learn from."""
+    return any(one.num_failed for one in judged) and not any(one.rows for one in judged)

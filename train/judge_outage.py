@@ -1,10 +1,10 @@
 """The guard against learning from a judge that fails: a run pauses while too many of its verdicts are NaN.
 
-A failed verdict is NaN and leaves its baseline, so a few cost little. Where more than a share of the newest requests
-fail, what is left of the rewards says little: the step is not learnt from, and its trajectories are scored again, after
-longer and longer waits, until the judge answers. What it has answered before it remembers; rewards with a state begin
-again at the state before the step. A judge is any object with the counters of `rewards.judge.judge.Judge`, found as
-the `judge` of a reward.
+A trajectory whose verdict failed leaves its group, so a few cost little. Where more than a share of the newest requests
+fail, or no trajectory of a step is left, what there is says little: the step is not learnt from, and its trajectories
+are scored again, after longer and longer waits, until the judge answers. What it has answered before it remembers;
+rewards with a state begin again at the state before the step. A judge is any object with the counters of
+`rewards.judge.judge.Judge`, found as the `judge` of a reward.
 """
 
 import threading
@@ -174,10 +174,13 @@ class JudgeGuard:
             lack = f"{self._failed:.0f} of the newest {self._asked:.0f} requests to the judge failed"
             self._newest.clear()
         if left <= 0:
+            is_above = share > self._max_share
+            why = (
+                f"above composition.max_judge_failure_share {self._max_share:.0%}" if is_above else "which left nothing"
+            )
             raise RolloutFailure(
-                f"step {step}: {lack} ({share:.0%}, above composition.max_judge_failure_share "
-                f"{self._max_share:.0%}), for {now - self._since:.0f} s: see that the judge answers and that its "
-                "budget is not spent, then go on with --resume"
+                f"step {step}: {lack} ({share:.0%}, {why}), for {now - self._since:.0f} s: see that the judge answers "
+                "and that its budget is not spent, then go on with --resume"
             )
         pause = min(self._poll_s * 2 ** min(self._rounds, 5), left)
         if not self._rounds:

@@ -297,7 +297,7 @@ def refuse_nothing_to_learn(everything: Sequence[tuple[Unit, Judged]], ranks: Ra
     """See that a step has a row, on the rank that knows all of them.
 
     Raises:
-        RolloutFailure: there is none, because of outages or because no reward applies.
+        RolloutFailure: there is none, because of outages, of failed verdicts, or because no reward applies.
     """
     if not ranks.is_first or any(judged.rows for _, judged in everything):
         return
@@ -305,6 +305,8 @@ def refuse_nothing_to_learn(everything: Sequence[tuple[Unit, Judged]], ranks: Ra
     told = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
     if all(reason in NOT_THE_POLICYS_FAULT for reason in reasons):
         advice = "check that the retriever answers, then go on with --resume"
+    elif num_failed := sum(judged.num_failed for _, judged in everything):
+        advice = f"of {num_failed} of them a judge's verdict failed; see that it answers, then go on with --resume"
     else:
         advice = "no reward of non-zero weight applies to any of the others; check what `rewards` need and score"
     raise RolloutFailure(f"no trajectory of this step can be learned from ({told}): {advice}")

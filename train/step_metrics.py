@@ -34,7 +34,9 @@ def rollout_metrics(
 
     `scores` are what credit gets, behind the gates, and `raw` what the rewards gave (default: the same). Of each reward
     `mean` is that of the raw sums over a trajectory, `weighted_mean` that of what counts of them, by `weights` (1 where
-    there is none); `group_std` and `frac_reward_zero_std` speak of what counts, before its weight.
+    there is none); `group_std` and `frac_reward_zero_std` speak of what counts, before its weight. `failed` is the
+    number of trajectories of which a judge's failed verdict left the reward unknown, who count in none of these; left
+    out while 0.
     """
     trajectories = [t for unit in units for t in unit.trajectories]
     counted = [t for t in trajectories if t.finish_reason not in NOT_THE_POLICYS_FAULT]
@@ -57,6 +59,8 @@ def rollout_metrics(
         values[f"finish_ratio/{reason}"] = finish[reason] / max(1, len(trajectories))
     values.update(collapse_metrics(counted, questions))
     for name in scores[0] if scores else ():
+        if num_failed := sum(int(named[name].has_failed.sum()) for named in scores):
+            values[f"rewards/{name}/failed"] = float(num_failed)
         totals = [trajectory_totals(named[name]) for named in scores]
         everything = np.concatenate(totals)
         spreads = np.array([np.nanstd(t) for t in totals if not np.isnan(t).all()])

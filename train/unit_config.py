@@ -19,6 +19,7 @@ from envs.question import Question
 from envs.tree_sampling import Fork, TreeSampler
 from envs.units import GroupSampler, ParaphraseSetSampler, Scorer, UnitSampler
 from rewards.placing import scores_trajectories_alone
+from rewards.registry import load_reward
 from rewards.reward import Reward
 from train.config_file import ConfigError, Section
 
@@ -215,11 +216,16 @@ def refuse_blind_refinement(unit: AnyUnit, rewards: Mapping[str, Reward]) -> Non
         )
 
 
-def check_paraphrases(unit: AnyUnit, questions: Sequence[Question], *, source: str) -> None:
+def check_paraphrases(
+    unit: AnyUnit, questions: Sequence[Question], *, source: str, rewards: Mapping[str, str] | None = None
+) -> None:
     """Refuse questions with fewer paraphrases than a unit asks for.
 
+    rewards: the reward used, by its component's name.
+
     Raises:
-        ConfigError: names the dataset, how many questions lack some, and the ways out.
+        ConfigError: names the dataset, the rewards that compare wordings, how many questions lack some, and the ways
+            out.
     """
     if not isinstance(unit, ParaphraseSetUnit):
         return
@@ -228,12 +234,19 @@ def check_paraphrases(unit: AnyUnit, questions: Sequence[Question], *, source: s
     if not fewer:
         return
     most = max(len(question.paraphrases) for question in questions)
+    comparing = " and ".join(
+        f"rewards.{name}"
+        for name, used in (rewards or {}).items()
+        if unit.kind in getattr(load_reward(used), "unit_kinds", ())
+    )
     told = (
-        f"rollout.unit asks {unit.wordings} wordings, and {len(fewer)} of {len(questions)} questions of {source} have "
-        f"fewer than {needed} paraphrases (first: {fewer[0].id} with {len(fewer[0].paraphrases)})"
+        f"rollout.unit asks {unit.wordings} wordings{f' for {comparing}' if comparing else ''}, and {len(fewer)} of "
+        f"{len(questions)} questions of {source} have fewer than {needed} paraphrases (first: {fewer[0].id} with "
+        f"{len(fewer[0].paraphrases)})"
     )
     if most == 0:
-        raise ConfigError(f"{told}; none has any: annotate them, or set unit: group")
+        without = f" without {comparing}" if comparing else ""
+        raise ConfigError(f"{told}; none has any: annotate them, or set unit: group{without}")
     if not unit.allow_fewer:
         raise ConfigError(
             f"{told}: annotate them, lower rollout.unit.wordings (the most that a question has is {most + 1}), or set "

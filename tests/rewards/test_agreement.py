@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.trajectory import Unit
-from rewards.agreement import AgreementReward, majority, vote_entropy
+from rewards.agreement import AgreementReward, majority
 from rewards.bounds import Bounds
 from tests.rewards.builders import QUESTION, answer, context, group, search, trajectory
 
@@ -42,10 +42,10 @@ def test_equals_a_count_by_hand(by_view) -> None:
     expected = []
     for view, text in flat:
         others = [(v, t) for v, t in flat if v != view and t and t.strip()]
-        if text is None or not text.strip():
-            expected.append(0.0)
-        elif not others:
+        if not others:
             expected.append(math.nan)
+        elif text is None or not text.strip():
+            expected.append(0.0)
         else:
             counts = Counter(t for _, t in others)
             best = [t for t in sorted(counts) if counts[t] == max(counts.values())]
@@ -72,6 +72,17 @@ def test_where_it_does_not_apply() -> None:
     assert score(views(["Oskel"], ["Oskel"]), question=replace(QUESTION, golden_answers=()), **FREE) == [1.0, 1.0]
 
 
+@pytest.mark.parametrize("params", [{}, FREE])
+def test_who_gives_no_answer_is_not_compared_with_a_view_that_gave_none(params: dict) -> None:
+    found = score(views(["Oskel", None], [None, None]), **params)
+    assert all(map(math.isnan, found[:2])) and found[2:] == [0.0, 0.0]
+
+
+def test_longer_ways_to_say_the_same_split_the_vote() -> None:
+    merged, split = ["Oskel", "oskel.", "Lomira"], ["Oskel", "the town of Oskel", "Lomira", "lomira"]
+    assert score(views(["Oskel"], merged))[0] == 1.0 and score(views(["Oskel"], split))[0] == 0.0
+
+
 def test_outages_neither_vote_nor_score() -> None:
     lost = views(["Oskel"], [None], finish="retrieval_outage")
     assert all(map(math.isnan, score(lost)))
@@ -82,16 +93,6 @@ def test_the_same_generic_answer_to_everything_earns_nothing_unless_asked_for() 
     honest = views(["Oskel", "Lomira"], ["Oskel", "Oskel"])
     assert sum(score(generic)) == 0.0 < sum(score(honest))
     assert sum(score(generic, **FREE)) == 4.0 > sum(score(honest, **FREE))  # the weakness of voting without labels
-
-
-def test_vote_entropy_is_readable() -> None:
-    assert vote_entropy(["a", "a"]) == 0.0 and vote_entropy(["a", "b", "c", "d"]) == 2.0
-    assert vote_entropy(["a", "a", "b", "b"]) == 1.0 and math.isnan(vote_entropy([]))
-    reward = AgreementReward(context())
-    assert math.isnan(reward.mean_vote_entropy)
-    for unit in (views(["a", "b"], [None, None]), views(["a"], ["a"]), group(trajectory(answer("a")))):
-        reward(unit, {"q": QUESTION})
-    assert reward.mean_vote_entropy == 0.5
 
 
 def test_bounds_and_parameters() -> None:

@@ -40,9 +40,15 @@ class Pays:
 
 
 class Asks(Pays):
-    """The same with a judge, whose failures are NaN."""
+    """The same with a judge."""
 
     judge = object()
+
+
+class Abstains(Pays):
+    """The same, of some episodes alone."""
+
+    may_abstain = True
 
 
 class NeedsHops(Pays):
@@ -143,13 +149,18 @@ def test_an_annealed_outcome_is_refused_at_the_step_where_it_is_gone() -> None:
     assert "at step 5 of the schedule" in message and "such as exact_match, a weight above 0" in message
 
 
-def test_a_judge_that_fails_takes_the_right_answers_points_away() -> None:
+def test_what_may_say_nothing_of_a_right_answer_takes_its_points_away() -> None:
+    rare = {"use": f"{__name__}:Abstains", "params": {"right": (1, 1), "wrong": (0, 0.5)}}
+    assert may_be_missing(build({"rare": rare})) == {"rare"}
+    assert "rare: wrong up to 0.5, correct down to 0 (weight 1, can be NaN)" in refused({"rare": rare})
+    assert check_ordering(build({**EM, "rare": {**rare, "weight": 0.5}}), max_turns=4).margin == 0.75
+
+
+def test_a_judge_that_fails_takes_no_right_answers_points_away() -> None:
+    """The trajectory leaves its group: there it is neither below nor above any other."""
     judged = {"use": f"{__name__}:Asks", "params": {"right": (1, 1), "wrong": (0, 0.5)}}
-    assert may_be_missing(build({"judged": judged})) == {"judged"}
-    assert "judged: wrong up to 0.5, correct down to 0 (weight 1, NaN where the judge fails)" in refused(
-        {"judged": judged}
-    )
-    assert check_ordering(build({**EM, "judged": {**judged, "weight": 0.5}}), max_turns=4).margin == 0.75
+    assert may_be_missing(build({"judged": judged})) == frozenset()
+    assert check_ordering(build({"judged": judged}), max_turns=4).margin == 0.5
 
 
 def test_what_whole_questions_lack_sets_no_right_answer_above_a_wrong_one() -> None:

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from rewards.annotation import MissingAnnotation
 from tests.train.conftest import run_settings
 from tests.train.fakes import EvenTokens
 from train import tracking
 from train.assembly import assemble
 from train.config import check_config
+from train.config_file import ConfigError
 from train.plan import plan_of
 from train.testbed import Testbed
 
@@ -70,6 +72,52 @@ def test_supports_that_the_index_lacks_are_told_for_train_and_for_dev(testbed: T
         [warning] = parts.warnings
         assert warning.startswith(f"{split} questions: 1 of ") and f"gone (question {rows[3]['id']})" in warning
         assert f"warning      {warning}" in plan_of(config, parts).splitlines()
+
+
+def without(field: str, testbed: Testbed, folder: Path, num_questions: int | None = None) -> tuple[str, dict[str, Any]]:
+    """A file of the training questions of which the first few, or all, lack a field, and `data` that names it."""
+    rows = [json.loads(line) for line in testbed.questions("train").read_text(encoding="utf-8").splitlines()]
+    for row in rows[:num_questions]:
+        del row[field]
+    path = folder / f"without-{field}.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path), {**run_settings(testbed)["data"], "train_questions": str(path)}
+
+
+@pytest.mark.parametrize("num_questions", [2, None])
+def test_questions_without_hops_are_refused_under_a_reward_that_reads_them(
+    testbed: Testbed, tmp_path: Path, num_questions: int | None
+) -> None:
+    path, data = without("decomposition", testbed, tmp_path, num_questions)
+    rewards = {"exact_match": {}, "steps": {"use": "sufficiency"}}
+    with pytest.raises(MissingAnnotation) as error:
+        assemble(check_config(run_settings(testbed, data=data, rewards=rewards)))
+    told = str(error.value)
+    assert "reward 'steps' needs the dataset field 'decomposition' (Question.hops), which " in told
+    assert f"questions of {path} lack (train-bridge-2hop-00000, " in told and "exact_match" not in told
+    assert ("which 2 of " in told) == (num_questions == 2)
+    assert assemble(check_config(run_settings(testbed, data=data))).warnings == (), "which no other reward reads"
+
+
+@pytest.mark.parametrize(
+    ("num_questions", "allow_fewer", "words"),
+    [
+        (None, True, "none has any: annotate them, or set unit: group without rewards.alike"),
+        (2, False, "set rollout.unit.allow_fewer: true"),
+        (2, True, "reward 'alike' needs the dataset field 'paraphrases', which 2 of "),
+    ],
+)
+def test_questions_without_paraphrases_are_refused_under_a_reward_that_compares_wordings(
+    testbed: Testbed, tmp_path: Path, num_questions: int | None, allow_fewer: bool, words: str
+) -> None:
+    path, data = without("paraphrases", testbed, tmp_path, num_questions)
+    unit = {"kind": "paraphrase_set", "wordings": 2, "samples_per_wording": 2, "allow_fewer": allow_fewer}
+    rollout = {**run_settings(testbed)["rollout"], "unit": unit}
+    rewards = {"f1": {}, "alike": {"use": "consistency"}}
+    with pytest.raises((MissingAnnotation, ConfigError)) as error:
+        assemble(check_config(run_settings(testbed, data=data, rollout=rollout, rewards=rewards)))
+    told = str(error.value)
+    assert words in told and f"questions of {path} " in told and "alike" in told and "f1" not in told
 
 
 def test_questions_to_train_on_are_no_dev_questions(testbed: Testbed) -> None:

@@ -45,9 +45,9 @@ class Judged:
 
     def __call__(self, unit: Unit, questions: Mapping[str, Any]) -> Scores:
         self.scored += 1
-        has_failed = self.judge.ask(self.requests) > 0
-        values = [np.nan if has_failed else float(t.turns[0].action_ids[0]) for t in unit.trajectories]
-        return Scores.of_outcome(unit, np.array(values))
+        failed = np.full(len(unit.trajectories), self.judge.ask(self.requests) > 0)
+        values = np.array([float(t.turns[0].action_ids[0]) for t in unit.trajectories])
+        return Scores.of_outcome(unit, np.where(failed, np.nan, values), failed=failed)
 
     def state_dict(self) -> dict[str, Any]:
         return {"scored": self.scored}
@@ -101,6 +101,30 @@ def test_few_failures_are_nan_and_cost_no_time() -> None:
     assert np.isnan(judged[0].scores["judged"].outcome).all() and judged[0].rows == []
     assert guard.failed_share == pytest.approx(2 / 30)
     assert not clock.slept and not told
+
+
+def test_a_step_of_which_failures_leave_nothing_is_scored_again_however_few_they_are() -> None:
+    judge, reward, guard, clock, told = judging(failures=2)
+    reward.requests = 1
+    assert judge.teaches(unit(0)), "with a verdict it might"
+    [judged] = judge.judge_step([unit(0)], 4)
+    assert len(judged.rows) == 2 and judged.num_failed == 0
+    assert clock.slept == [2.0] and not guard.is_failing
+    assert told[0].startswith("paused: 2 of the newest 2 requests to the judge failed; step 4 is not learnt from")
+    assert told[1:] == ["goes on after 2 s: the judge answers again"]
+
+
+def test_a_step_that_failures_leave_empty_for_ever_ends_the_run_in_words() -> None:
+    judge, reward, _, _, _ = judging(failures=0, patience_s=1)
+    ask = reward.judge.ask
+
+    def one_fails(count: int) -> int:
+        reward.judge.failures = 1
+        return ask(count)
+
+    reward.judge.ask = one_fails
+    with pytest.raises(RolloutFailure, match=r"step 3: 1 of the newest 10 .* \(10%, which left nothing\), for 1 s"):
+        judge.judge_step([unit(0)], 3)
 
 
 def test_after_patience_the_run_ends_with_what_to_do() -> None:
@@ -157,8 +181,8 @@ def test_what_was_scored_ahead_and_well_is_not_asked_again_after_a_pause() -> No
 
 def test_readings_are_of_what_came_since_the_last() -> None:
     judge, _, _, _, _ = judging(failures=1)
-    judge.judge_step([unit(0)], 0)
-    assert judge.take_reading() == JudgeReading(asked=10, failed=1, cached=0, cost=5.0)
+    judge.judge_step([unit(0), unit(1)], 0)
+    assert judge.take_reading() == JudgeReading(asked=20, failed=1, cached=0, cost=10.0)
     assert judge.take_reading() == JudgeReading()
     assert JudgeReading(asked=3, cost=0.5).metrics() == {
         "judge/asked": 3, "judge/failed": 0, "judge/cached": 0, "judge/cost": 0.5,

@@ -28,8 +28,8 @@ def c_grpo_returns(
     """`(1 - alpha) R_o + alpha R_o Rhat_r` over a group.
 
     outcome and rubric: `[num_trajectories]`, NaN where they do not apply; returns the same shape. NaN in `outcome`
-    stays NaN. A rubric of NaN (a judge that failed) leaves a wrong trajectory at its 0, which no rubric could change,
-    and takes one with an outcome out of the group. Where no trajectory with an outcome other than 0 has a rubric (the
+    stays NaN. A rubric of NaN leaves a wrong trajectory at its 0, which no rubric could change, and takes one with an
+    outcome out of the group. Where no trajectory with an outcome other than 0 has a rubric (the
     question has none), the outcome stands alone.
 
     >>> c_grpo_returns(np.array([1.0, 1.0, 0.0]), np.array([0.5, 0.25, 0.5]))

@@ -3,6 +3,9 @@
 Estimators are arithmetic on `[num_trajectories, max_turns]`. This file holds everything else that they share: which
 trajectories take part, how named scores become arrays, and which tokens a turn's advantage lands on. An advantage of
 NaN means "not trained": a row covers the tokens from the first trained one to the last.
+
+A score of NaN means that a reward does not apply, and adds nothing, as in TRL. A verdict that failed is another thing:
+the score is not known, so that whatever stood in for it would be an invention. Its trajectory takes no part.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -128,9 +131,9 @@ def to_rows(
     """Run an estimator over every group of a unit and spread its advantages over the sampled tokens.
 
     `advantages(group)` returns `[num_trajectories, max_turns]`, NaN on turns that are not trained; a trajectory that is
-    NaN all along gets no row, and neither does one that is not the policy's fault, or that has no sampled token: they
-    take no part in a baseline. Rewards of weight 0 are logged elsewhere and earn nothing here. A row covers the tokens
-    from the first trained one up to the last.
+    NaN all along gets no row, and neither does one that is not the policy's fault, that has no sampled token, or of
+    which a reward is not known (`failed_trajectories`): they take no part in a baseline. Rewards of weight 0 are logged
+    elsewhere and earn nothing here. A row covers the tokens from the first trained one up to the last.
 
     Raises:
         ValueError: a score without a weight or a weight without scores, a weight that is not finite, scores of another
@@ -165,9 +168,11 @@ def to_token_rows(
     that were not sampled are never trained.
     """
     _check(unit, scores, weights)
+    has_failed = failed_trajectories(unit, scores, weights)
+    able = [i for i, t in enumerate(unit.trajectories) if _takes_part(t) and not has_failed[i]]
     rows: dict[int, Row] = {}
     for group_id in dict.fromkeys(t.group_id for t in unit.trajectories):
-        members = [i for i, t in enumerate(unit.trajectories) if t.group_id == group_id and _takes_part(t)]
+        members = [i for i in able if unit.trajectories[i].group_id == group_id]
         if not members:
             continue
         group = _group(unit, scores, weights, members)
@@ -177,6 +182,15 @@ def to_token_rows(
             if trained.any():
                 rows[member] = _row(trajectory, per_token, trained)
     return [rows[i] for i in sorted(rows)]
+
+
+def failed_trajectories(unit: Unit, scores: Mapping[str, Scores], weights: Mapping[str, float]) -> NDArray[np.bool_]:
+    """True where the verdict failed on which a reward of non-zero weight hangs: `[num_trajectories]`."""
+    has_failed = np.zeros(len(unit.trajectories), dtype=bool)
+    for name, score in scores.items():
+        if weights[name] != 0.0:
+            has_failed |= score.has_failed
+    return has_failed
 
 
 def _takes_part(trajectory: Trajectory) -> bool:
@@ -204,9 +218,13 @@ def _group(unit: Unit, scores: Mapping[str, Scores], weights: Mapping[str, float
     unpaid: list[Component] = []
     for name, score in scores.items():
         turns = np.full((len(members), num_turns.max()), np.nan)
+        outcome = score.outcome[members]
         for row, member in enumerate(members):
-            turns[row, : num_turns[row]] = score.turn[member]
-        component = Component(name=name, weight=weights[name], turns=turns, outcome=score.outcome[members])
+            if score.has_failed[member]:  # of weight 0, and here to be read: a part of what it says is no state
+                outcome[row] = np.nan
+            else:
+                turns[row, : num_turns[row]] = score.turn[member]
+        component = Component(name=name, weight=weights[name], turns=turns, outcome=outcome)
         (unpaid if weights[name] == 0.0 else paid).append(component)
     return Group(
         trajectories=tuple(unit.trajectories[i] for i in members),
