@@ -19,10 +19,11 @@ from rewards.citation import resolve_citations
 from rewards.judge.judge import Judge, JudgeRequest
 from rewards.parameter import opened_judge
 from rewards.reward import Questions, RewardContext, finite_parameter
-from rewards.rubric import ANSWER, Claim, Rubric, connected, named_in, rubric_of_hops
+from rewards.rubric import ANSWER, Claim, Rubric, connected, rubric_of_hops
 from rewards.rubric_file import read_rubrics
 from rewards.score import Scores
-from rewards.sub_question import key_word_recall, key_words
+from rewards.sub_question import key_word_counts, key_word_recall
+from rewards.wording import named_in
 
 IdentifyIn = Literal["answer", "episode"]
 _SENTENCE = re.compile(r"(?<=[.!?])\s+")
@@ -109,7 +110,7 @@ class CitationRubricReward:
         self.needs = frozenset({"golden_answers"} | ({"hops"} if file is None else set()))
         self.judge = opened_judge(judge)
         self._passage = context.passage
-        self._key_words = lru_cache(maxsize=50_000)(key_words)
+        self._key_words = lru_cache(maxsize=50_000)(key_word_counts)
 
     def rubric_of(self, question: Question) -> Rubric | None:
         """The question's rubric, with the gold answers as the names of E0; None where it is not annotated."""

@@ -8,7 +8,7 @@ from envs.question import Hop, Question
 from rewards.bounds import Bounds
 from rewards.per_trajectory import OutcomeReward
 from rewards.reward import RewardContext
-from rewards.sub_question import filled_sub_questions, key_word_f1, key_words
+from rewards.sub_question import filled_sub_questions, key_word_counts, key_word_f1
 
 
 class KeywordReward(OutcomeReward):
@@ -39,7 +39,7 @@ class KeywordReward(OutcomeReward):
         if not references:
             return float("nan")
         calls = (call for turn in trajectory.turns for call in turn.calls)
-        queries = [key_words(query) for query in dict.fromkeys(c.argument for c in calls if c.tool == "search")]
+        queries = [key_word_counts(query) for query in dict.fromkeys(c.argument for c in calls if c.tool == "search")]
         best = [max((key_word_f1(q, k) for q in queries for k in hop), default=0.0) for hop in references]
         return sum(best) / len(best)
 
@@ -51,6 +51,6 @@ class KeywordReward(OutcomeReward):
 @lru_cache(maxsize=10_000)
 def _references(hops: tuple[Hop, ...]) -> list[list[Counter[str]]]:
     """The reference sets of each hop that has any; what comes back is shared, and only read."""
-    variants = [[key_words(text) for text in filled_sub_questions(hops, i)] for i in range(len(hops))]
+    variants = [[key_word_counts(text) for text in filled_sub_questions(hops, i)] for i in range(len(hops))]
     filled = [[words for words in hop if words] for hop in variants]
     return [hop for hop in filled if hop]

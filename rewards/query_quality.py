@@ -16,8 +16,8 @@ from rewards.format import FormatReward
 from rewards.judge.judge import Judge, JudgeRequest
 from rewards.parameter import opened_judge
 from rewards.reward import Questions, RewardContext, finite_parameter
-from rewards.rubric import named_in
 from rewards.score import Scores
+from rewards.wording import named_in
 
 CorrectBy = Literal["exact_match", "f1"]
 Placed = Literal["outcome", "turns", "good"]

@@ -57,17 +57,6 @@ class Rubric:
     joined: frozenset[int] = frozenset()
 
 
-def named_in(text: str, aliases: Collection[str]) -> str | None:
-    """The first of these names that occurs in the text as whole words, both normalised; None if none does."""
-    padded = _padded(text)
-    return next((alias for alias in aliases if (name := _padded(alias)).strip() and name in padded), None)
-
-
-@lru_cache(maxsize=100_000)
-def _padded(text: str) -> str:
-    return f" {normalize_answer(text)} "
-
-
 def connected(
     claims: Sequence[Collection[int]], supported: Sequence[bool], joined: Collection[int] = (), start: int = ANSWER
 ) -> list[bool]:

@@ -34,10 +34,10 @@ def filled_sub_questions(hops: Sequence[Hop], index: int, *, max_variants: int =
     return tuple(variants)
 
 
-def key_words(text: str) -> Counter[str]:
+def key_word_counts(text: str) -> Counter[str]:
     """The words of the normalised text that carry meaning, as a multiset: without articles and function words.
 
-    >>> sorted(key_words("In which town did the founder of Lomira grow up?"))
+    >>> sorted(key_word_counts("In which town did the founder of Lomira grow up?"))
     ['founder', 'grow', 'lomira', 'town', 'up']
     """
     return Counter(word for word in normalize_answer(text).split() if word not in _FUNCTION_WORDS)

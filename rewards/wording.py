@@ -20,10 +20,15 @@ def _padded(text: str) -> str:
     return f" {normalize_answer(text)} "
 
 
-def mentions(text: str, phrases: Iterable[str]) -> bool:
-    """True if one of the phrases stands in the text, both normalised, in whole words: "ten" is not in "often"."""
+def named_in(text: str, names: Iterable[str]) -> str | None:
+    """The first of these names that stands in the text in whole words, both normalised: "ten" is not in "often"."""
     padded = _padded(text)
-    return any(phrase != "  " and phrase in padded for phrase in map(_padded, phrases))
+    return next((name for name in names if (wanted := _padded(name)).strip() and wanted in padded), None)
+
+
+def mentions(text: str, phrases: Iterable[str]) -> bool:
+    """True if one of the phrases stands in the text (`named_in`)."""
+    return named_in(text, phrases) is not None
 
 
 @lru_cache(maxsize=_REMEMBERED_TEXTS)

@@ -3,7 +3,7 @@ from collections import Counter
 import pytest
 
 from envs.question import Hop
-from rewards.sub_question import filled_sub_questions, key_word_f1, key_word_recall, key_words
+from rewards.sub_question import filled_sub_questions, key_word_counts, key_word_f1, key_word_recall
 from tests.rewards.builders import QUESTION
 
 
@@ -34,8 +34,8 @@ def test_a_reference_to_nothing_is_left_out_and_ten_is_not_one() -> None:
 
 
 def test_key_words_are_what_is_left_without_function_words() -> None:
-    assert key_words("Who is the founder of The Lomira, and the FOUNDER of it?") == Counter(founder=2, lomira=1)
-    assert key_words("who is it") == Counter()
+    assert key_word_counts("Who is the founder of The Lomira, and the FOUNDER of it?") == Counter(founder=2, lomira=1)
+    assert key_word_counts("who is it") == Counter()
 
 
 @pytest.mark.parametrize(

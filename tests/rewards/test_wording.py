@@ -1,6 +1,6 @@
 import pytest
 
-from rewards.wording import all_words, content_words, jaccard, key_words, mentions, name_stems, recall
+from rewards.wording import all_words, content_words, jaccard, key_words, mentions, name_stems, named_in, recall
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,10 @@ def test_key_words_are_names_and_numbers_or_else_content_words() -> None:
 def test_shares() -> None:
     assert recall({"a", "b"}, {"b", "c"}) == 0.5 and recall(set(), {"a"}) == 0.0
     assert jaccard({"a", "b"}, {"b", "c"}) == pytest.approx(1 / 3) and jaccard(set(), set()) == 0.0
+
+
+def test_names_are_whole_words_normalised() -> None:
+    assert named_in("Born in the Port of Galzim, 1204.", ("galzim",)) == "galzim"
+    assert named_in("He went to Annapolis.", ("Ann",)) is None
+    assert named_in("Anything", ("", "the")) is None
+    assert named_in("T. Rinsel came", ("Tavo Rinsel", "T Rinsel")) == "T Rinsel"
