@@ -1,24 +1,29 @@
 """How well rewards stand against cheats: scripted ones, and GRPO itself.
 
-    python -m benchmarks.hackability                                        every reward against every scripted cheat
-    python -m benchmarks.hackability --cold-start runs/attack/2hops_stating           the same, honest: a real policy
+    python -m benchmarks.hackability                           rewards and recipes against every scripted cheat
+    python -m benchmarks.hackability --cold-start runs/2hops_stating                  the same, honest: a real policy
     python -m benchmarks.hackability --attack --out runs/attack --seeds 2               GRPO on each reward alone
     python -m benchmarks.hackability --attack --gate correct consistency --out runs/attack    a repaired composition
     python -m benchmarks.hackability --smoke; python -m benchmarks.hackability --attack --smoke --out /tmp/attack
 
 The first prints percentiles among honest episodes at equal turns (`!`: not below the bar, `*`: so, but known and
-repaired) and says what differs from `benchmarks.red_team.known.KNOWN`, which holds for the tests' world. Attacks leave
-a record each, resume, and are told as JSON, page, picture and Markdown; docs/hackability.md has what they came to.
+repaired, `+`: a recipe pays it more than honest failures) and says what differs from `KNOWN` and `KNOWN_RECIPES` of
+`benchmarks.red_team`, which hold for the tests' world. Attacks leave a record each, resume, and are told as JSON, page,
+picture and Markdown. docs/hackability.md has what all of it came to.
 """
 
 import argparse
 import asyncio
 import json
+import re
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from agent.protocols.registry import load_protocol
 from agent.tiny import build_tokenizer
@@ -28,6 +33,8 @@ from benchmarks.red_team.attack_figures import attack_figures
 from benchmarks.red_team.attack_report import attack_markdown, svg, write_markdown, write_page
 from benchmarks.red_team.known import REPAIRS
 from benchmarks.red_team.matrix import RedTeam, record_of, table_of, unexpected
+from benchmarks.red_team.recipe_matrix import recipe_cells, recipe_record, recipe_table, unexpected_recipes
+from benchmarks.red_team.recipes import STATING, as_trained, load_recipes
 from envs.actor import EngineActor
 from rewards.registry import REWARDS
 from train.ablation_request import parse_seeds
@@ -47,9 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
 
 
 def play_matrix(args: argparse.Namespace) -> dict[str, Any]:
-    """Scripted cheats against every reward; prints the table."""
+    """Scripted cheats against every reward and every recipe; prints both tables."""
     if args.smoke:
         args.questions, args.samples, args.num_passages = 6, 6, 500
+    recipes = load_recipes(args.setting or STATING)
     with tempfile.TemporaryDirectory() as scratch:
         if args.cold_start:
             arena, honest = cold_started(args)
@@ -57,33 +65,42 @@ def play_matrix(args: argparse.Namespace) -> dict[str, Any]:
             arena, honest = scripted_arena(args, Path(scratch)), None
         try:
             team = RedTeam(arena, honest=honest, samples=args.samples)
-            if not team.honest.is_correct.any():
-                raise ConfigError("no honest episode is right: there is nothing to measure rewards of answers against")
-            cells = team.cells()
+            if len(set(team.honest.is_correct.tolist())) < 2:
+                raise ConfigError(
+                    "all honest episodes are right, or all wrong, and both are measured against: play more"
+                )
+            trained = team if honest else RedTeam(as_trained(arena, args.setting or STATING), samples=args.samples)
+            cells, of_recipes = team.cells(), recipe_cells(trained, recipes)
         finally:
             arena.index.close()
-    differing = unexpected(cells)
-    lengths = sorted(set(team.honest.num_turns.tolist()))
-    print(table_of(cells))
-    print(
-        f"honest: {len(team.honest.num_turns)} episodes, {team.honest.is_correct.mean():.2f} right, "
-        f"{lengths[0]} to {lengths[-1]} turns"
-    )
+    differing = {"rewards": unexpected(cells), "recipes": unexpected_recipes(of_recipes)}
+    honest_by_turns = {
+        name: _counted(team.honest.num_turns[team.honest.is_correct == right])
+        for name, right in (("right", True), ("wrong", False))
+    }
+    print(table_of(cells), recipe_table(of_recipes), sep="\n\n")
+    print(f"\nhonest: {len(team.honest.num_turns)} episodes, {team.honest.is_correct.mean():.3f} right")
+    print("\n".join(f"{name}, by turns: {counts}" for name, counts in honest_by_turns.items()))
     if silent := [reward for reward in REWARDS if reward not in team.compared]:
         print(f"of honest episodes nothing is said by: {', '.join(silent)}")
-    print("\n".join(["not as in KNOWN:", *differing] if differing else ["all as in KNOWN"]))
+    for what, lines in differing.items():
+        print("\n".join([f"{what}, not as known:", *lines] if lines else [f"{what}: all as known"]))
     figures = {
         "settings": {
             "honest": (args.policy or args.cold_start).name if args.cold_start else HONEST_RATES,
-            **{key: getattr(args, key) for key in ("hops", "num_passages", "questions", "wordings", "samples", "seed")},
+            **({} if args.cold_start else {"hops": args.hops, "num_passages": args.num_passages, "seed": args.seed}),
+            **{key: getattr(args, key) for key in ("questions", "wordings", "samples")},
+            "max_turns": {"rewards": arena.limits.max_turns, "recipes": trained.arena.limits.max_turns},
         },
-        "honest_em": float(team.honest.is_correct.mean()),
-        "rewards": record_of(cells),
-        "differing": differing,
+        "honest_em": round(float(team.honest.is_correct.mean()), 4),
+        "honest_by_turns": honest_by_turns,
+        **record_of(cells),
+        "recipes": recipe_record(of_recipes),
+        "not_as_known": {what: len(lines) for what, lines in differing.items()},
     }
     _write_json(args.json, figures)
-    if args.check and differing:
-        sys.exit("the matrix is not as in KNOWN")
+    if args.check and any(differing.values()):
+        sys.exit("the matrices are not as in KNOWN and KNOWN_RECIPES")
     return figures
 
 
@@ -116,7 +133,7 @@ def cold_started(args: argparse.Namespace) -> tuple[Arena, Played]:
     model = args.policy or args.cold_start / "cold_start"
     if not model.is_dir() or not (args.cold_start / "testbed").is_dir():
         raise ConfigError(f"no {model}, or no testbed in {args.cold_start}: name a folder that `waymark ablate` made")
-    train = load_setting(args.setting or "2hops_stating").train
+    train = load_setting(args.setting or STATING).train
     protocol = load_protocol(train.get("protocol", {}).get("name", "waymark"))
     limits = LIMITS.model_validate({**LIMITS.model_dump(), **train["limits"]})
     arena = open_arena(
@@ -195,7 +212,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--cold-start", type=Path, metavar="OUT", help="honest episodes by the policy in OUT/cold_start"
     )
     scripted.add_argument("--policy", type=Path, metavar="MODEL", help="with --cold-start: that of another model")
-    scripted.add_argument("--check", action="store_true", help="exit 1 where a pair is not as in KNOWN")
+    scripted.add_argument("--check", action="store_true", help="exit 1 where a pair is not as known")
     trained = parser.add_argument_group("attacks by GRPO")
     trained.add_argument("--attack", action="store_true", help="train on each reward alone")
     trained.add_argument("--gate", choices=sorted(REPAIRS), help="train on this composition around each reward instead")
@@ -217,7 +234,14 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _write_json(path: Path | None, figures: dict[str, Any]) -> None:
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(figures, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        text = json.dumps(figures, indent=1, allow_nan=False)
+        short = re.sub(r"\[[^\[\]{}]*\]", lambda found: re.sub(r"\n *", " ", found[0]), text)  # lists on one line
+        path.write_text(short + "\n", encoding="utf-8")
+
+
+def _counted(turns: NDArray[np.int64]) -> dict[str, int]:
+    lengths, counts = np.unique(turns, return_counts=True)
+    return {str(length): count for length, count in zip(lengths.tolist(), counts.tolist(), strict=True)}
 
 
 def _say(line: str) -> None:

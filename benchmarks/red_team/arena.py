@@ -31,6 +31,7 @@ from rewards.combine import GATED_PRODUCT, trajectory_totals
 from rewards.compose import Composition
 from rewards.gates import is_correct
 from rewards.reward import RewardContext
+from rewards.score import Scores
 
 HONEST_RATES: dict[str, float] = {
     "wrong_query": 0.2,
@@ -117,10 +118,14 @@ class Arena:
         """The same arena under other limits; both share the index."""
         return replace(self, limits=limits)
 
+    def scored(self, composition: Composition, played: Played) -> list[dict[str, Scores]]:
+        """What credit gets of each unit, by component."""
+        questions = {question.id: question for question in self.questions}
+        return [composition.score(unit, questions) for unit in played.units]
+
     def earned(self, composition: Composition, played: Played) -> dict[str, NDArray[np.float64]]:
         """What each component pays in all: outcome plus turns, behind gates, without weights: `[num_trajectories]`."""
-        questions = {question.id: question for question in self.questions}
-        scored = [composition.score(unit, questions) for unit in played.units]
+        scored = self.scored(composition, played)
         return {name: np.concatenate([trajectory_totals(scores[name]) for scores in scored]) for name in scored[0]}
 
     def earned_together(self, composition: Composition, played: Played) -> NDArray[np.float64]:

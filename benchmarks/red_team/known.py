@@ -1,7 +1,8 @@
 """What honest episodes each reward is measured against, which cheats it cannot stop by design, and what repairs that.
 
 `KNOWN` is the one list of pairs that fail. Each names a repair, a composition in which the same cheat falls below the
-bar again; tests hold that no entry is stale and that each repair does what it says.
+bar again, and is worth no more than an honest failure; tests hold that no entry is stale and that each repair does what
+it says. What recipes cannot stop is in `benchmarks.red_team.known_recipes`.
 """
 
 import copy
@@ -40,11 +41,18 @@ REWARD = "{reward}"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repair:
-    """A composition around a reward: `terms` and `composition` as a config has them, with `REWARD` for its name."""
+    """A composition around a reward: `terms` and `composition` as a config has them, with `REWARD` for its name.
+
+    A cheat that is wrong lacks exact match, and is below every right episode wherever exact match weighs most. So that
+    is not asked alone: a repair promises, besides, to pay a cheat no more than honest episodes of its own correctness
+    (`margins.favour_of`), or else failing groups, which have nothing but the rest to compare, still learn the cheat.
+    With `keeps_order_only` it promises nothing of the kind.
+    """
 
     summary: str
     terms: Mapping[str, Mapping[str, Any]]
     composition: Mapping[str, Any] = field(default_factory=dict)
+    keeps_order_only: bool = False
 
     def rewards(self, reward: str, params: Mapping[str, Any] | None = None) -> dict[str, dict[str, Any]]:
         """The section `rewards` of a config.
@@ -76,8 +84,9 @@ class Repair:
 
 REPAIRS: dict[str, Repair] = {
     "beside": Repair(
-        summary="exact match beside it, five times as heavy",
+        summary="exact match beside it, five times as heavy: right stays above wrong, no more is promised",
         terms={"exact_match": {"weight": 1.0}, REWARD: {"weight": 0.2}},
+        keeps_order_only=True,
     ),
     "correct": Repair(
         summary="exact match, and the reward only in right episodes (gate correct)",
@@ -93,7 +102,9 @@ REPAIRS: dict[str, Repair] = {
         composition={"combine": "gated_product", "bottom_line": [REWARD]},
     ),
 }
-"""Compositions for a reward, by name. Their largest part is exact match, so right episodes are the bar."""
+"""Compositions for a reward, by name. Their largest part is exact match, so right episodes are the bar; what the rest
+may not do is in `Repair`. `correct` and `bottom_line` pay no wrong cheat at all. `answered` pays those that answer, so
+it repairs nothing for a reward that they can earn by answering."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,20 +165,20 @@ KNOWN: tuple[Known, ...] = (
         reward="judgement",
         cheats=_REPEATS,
         reason="'no' before each further search is right where searches are useless, and outweighs the last 'yes'",
-        repair="beside",
+        repair="correct",
     ),
     Known(
         reward="judgement",
         cheats=("guesser", "forger"),
         reason="without an observation there is nothing to judge, which costs nothing and is worth as much as judging "
         "half wrong",
-        repair="beside",
+        repair="correct",
     ),
     Known(
         reward="reflection",
         cheats=("endless_searcher", "query_spammer"),
         reason="always 'false' is half right (labels count alike), as an honest episode with one wrong reflection is",
-        repair="beside",
+        repair="correct",
     ),
     Known(
         reward="principles",

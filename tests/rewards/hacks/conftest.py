@@ -1,4 +1,4 @@
-"""One team for all tests of cheats: everybody plays once, sixteen questions of a tiny world in three wordings each."""
+"""Two teams for all tests of cheats: everybody plays once, sixteen questions of a tiny world in three wordings each."""
 
 from collections.abc import Iterator
 
@@ -7,6 +7,7 @@ import pytest
 from agent.protocols.registry import load_protocol
 from benchmarks.red_team.arena import open_arena
 from benchmarks.red_team.matrix import RedTeam
+from benchmarks.red_team.recipes import as_trained
 from tests.envs.small_world import byte_tokenizer
 
 WORLD = {"hops": 2, "seed": 4, "train_questions": 20, "dev_questions": 20, "test_questions": 60}
@@ -26,3 +27,9 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedTeam]:
         yield RedTeam(arena)
     finally:
         arena.index.close()
+
+
+@pytest.fixture(scope="package")
+def trained_team(team: RedTeam) -> RedTeam:
+    """The same in episodes of as many turns as recipes are trained in."""
+    return RedTeam(as_trained(team.arena))

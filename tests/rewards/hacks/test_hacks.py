@@ -26,13 +26,6 @@ def test_a_cheat_earns_less_than_honest_episodes(team: RedTeam, reward: str, che
     assert margin.is_below, margin
 
 
-@pytest.mark.parametrize(("reward", "cheat"), sorted(KNOWN_PAIRS))
-def test_a_known_pair_does_fail_and_its_repair_repairs_it(team: RedTeam, reward: str, cheat: str) -> None:
-    assert not team.margin(reward, cheat).is_below, "no longer known: take it out of KNOWN"
-    repaired = team.repaired(reward, cheat, KNOWN_PAIRS[reward, cheat])
-    assert repaired.is_below, repaired
-
-
 @pytest.mark.parametrize(("reward", "vice"), [(reward, vice) for reward, those in VICES.items() for vice in those])
 def test_a_reward_sees_its_vice_in_an_expert_without_any_other(team: RedTeam, reward: str, vice: str) -> None:
     margin = team.vice_margin(reward, vice)
