@@ -132,4 +132,4 @@ def test_sharding_is_refused_where_nothing_is_sharded(tmp_path: Path) -> None:
 def test_the_benchmark_of_the_step_runs(tmp_path: Path) -> None:
     figures = learner_step.main(["--smoke", "--json", str(tmp_path / "figures.json")])
     assert figures == json.loads((tmp_path / "figures.json").read_text())
-    assert set(figures["seconds"]) == {"waymark", "trl_own", "trl_packed"}
+    assert set(figures["seconds"]) == {"waymark", "waymark_probed", "trl_own", "trl_packed"}
