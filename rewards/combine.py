@@ -97,9 +97,10 @@ class GatedProduct:
 def trajectory_totals(scores: Scores) -> NDArray[np.float64]:
     """Outcome plus the sum over turns, NaN where nothing applies or a verdict failed: `[num_trajectories]`."""
     totals = np.full(len(scores.outcome), np.nan)
+    has_failed = scores.has_failed
     for i, (turns, outcome) in enumerate(zip(scores.turn, scores.outcome, strict=True)):
         applying = [value for value in (*turns, outcome) if not np.isnan(value)]
-        if applying and not scores.has_failed[i]:
+        if applying and not has_failed[i]:
             totals[i] = sum(applying)
     return totals
 

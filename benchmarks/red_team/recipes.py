@@ -18,18 +18,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.trajectory import Unit
 from benchmarks.red_team.arena import Arena, Played
 from rewards.compose import Composition, build_rewards
 from rewards.reward import RewardContext
-from rewards.score import Scores
 from train.ablation import Ablation
 from train.ablation_setting import SettingConfig, load_setting
 from train.config import TrainConfig
 from train.credit import CreditEstimator, load_estimator
 from train.credit.baseline import returns_to_go, without_nan
 from train.credit.c_grpo import CGrpo, c_grpo_returns
-from train.credit.group import Component, Group
+from train.credit.group import Group, group_of
 from train.credit.renorm import ReNorm, mean_to_go, renorm_rewards
 from train.credit.step_tokens import StepTokens
 from train.method import load_methods, method_names
@@ -57,7 +55,9 @@ class Recipe:
         scored = arena.scored(composition, played)
         return np.concatenate(
             [
-                np.nan_to_num(worth(estimator, group_of(unit, scores, composition.weights)))
+                np.nan_to_num(
+                    worth(estimator, group_of(unit, scores, composition.weights, range(len(unit.trajectories))))
+                )
                 for unit, scores in zip(played.units, scored, strict=True)
             ]
         )
@@ -108,20 +108,3 @@ def worth(estimator: CreditEstimator, group: Group) -> NDArray[np.float64]:
     if isinstance(estimator, StepTokens):
         return np.nansum(group.rewards_with(turn_scale=estimator.step_scale), axis=1)
     return group.returns
-
-
-def group_of(unit: Unit, scores: dict[str, Scores], weights: dict[str, float]) -> Group:
-    """All trajectories of a unit as one group; nothing is compared in it, so who shares a baseline is no matter."""
-    num_turns = np.array([t.num_turns for t in unit.trajectories], dtype=np.int64)
-    components = []
-    for name, score in scores.items():
-        turns = np.full((len(num_turns), num_turns.max(initial=0)), np.nan)
-        for row, values in enumerate(score.turn):
-            turns[row, : len(values)] = values
-        components.append(Component(name=name, weight=weights[name], turns=turns, outcome=score.outcome))
-    return Group(
-        trajectories=unit.trajectories,
-        num_turns=num_turns,
-        components=tuple(c for c in components if c.weight != 0.0),
-        unpaid=tuple(c for c in components if c.weight == 0.0),
-    )

@@ -175,7 +175,7 @@ def to_token_rows(
         members = [i for i in able if unit.trajectories[i].group_id == group_id]
         if not members:
             continue
-        group = _group(unit, scores, weights, members)
+        group = group_of(unit, scores, weights, members)
         for member, per_token in zip(members, advantages(group), strict=True):
             trajectory = unit.trajectories[member]
             trained = (trajectory.turn_index >= 0) & ~np.isnan(per_token)
@@ -212,13 +212,14 @@ def _check(unit: Unit, scores: Mapping[str, Scores], weights: Mapping[str, float
             raise ValueError(f"reward {name!r} gave an infinite score; return NaN where it does not apply")
 
 
-def _group(unit: Unit, scores: Mapping[str, Scores], weights: Mapping[str, float], members: list[int]) -> Group:
+def group_of(unit: Unit, scores: Mapping[str, Scores], weights: Mapping[str, float], members: Sequence[int]) -> Group:
+    """These trajectories of a unit, by their places in it, as one group."""
     num_turns = np.asarray([unit.trajectories[i].num_turns for i in members], dtype=np.int64)
     paid: list[Component] = []
     unpaid: list[Component] = []
     for name, score in scores.items():
         turns = np.full((len(members), num_turns.max()), np.nan)
-        outcome = score.outcome[members]
+        outcome = score.outcome[list(members)]
         for row, member in enumerate(members):
             if score.has_failed[member]:  # of weight 0, and here to be read: a part of what it says is no state
                 outcome[row] = np.nan
