@@ -25,10 +25,10 @@ from train.ablation import Ablation
 from train.ablation_setting import SettingConfig, load_setting
 from train.config import TrainConfig
 from train.credit import CreditEstimator, load_estimator
-from train.credit.baseline import returns_to_go, without_nan
+from train.credit.baseline import without_nan
 from train.credit.c_grpo import CGrpo, c_grpo_returns
 from train.credit.group import Group, group_of
-from train.credit.renorm import ReNorm, mean_to_go, renorm_rewards
+from train.credit.renorm import ReNorm
 from train.credit.step_tokens import StepTokens
 from train.method import load_methods, method_names
 
@@ -94,17 +94,7 @@ def worth(estimator: CreditEstimator, group: Group) -> NDArray[np.float64]:
         others = group.without(estimator.outcome, estimator.rubric)
         return outcome.weight * mixed + without_nan(others.returns)
     if isinstance(estimator, ReNorm):
-        outcome = group.component(estimator.outcome, role="outcome")
-        process = group.component(estimator.process, role="process")
-        rewards = renorm_rewards(
-            process.turns,
-            outcome.total,
-            group.num_turns,
-            process_weight=process.weight,
-            outcome_weight=outcome.weight,
-        )
-        rewards = rewards + without_nan(group.without(estimator.outcome, estimator.process).rewards)
-        return (returns_to_go if estimator.variant == "paper" else mean_to_go)(rewards)[:, 0]
+        return estimator.returns(group)[:, 0]
     if isinstance(estimator, StepTokens):
         return np.nansum(group.rewards_with(turn_scale=estimator.step_scale), axis=1)
     return group.returns

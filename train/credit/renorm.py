@@ -106,7 +106,11 @@ class ReNorm:
         """One row a trajectory, with one advantage per turn on the turn's sampled tokens."""
         return to_rows(unit, scores, weights, self._advantages)
 
-    def _advantages(self, group: Group) -> NDArray[np.float64]:
+    def returns(self, group: Group) -> NDArray[np.float64]:
+        """What the remaining turns earn before it is compared, their mean or sum: `[num_trajectories, max_turns]`.
+
+        NaN where there is no turn. Raises ValueError where a score leaves [0, 1] or the process scores trajectories.
+        """
         outcome = group.component(self.outcome, role="outcome")
         process = group.component(self.process, role="process")
         _check_range(outcome, outcome.total)
@@ -124,9 +128,12 @@ class ReNorm:
         silent = np.isnan(rewards) & (others == 0.0)
         rewards = np.where(silent | np.isnan(outcome.total)[:, None], np.nan, without_nan(rewards) + others)
         rewards[~group.has_turn] = np.nan
-        if self.variant == "paper":
-            return np.where(group.has_turn, standardise(returns_to_go(rewards)), np.nan)
-        return np.where(group.has_turn, standardise_over_turns(mean_to_go(rewards)), np.nan)
+        to_go = returns_to_go if self.variant == "paper" else mean_to_go
+        return np.where(group.has_turn, to_go(rewards), np.nan)
+
+    def _advantages(self, group: Group) -> NDArray[np.float64]:
+        compare = standardise if self.variant == "paper" else standardise_over_turns
+        return np.where(group.has_turn, compare(self.returns(group)), np.nan)
 
 
 def _check_range(component: Component, values: NDArray[np.float64]) -> None:
