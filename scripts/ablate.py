@@ -30,6 +30,10 @@ def ablate(
     ] = None,
     keep_runs: Annotated[bool, typer.Option("--keep-runs", help="Keep the folders of finished runs.")] = False,
     report_only: Annotated[bool, typer.Option("--report-only", help="Report the records that are there.")] = False,
+    baseline: Annotated[
+        str | None,
+        typer.Option(help="The method that the others are compared with. Default: outcome.", metavar="METHOD"),
+    ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", dir_okay=False, help="Also write the figures here.")
     ] = None,
@@ -37,7 +41,7 @@ def ablate(
         Path | None, typer.Option(dir_okay=False, help="Also write the tables into this page, between its marks.")
     ] = None,
 ) -> None:
-    """Train methods under one setting, several seeds each, and report them beside outcome-only GRPO.
+    """Train methods under one setting, several seeds each, and report them beside outcome-only GRPO, or another method.
 
     A second call goes on where the first one stopped; what has a record is not run again.
 
@@ -61,6 +65,7 @@ def ablate(
         ray_address=ray_address,
         keep_runs=keep_runs,
         report_only=report_only,
+        baseline=baseline,
     )
     try:
         text = compare(request, json_file=json_file, markdown=markdown, say=lambda line: typer.echo(line, err=True))

@@ -60,11 +60,12 @@ def comparison_figures(
     budget: int,
     overrides: Sequence[str] = (),
     command: str = "",
+    baseline: str = BASELINE,
 ) -> dict[str, Any]:
     """Everything that is reported, as JSON types.
 
     `found` has the records of each method by seed; methods without any are named under `missing` and left out.
-    `command` makes them again.
+    `command` makes them again. Differences and ratios are to the method named `baseline`; there are none without it.
 
     Raises:
         ConfigError: there is no record at all, or records that answered other questions than each other.
@@ -75,8 +76,8 @@ def comparison_figures(
             f"no run of {', '.join(m.name for m in methods)} has a record yet: there is nothing to report"
         )
     refuse_other_questions([record for name in rows for record in found[name].values()])
-    baseline = found[BASELINE] if BASELINE in rows else None
-    compared = _compare(rows, found) if baseline else {}
+    theirs = found[baseline] if baseline in rows else None
+    compared = _compare(rows, found, baseline) if theirs else {}
     result: dict[str, Any] = {
         "setting": setting,
         "overrides": list(overrides),
@@ -84,7 +85,7 @@ def comparison_figures(
         "title": title,
         "budget": budget,
         "threshold": threshold,
-        "baseline": BASELINE if baseline else None,
+        "baseline": baseline if theirs else None,
         "min_seeds_for_claims": MIN_SEEDS,
         "methods": {},
         "missing": [method.name for method in methods if method.name not in rows],
@@ -100,9 +101,9 @@ def comparison_figures(
             "seeds": list(runs),
             "final": final_figures(runs),
             "finish_reasons": _finish_reasons(runs),
-            "to_threshold": _to_threshold(runs, baseline, threshold, budget),
+            "to_threshold": _to_threshold(runs, theirs, threshold, budget),
             "costs": {cost: [getattr(run.costs, cost) for run in runs.values()] for cost in COSTS},
-            "unpaired": seeds_of_other_starts(runs, baseline) if baseline else [],
+            "unpaired": seeds_of_other_starts(runs, theirs) if theirs else [],
             "against_baseline": {m: _as_record(one) for (n, m), one in compared.items() if n == name},
             "curves": [[[p.trajectories, p.em] for p in run.curve] for run in runs.values()],
         }
@@ -219,15 +220,17 @@ def _ratio(ours: NDArray[np.float64] | None, theirs: NDArray[np.float64] | None)
     return (ratio, low, high) if min(len(ours), len(theirs)) > 1 else (ratio, np.nan, np.nan)
 
 
-def _compare(rows: Mapping[str, Method], found: Mapping[str, Runs]) -> dict[tuple[str, str], SeedComparison]:
+def _compare(
+    rows: Mapping[str, Method], found: Mapping[str, Runs], baseline: str
+) -> dict[tuple[str, str], SeedComparison]:
     """Every method against the baseline by every paired measure, over the pairs that began with one policy."""
     compared = {}
     for name in rows:
-        seeds = seeds_of_pairs(found[name], found[BASELINE])
-        if name == BASELINE or not seeds:
+        seeds = seeds_of_pairs(found[name], found[baseline])
+        if name == baseline or not seeds:
             continue
         for measure in PAIRED:
-            ours, theirs = (_values(found[which], seeds, measure) for which in (name, BASELINE))
+            ours, theirs = (_values(found[which], seeds, measure) for which in (name, baseline))
             if ours is None or theirs is None or ours.shape != theirs.shape:
                 continue
             if one := compare_over_seeds(ours, theirs):

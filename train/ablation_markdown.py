@@ -11,7 +11,14 @@ from typing import Any
 
 from evaluation.report_parts import Cell, Measure, Table
 from train.ablation_figures import LOSS, MEASURES
-from train.ablation_page import cold_start_notes, cost_table, difference_table, final_table, threshold_table
+from train.ablation_page import (
+    baseline_title,
+    cold_start_notes,
+    cost_table,
+    difference_table,
+    final_table,
+    threshold_table,
+)
 from train.marked_page import write_between_marks
 
 
@@ -38,7 +45,7 @@ def as_markdown(figures: Mapping[str, Any]) -> str:
 
 def cells_below(figures: Mapping[str, Any]) -> str:
     """Every cell in which a method may be worse than the baseline, a line for each method."""
-    head = f"Cells in which the interval of method minus outcome-only reaches below {_minus(LOSS)}:"
+    head = f"Cells in which the interval of method minus {baseline_title(figures)} reaches below {_minus(LOSS)}:"
     if not figures["below"]:
         return f"{head} none.\n"
     lines: dict[str, list[str]] = {}

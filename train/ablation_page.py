@@ -11,6 +11,7 @@ from evaluation.report_parts import Arm, Cell, CurvePoint, Measure, MetricChart,
 from evaluation.seed_pairs import MIN_SEEDS
 from train.ablation_figures import LOSS, MEASURES, PAIRED, TESTED
 from train.ablation_pairs import UNKNOWN, Runs
+from train.method import BASELINE
 
 CHARTS = (
     MetricChart(key="em", title="EM of sampled trajectories"),
@@ -128,7 +129,13 @@ def threshold_table(figures: Mapping[str, Any], unit: str) -> Table:
         )
     return Table(
         title=f"{words.capitalize()} to dev EM {figures['threshold']}",
-        columns=["method", "seeds that reached it", "restricted mean", "ratio to outcome-only", "each seed"],
+        columns=[
+            "method",
+            "seeds that reached it",
+            "restricted mean",
+            f"ratio to {baseline_title(figures)}",
+            "each seed",
+        ],
         rows=rows,
         note=f"Restricted mean: {told}. A point past the budget does not count. –: never reached it.",
     )
@@ -166,7 +173,7 @@ def difference_table(figures: Mapping[str, Any]) -> Table:
                 cells.append(claim(one) if one else None)
         rows.append(cells)
     return Table(
-        title="Method minus outcome-only, paired over seeds and questions",
+        title=f"Method minus {baseline_title(figures)}, paired over seeds and questions",
         columns=columns,
         rows=rows,
         note="Intervals are over seeds and questions drawn together; of few seeds they are too narrow. Only "
@@ -174,6 +181,12 @@ def difference_table(figures: Mapping[str, Any]) -> Table:
         f"(Holm): p of a paired randomisation over seeds, only with {MIN_SEEDS} or more of them. "
         f"{LOSS_MARK}: the interval reaches below {str(LOSS).replace('-', '−')}.",
     )
+
+
+def baseline_title(figures: Mapping[str, Any]) -> str:
+    """What differences and ratios are taken from, in the words of a table's head."""
+    name = figures["baseline"]
+    return "outcome-only" if name in (None, BASELINE) else str(figures["methods"][name]["title"])
 
 
 def _difference(one: Mapping[str, Any], num_seeds: int) -> Measure:

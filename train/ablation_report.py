@@ -14,6 +14,7 @@ from train.ablation_page import final_table, threshold_table, write_page
 from train.ablation_pairs import records_of_other_starts
 from train.ablation_request import AblationRequest
 from train.ablation_workers import run_here
+from train.method import BASELINE
 from train.progress import RunStopped
 
 FIGURES_FILE = "methods.json"
@@ -44,7 +45,13 @@ def compare(
         say(f"without a record: {', '.join(f'{method}/{seed}' for method, seed in missing)}")
     if failed and not any(ablation.read().values()):
         raise RunStopped(f"every run failed: {'; '.join(failed)}")
-    text = report(ablation, command=request.command(ablation.budget), json_file=json_file, markdown=markdown)
+    text = report(
+        ablation,
+        command=request.command(ablation.budget),
+        baseline=request.baseline,
+        json_file=json_file,
+        markdown=markdown,
+    )
     if failed:
         raise RunStopped(f"{len(failed)} of {len(missing)} runs failed: {'; '.join(failed)}; the others are reported")
     return text
@@ -68,10 +75,17 @@ def make_runs(ablation: Ablation, missing: list[tuple[str, int]], request: Ablat
     return run_here(jobs, workers=request.workers, logs=ablation.out / "logs", say=say)
 
 
-def report(ablation: Ablation, *, command: str, json_file: Path | None = None, markdown: Path | None = None) -> str:
+def report(
+    ablation: Ablation,
+    *,
+    command: str,
+    baseline: str = BASELINE,
+    json_file: Path | None = None,
+    markdown: Path | None = None,
+) -> str:
     """Write figures and page from the records that are there; returns the tables for a terminal.
 
-    `command` is what they say that they were made by.
+    `command` is what they say that they were made by; differences are to `baseline`.
     """
     found = ablation.read()
     figures = comparison_figures(
@@ -83,6 +97,7 @@ def report(ablation: Ablation, *, command: str, json_file: Path | None = None, m
         threshold=ablation.setting.threshold,
         budget=ablation.budget,
         command=command,
+        baseline=baseline,
     )
     ablation.out.mkdir(parents=True, exist_ok=True)
     for path in (ablation.out / FIGURES_FILE, *([json_file] if json_file else [])):

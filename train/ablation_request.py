@@ -9,7 +9,7 @@ from pathlib import Path
 from train.ablation import Ablation, Say
 from train.ablation_setting import load_setting
 from train.config_file import ConfigError
-from train.method import load_methods
+from train.method import BASELINE, load_methods
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +30,7 @@ class AblationRequest:
     ray_address: str | None
     keep_runs: bool
     report_only: bool
+    baseline: str = BASELINE
 
     @classmethod
     def parse(
@@ -45,11 +46,12 @@ class AblationRequest:
         ray_address: str | None = None,
         keep_runs: bool = False,
         report_only: bool = False,
+        baseline: str | None = None,
     ) -> "AblationRequest":
         """From the words of a command line: methods, and `FIELD=VALUE` overrides of the setting.
 
         Raises:
-            ConfigError: a number that cannot be, no method, or --keep-runs on a cluster.
+            ConfigError: a number that cannot be, no method, a baseline that is none of them, --keep-runs on a cluster.
         """
         if workers < 1:
             raise ConfigError(f"--workers is {workers}; it must be at least 1")
@@ -62,6 +64,8 @@ class AblationRequest:
         methods = tuple(word for word in words if "=" not in word)
         if not methods:
             raise ConfigError("no method is named; name at least one, for example outcome")
+        if baseline is not None and baseline not in (names := [Path(method).stem for method in methods]):
+            raise ConfigError(f"--baseline is {baseline!r}; name one of the methods compared: {', '.join(names)}")
         return cls(
             methods=methods,
             overrides=tuple(word for word in words if "=" in word),
@@ -74,6 +78,7 @@ class AblationRequest:
             ray_address=ray_address,
             keep_runs=keep_runs,
             report_only=report_only,
+            baseline=baseline or BASELINE,
         )
 
     def command(self, budget: int) -> str:
@@ -83,6 +88,7 @@ class AblationRequest:
         """
         words = ["waymark", "ablate", *self.methods, *self.overrides, "--setting", self.setting]
         words += ["--seeds", seeds_as_text(self.seeds), "--budget", str(budget)]
+        words += ["--baseline", self.baseline] if self.baseline != BASELINE else []
         return shlex.join([*words, "--out", f"runs/{Path(self.setting).stem}"])
 
     def open(self, say: Say) -> Ablation:

@@ -54,9 +54,33 @@ def test_it_reports_records_alone(setting: Path, tmp_path: Path, capsys: pytest.
     assert f"`waymark ablate {' '.join(METHODS)} --setting {setting} --seeds 2 --budget 16 --out runs/tiny`" in tables
 
 
+def test_another_method_can_be_what_the_others_are_compared_with(
+    setting: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_fakes(
+        tiny_ablation(tmp_path, METHODS),
+        {"outcome": [[0.0, 1.0], [1.0, 1.0]], "hops_normalised": [[1.0, 1.0], [1.0, 1.0]]},
+    )
+    page, out = tmp_path / "tables.md", tmp_path / "out"
+    places = ("--records", tmp_path / "records", "--out", out, "--markdown", page)
+    asked = ("--seeds", "2", "--report-only", "--baseline", "hops_normalised")
+    with pytest.raises(SystemExit) as left:
+        main(["ablate", *METHODS, "--setting", str(setting), *asked, *map(str, places)])
+    said = capsys.readouterr()
+    assert left.value.code == 0, said.err
+    figures = json.loads((out / "methods.json").read_text())
+    assert figures["methods"]["outcome"]["against_baseline"]["em"]["difference"] == -0.25
+    assert figures["methods"]["hops_normalised"]["against_baseline"] == {}
+    title = figures["methods"]["hops_normalised"]["title"]
+    tables = page.read_text(encoding="utf-8")
+    assert f"**Method minus {title}, paired over seeds and questions**" in tables
+    assert f"ratio to {title}" in tables and "--baseline hops_normalised" in tables
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (("outcome", "--baseline", "gated"), "--baseline is 'gated'; name one of the methods compared: outcome"),
         (("outcom",), "did you mean 'outcome'?"),
         (("outcome", "--seeds", "x"), "--seeds is 'x'"),
         (("outcome", "--budget", "3"), "less than one step of 8"),
