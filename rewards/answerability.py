@@ -8,7 +8,7 @@ import numpy as np
 from agent.trajectory import Trajectory
 from envs.question import Question
 from rewards.failed_attempt import FailedAttemptReward
-from rewards.reward import RewardContext, finite_parameter
+from rewards.reward import RewardContext, whole_parameter
 from rewards.text_space import open_text_space
 
 
@@ -47,7 +47,7 @@ class AnswerabilityReward(FailedAttemptReward):
         if not isinstance(pay_repeats, bool):
             raise ValueError(f"reward {self.name}: pay_repeats must be true or false, got {pay_repeats!r}")
         self.pay_repeats = pay_repeats
-        self.first_k = int(finite_parameter(self.name, "first_k", first_k, minimum=1))
+        self.first_k = whole_parameter(self.name, "first_k", first_k, minimum=1)
         self.space = open_text_space(context, reward=self.name, model=model, max_fit_passages=max_fit_passages)
 
     def quality(self, trajectory: Trajectory, question: Question) -> float:

@@ -9,7 +9,7 @@ from envs.question import Question
 from rewards.answer import has_answer, normalize_answer
 from rewards.bounds import Bounds
 from rewards.per_trajectory import OutcomeReward
-from rewards.reward import RewardContext, finite_parameter
+from rewards.reward import RewardContext, finite_parameter, whole_parameter
 from rewards.text_space import open_text_space
 
 AnswerType = Literal["auto", "closed", "open"]
@@ -57,8 +57,8 @@ class BiasedRelevanceReward(OutcomeReward):
             raise ValueError(f"reward {self.name}: answer_type must be auto, closed or open, got {answer_type!r}")
         self.answer_type = answer_type
         self.repetition_penalty = finite_parameter(self.name, "repetition_penalty", repetition_penalty)
-        self.saturation = finite_parameter(self.name, "saturation", saturation, minimum=1)
-        self.closed_words = finite_parameter(self.name, "closed_words", closed_words, minimum=1)
+        self.saturation = whole_parameter(self.name, "saturation", saturation, minimum=1)
+        self.closed_words = whole_parameter(self.name, "closed_words", closed_words, minimum=1)
         self.needs = frozenset({"golden_answers"} if answer_type == "closed" else set())
         self.space = open_text_space(context, reward=self.name, model=model, max_fit_passages=max_fit_passages)
 

@@ -8,7 +8,7 @@ from rewards.citation import resolve_citations
 from rewards.format import is_well_formed
 from rewards.parameter import flag
 from rewards.per_trajectory import OutcomeReward
-from rewards.reward import RewardContext, finite_parameter
+from rewards.reward import RewardContext, finite_parameter, whole_parameter
 
 MALFORMED = -1.0
 
@@ -42,8 +42,12 @@ class BoundaryReward(OutcomeReward):
     ) -> None:
         del context
         self.bonus = finite_parameter(self.name, "bonus", bonus)
-        self.free_searches = finite_parameter(self.name, "free_searches", free_searches, minimum=1)
+        self.free_searches = whole_parameter(self.name, "free_searches", free_searches, minimum=1)
         self.wrong_searched = finite_parameter(self.name, "wrong_searched", wrong_searched)
+        if self.wrong_searched >= 1.0:
+            raise ValueError(
+                f"reward {self.name}: wrong_searched must be below 1, what a right answer earns, got {wrong_searched!r}"
+            )
         self.thought_required = flag(self.name, "thought_required", thought_required)
 
     def bounds(self, *, correct: bool, max_turns: int) -> Bounds:

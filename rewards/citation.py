@@ -13,7 +13,7 @@ from envs.question import Question
 from rewards.answer import exact_match, has_answer
 from rewards.bounds import Bounds
 from rewards.per_trajectory import OutcomeReward
-from rewards.reward import RewardContext, finite_parameter
+from rewards.reward import RewardContext, whole_parameter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +114,7 @@ class CitationRecallReward(_CitationReward):
 
     def __init__(self, context: RewardContext, *, only_if_correct: bool = False, slack: int = 1) -> None:
         super().__init__(context, only_if_correct=only_if_correct)
-        self.slack = finite_parameter(self.name, "slack", slack)
+        self.slack = whole_parameter(self.name, "slack", slack)
 
     def outcome(self, trajectory: Trajectory, question: Question) -> float:
         """In [0, 1]."""

@@ -18,7 +18,7 @@ from rewards.bounds import Bounds
 from rewards.citation import resolve_citations
 from rewards.judge.judge import Judge, JudgeRequest
 from rewards.parameter import opened_judge
-from rewards.reward import Questions, RewardContext, finite_parameter
+from rewards.reward import Questions, RewardContext, share_parameter, whole_parameter
 from rewards.rubric import ANSWER, Claim, Rubric, connected, rubric_of_hops
 from rewards.rubric_file import read_rubrics
 from rewards.score import Scores
@@ -100,9 +100,9 @@ class CitationRubricReward:
         self.identify_in = identify_in
         self.normalise = normalise
         self.only_if_correct = only_if_correct
-        self.max_citations = int(finite_parameter(self.name, "max_citations", max_citations, minimum=1))
-        self.min_recall = finite_parameter(self.name, "min_recall", min_recall)
-        self.slack = None if slack is None else finite_parameter(self.name, "slack", slack)
+        self.max_citations = whole_parameter(self.name, "max_citations", max_citations, minimum=1)
+        self.min_recall = share_parameter(self.name, "min_recall", min_recall)
+        self.slack = None if slack is None else whole_parameter(self.name, "slack", slack)
         if not isinstance(file, str | Path | None):
             raise ValueError(f"reward {self.name}: file must be the path of a file of rubrics, got {file!r}")
         self.file = file

@@ -60,9 +60,10 @@ class ConsistencyReward:
     With `wordings` (kappa) and `rollouts` (s), the sampled estimate: kappa of the other wordings without replacement,
     s rollouts of each without replacement, all uniformly. The ids of unit and trajectory shuffle both, and `seed` says
     where in the shuffled order to begin, so a resume draws the same, and consecutive seeds go evenly round: it is
-    unbiased, and 1,000 seeds average to the exact reward within 0.01. The standard error of one draw is at most
-    0.5 / sqrt(kappa) whatever s is, as a similarity is in [0, 1]; `standard_error` gives it for a table of them. Exact
-    is the default: cached by distinct pair, it costs little for short answers.
+    unbiased, and 1,000 seeds average to the exact reward within 0.01. The standard error of one draw, over
+    ids, is at most 0.5 / sqrt(kappa) whatever s is, as a similarity is in [0, 1]; `standard_error` gives it for a table
+    of them. Over the seeds of one fixed rollout, which are a sweep and no independent draws, single values can scatter
+    more. Exact is the default: cached by distinct pair, it costs little for short answers.
 
     Consistently wrong is paid like consistently right: put an answer reward beside it, or set `only_if_correct`.
     """

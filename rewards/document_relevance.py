@@ -15,7 +15,7 @@ from rewards.judged import JudgedTurnReward
 from rewards.parameter import AGGREGATES, one_of, opened_judge
 from rewards.reading import answers_of, read_passages
 from rewards.relevance import first_shown
-from rewards.reward import RewardContext, finite_parameter
+from rewards.reward import RewardContext, finite_parameter, share_parameter
 from rewards.wording import content_words, mentions, recall
 
 
@@ -66,7 +66,7 @@ class DocumentRelevanceReward(JudgedTurnReward):
         self.unanswered_scale = finite_parameter(self.name, "unanswered_scale", unanswered_scale)
         self.malformed_scale = finite_parameter(self.name, "malformed_scale", malformed_scale)
         self.answer_step = finite_parameter(self.name, "answer_step", answer_step)
-        self.min_f1 = None if min_f1 is None else finite_parameter(self.name, "min_f1", min_f1)
+        self.min_f1 = None if min_f1 is None else share_parameter(self.name, "min_f1", min_f1)
         self.judge = opened_judge(judge)
         by_support = self.relevance == "support" and self.judge is None
         self.needs = frozenset({"golden_answers"} | ({"supporting_ids"} if by_support else set()))

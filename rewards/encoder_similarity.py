@@ -10,7 +10,7 @@ from envs.question import Question
 from rewards.annotation import is_scorable, missing_fields, question_of
 from rewards.answer import exact_match, has_answer
 from rewards.bounds import Bounds
-from rewards.reward import Questions, RewardContext, finite_parameter
+from rewards.reward import Questions, RewardContext, whole_parameter
 from rewards.score import Scores
 from rewards.text_space import open_text_space
 from rewards.tfidf import words
@@ -72,7 +72,7 @@ class EncoderSimilarityReward:
             if not isinstance(value, bool):
                 raise ValueError(f"reward {self.name}: {parameter} must be true or false, got {value!r}")
         self.text, self.only_if_correct, self.with_min_max = text, only_if_correct, min_max
-        self.copied_words = int(finite_parameter(self.name, "copied_words", copied_words, minimum=1))
+        self.copied_words = whole_parameter(self.name, "copied_words", copied_words, minimum=1)
         self.needs = frozenset({"golden_answers"} | ({"supporting_ids"} if text == "explanation" else set()))
         self.space = open_text_space(context, reward=self.name, model=model, max_fit_passages=max_fit_passages)
         self._passage = context.passage

@@ -5,7 +5,7 @@ from envs.question import Question
 from rewards.answer import has_answer, normalize_answer
 from rewards.bounds import Bounds
 from rewards.per_trajectory import OutcomeReward
-from rewards.reward import RewardContext, finite_parameter
+from rewards.reward import RewardContext, whole_parameter
 
 
 def is_well_formed(turn: Turn) -> bool:
@@ -33,7 +33,7 @@ class FormatReward(OutcomeReward):
 
     def __init__(self, context: RewardContext, *, max_answer_words: int = 50) -> None:
         del context
-        self.max_answer_words = finite_parameter(self.name, "max_answer_words", max_answer_words, minimum=1)
+        self.max_answer_words = whole_parameter(self.name, "max_answer_words", max_answer_words, minimum=1)
 
     def outcome(self, trajectory: Trajectory, question: Question) -> float:
         """0.0 or 1.0."""

@@ -7,7 +7,7 @@ from agent.trajectory import Trajectory
 from envs.question import Question
 from rewards.bounds import Bounds
 from rewards.per_trajectory import TurnReward
-from rewards.reward import RewardContext, finite_parameter
+from rewards.reward import RewardContext, finite_parameter, whole_parameter
 from rewards.tfidf import PassageSimilarity
 
 
@@ -44,8 +44,8 @@ class InformationGainReward(TurnReward):
         self.similarity = PassageSimilarity(
             context.passage,
             lambda: corpus,
-            max_fit_passages=int(finite_parameter(self.name, "max_fit_passages", max_fit_passages, minimum=1)),
-            max_cached_passages=int(finite_parameter(self.name, "max_cached_passages", max_cached_passages, minimum=1)),
+            max_fit_passages=whole_parameter(self.name, "max_fit_passages", max_fit_passages, minimum=1),
+            max_cached_passages=whole_parameter(self.name, "max_cached_passages", max_cached_passages, minimum=1),
         )
 
     def turns(self, trajectory: Trajectory, question: Question) -> NDArray[np.float64]:

@@ -10,7 +10,7 @@ from rewards.bounds import Bounds
 from rewards.judge.judge import Judge, JudgeRequest
 from rewards.judged import JudgedOutcomeReward
 from rewards.parameter import opened_judge
-from rewards.reward import RewardContext, finite_parameter
+from rewards.reward import RewardContext, whole_parameter
 from rewards.wording import all_words, content_words, name_stems
 
 
@@ -40,7 +40,7 @@ class JudgedAnswerReward(JudgedOutcomeReward):
         judge: str | Mapping[str, Any] | Judge = "rules",
     ) -> None:
         del context
-        self.max_extra_words = finite_parameter(self.name, "max_extra_words", max_extra_words)
+        self.max_extra_words = whole_parameter(self.name, "max_extra_words", max_extra_words)
         self.judge = opened_judge(judge)
         if self.judge is None:
             raise ValueError("reward judged_answer: judge must be named; without one, use exact_match")

@@ -13,7 +13,7 @@ from rewards.judge.judge import Judge, JudgeRequest
 from rewards.judged import JudgedTurnReward, aggregated
 from rewards.parameter import AGGREGATES, flag, one_of, opened_judge
 from rewards.reading import answers_of, is_found, observed_turns, read_passages
-from rewards.reward import RewardContext, finite_parameter
+from rewards.reward import RewardContext, finite_parameter, share_parameter
 from rewards.wording import mentions
 
 LABELS = {
@@ -72,7 +72,7 @@ class JudgementReward(JudgedTurnReward):
         self.label = one_of(self.name, "label", label, tuple(LABELS))
         self.aggregate = one_of(self.name, "aggregate", aggregate, AGGREGATES)
         self.required = flag(self.name, "required", required)
-        self.threshold = finite_parameter(self.name, "threshold", threshold)
+        self.threshold = share_parameter(self.name, "threshold", threshold)
         if judge is not None and label == "enough":
             raise ValueError(
                 "reward judgement: label enough is read off the hops and asks no judge; set label to answer or hop, or "

@@ -16,7 +16,7 @@ from rewards.judge.wording import is_negated, sentences
 from rewards.judged import JudgedOutcomeReward
 from rewards.parameter import flag, one_of, opened_judge
 from rewards.reading import answers_of, read_texts
-from rewards.reward import RewardContext, finite_parameter
+from rewards.reward import RewardContext, finite_parameter, whole_parameter
 from rewards.wording import content_words, mentions
 
 LABELS = {"support": 1.0, "partial_support": 0.5, "not_support": 0.0}
@@ -118,7 +118,7 @@ class NuggetsReward(JudgedOutcomeReward):
         self._by_question = None if nuggets in ("answer", "sentences") else read_nuggets(nuggets)
         self.text = one_of(self.name, "text", text, ("answer", "shown", "both"))
         self.strict = flag(self.name, "strict", strict)
-        self.slack = finite_parameter(self.name, "slack", slack)
+        self.slack = whole_parameter(self.name, "slack", slack)
         self.judge = opened_judge(judge)
         needs = {"answer": {"golden_answers"}, "sentences": {"golden_answers", "supporting_ids"}}
         self.needs = frozenset(needs.get(nuggets, ()))

@@ -14,7 +14,7 @@ from rewards.judge.judge import Judge, JudgeRequest
 from rewards.judged import JudgedTurnReward, aggregated
 from rewards.parameter import AGGREGATES, one_of, opened_judge
 from rewards.reading import Context, contexts_of, read_passages, read_texts
-from rewards.reward import RewardContext, finite_parameter
+from rewards.reward import RewardContext, whole_parameter
 from rewards.wording import all_words, content_words, key_words
 
 PRONOUNS = frozenset(
@@ -56,7 +56,7 @@ class PrinciplesReward(JudgedTurnReward):
     ) -> None:
         self._passage = context.passage
         self.aggregate = one_of(self.name, "aggregate", aggregate, AGGREGATES)
-        self.max_query_words = finite_parameter(self.name, "max_query_words", max_query_words, minimum=1)
+        self.max_query_words = whole_parameter(self.name, "max_query_words", max_query_words, minimum=1)
         self.judge = opened_judge(judge)
         self.needs = frozenset({"supporting_ids"} if self.judge is None else ())
 

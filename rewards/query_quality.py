@@ -15,7 +15,7 @@ from rewards.bounds import Bounds
 from rewards.format import FormatReward
 from rewards.judge.judge import Judge, JudgeRequest
 from rewards.parameter import opened_judge
-from rewards.reward import Questions, RewardContext, finite_parameter
+from rewards.reward import Questions, RewardContext, finite_parameter, share_parameter, whole_parameter
 from rewards.score import Scores
 from rewards.wording import named_in
 
@@ -81,10 +81,8 @@ class QueryQualityReward:
         self.floor = finite_parameter(self.name, "floor", floor)
         self.ceiling = finite_parameter(self.name, "ceiling", ceiling)
         self.format_bonus = finite_parameter(self.name, "format_bonus", format_bonus)
-        self.max_overlap = int(finite_parameter(self.name, "max_overlap", max_overlap))
-        self.threshold = finite_parameter(self.name, "threshold", threshold)
-        if not 0.0 < self.threshold <= 1.0:
-            raise ValueError(f"reward {self.name}: threshold must be an F1 in (0, 1], got {threshold!r}")
+        self.max_overlap = whole_parameter(self.name, "max_overlap", max_overlap)
+        self.threshold = share_parameter(self.name, "threshold", threshold)
         if self.floor > 1.0 or self.ceiling + self.format_bonus >= self.floor:
             raise ValueError(
                 f"reward {self.name}: a wrong answer could earn as much as a right one: ceiling {ceiling!r} + "

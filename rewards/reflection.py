@@ -12,7 +12,7 @@ from rewards.judge.judge import Judge, JudgeRequest
 from rewards.judged import JudgedOutcomeReward
 from rewards.parameter import flag, one_of, opened_judge
 from rewards.reading import answers_of, is_found, observed_turns, read_passages
-from rewards.reward import RewardContext, finite_parameter
+from rewards.reward import RewardContext, share_parameter
 from rewards.wording import content_words, mentions, recall
 
 _JUDGED_TRUE = 0.5
@@ -57,7 +57,7 @@ class ReflectionReward(JudgedOutcomeReward):
         self._passage = context.passage
         self.balanced = flag(self.name, "balanced", balanced)
         self.label = one_of(self.name, "label", label, ("hops", "words"))
-        self.goal_recall = finite_parameter(self.name, "goal_recall", goal_recall)
+        self.goal_recall = share_parameter(self.name, "goal_recall", goal_recall)
         self.required = flag(self.name, "required", required)
         self.judge = opened_judge(judge)
         by_hops = self.label == "hops" and self.judge is None

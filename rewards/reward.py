@@ -80,3 +80,25 @@ def finite_parameter(reward: str, parameter: str, value: float, *, minimum: floa
     if not is_number or not math.isfinite(value) or value < minimum:
         raise ValueError(f"reward {reward}: {parameter} must be a finite number >= {minimum:g}, got {value!r}")
     return float(value)
+
+
+def whole_parameter(reward: str, parameter: str, value: int, *, minimum: int = 0) -> int:
+    """`value`, checked to be a whole number of at least `minimum`; a fraction is refused, not rounded.
+
+    Raises:
+        ValueError: it is not; the message names reward and parameter.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+        raise ValueError(f"reward {reward}: {parameter} must be a whole number >= {minimum}, got {value!r}")
+    return value
+
+
+def share_parameter(reward: str, parameter: str, value: float) -> float:
+    """`value` as a float, checked to be above 0 and at most 1, as what a share is compared with has to be.
+
+    Raises:
+        ValueError: it is not; the message names reward and parameter.
+    """
+    if (share := finite_parameter(reward, parameter, value)) == 0.0 or share > 1.0:
+        raise ValueError(f"reward {reward}: {parameter} must be above 0 and at most 1, got {value!r}")
+    return share

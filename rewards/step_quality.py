@@ -16,7 +16,7 @@ from rewards.judged import JudgedTurnReward, aggregated
 from rewards.parameter import AGGREGATES, one_of, opened_judge
 from rewards.principles import queries_of
 from rewards.reading import Context, answers_of, contexts_of, read_passages, read_texts
-from rewards.reward import RewardContext, finite_parameter
+from rewards.reward import RewardContext, finite_parameter, whole_parameter
 from rewards.wording import all_words, content_words, jaccard, mentions, name_stems
 
 SAME_WORDS = 0.8
@@ -61,7 +61,7 @@ class StepQualityReward(JudgedTurnReward):
     ) -> None:
         self._passage = context.passage
         self.early_bonus = finite_parameter(self.name, "early_bonus", early_bonus)
-        self.max_turns = finite_parameter(self.name, "max_turns", max_turns, minimum=1)
+        self.max_turns = whole_parameter(self.name, "max_turns", max_turns, minimum=1)
         self.aggregate = one_of(self.name, "aggregate", aggregate, AGGREGATES)
         self.judge = opened_judge(judge)
         self.needs = frozenset({"golden_answers"} | ({"supporting_ids"} if self.judge is None else set()))

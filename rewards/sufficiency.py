@@ -8,7 +8,7 @@ from envs.question import Hop, Question
 from rewards.answer import has_answer
 from rewards.bounds import Bounds
 from rewards.per_trajectory import OutcomeReward
-from rewards.reward import RewardContext, finite_parameter
+from rewards.reward import RewardContext, share_parameter
 from rewards.tfidf import words
 
 
@@ -45,9 +45,7 @@ class SufficiencyReward(OutcomeReward):
     needs = frozenset({"hops"})
 
     def __init__(self, context: RewardContext, *, threshold: float = 0.6) -> None:
-        self.threshold = finite_parameter(self.name, "threshold", threshold)
-        if not 0.0 < self.threshold <= 1.0:
-            raise ValueError(f"reward {self.name}: threshold must be above 0 and at most 1, got {threshold!r}")
+        self.threshold = share_parameter(self.name, "threshold", threshold)
         self._passage = context.passage
         self._words_of = lru_cache(maxsize=100_000)(self._compute_words)
 

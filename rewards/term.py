@@ -75,6 +75,7 @@ def make_reward(name: str, term: RewardTerm, context: RewardContext) -> Reward:
     Raises:
         ValueError: an unknown name, parameters that the reward does not take, or what is no reward.
         CorpusElsewhere: it reads the whole corpus, which is on a server.
+        FileNotFoundError: a file that its parameters name is not there; the message names the component too.
     """
     reference = term.use or name
     factory = load_reward(reference)
@@ -89,6 +90,8 @@ def make_reward(name: str, term: RewardTerm, context: RewardContext) -> Reward:
         reward = factory(context, **term.params)
     except CorpusElsewhere as error:
         raise CorpusElsewhere(f"rewards.{name} reads the whole corpus. {error}") from error
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"rewards.{name}.params: {error}") from error
     if not callable(reward) or not isinstance(getattr(reward, "needs", None), frozenset | set):
         raise ValueError(f"rewards.{name}: {reference} made a {type(reward).__name__}, which is no reward; {_FACTORY}")
     unknown = sorted(reward.needs - QUESTION_FIELDS)

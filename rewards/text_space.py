@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rewards.embeddings import TextEmbeddings
-from rewards.reward import PassageRows, RewardContext, finite_parameter
+from rewards.reward import PassageRows, RewardContext, whole_parameter
 from rewards.tfidf import SparseVector, TfIdf, cosine, evenly_spaced
 
 _EMBEDDINGS: WeakValueDictionary[str, TextEmbeddings] = WeakValueDictionary()
@@ -87,11 +87,11 @@ def open_text_space(
     """The encoder's space where a model is named (a folder or a hub id), else the corpus's TF-IDF space.
 
     Raises:
-        ValueError: the model cannot be loaded, or a parameter has no sense.
+        ValueError: a parameter has no sense. A model that cannot be loaded is told at the first text.
         retrieval.retriever.CorpusElsewhere: no model is named, and the corpus to fit the IDF on is on a server.
     """
     if model is None:
-        limit = int(finite_parameter(reward, "max_fit_passages", max_fit_passages, minimum=1))
+        limit = whole_parameter(reward, "max_fit_passages", max_fit_passages, minimum=1)
         corpus = context.corpus()  # refused now, not in the middle of a run; nothing is read yet
         return TfIdfSpace(lambda: corpus, max_fit_passages=limit)
     if not isinstance(model, str) or not model:

@@ -1,7 +1,8 @@
 """A comparison of methods: every method and seed is a run under one setting, at equal sampled trajectories.
 
 What has a record is not run again, wherever it was run; so a comparison can be interrupted, moved to another machine
-with its records alone, and extended by methods and seeds. Everything is checked before anything is made.
+with its records alone, and extended by methods and seeds. Everything is checked before anything is made, but what only
+a corpus, a policy or a sentence encoder can tell.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -62,6 +63,10 @@ class Ablation:
         self._say = say
         for method in methods:
             refuse_unmet(method, setting, name)
+        try:
+            setting.testbed.world_settings()
+        except ValueError as error:
+            raise ConfigError(f"setting {name}: testbed.world: {error}") from error
         arms = {method.name: dict(method.config.overrides) for method in methods}
         self._study = self._study_of(arms, say)
         spending = {name: self._spend(method, say) for name, method in self.methods.items()}
@@ -111,7 +116,7 @@ class Ablation:
             config = self._config(method, self.seeds[0])
             try:
                 check_without_index(config)
-            except ValueError as error:
+            except (ValueError, FileNotFoundError) as error:
                 raise ConfigError(f"method {method} under setting {self.name}: {error}") from error
 
     def prepare(self) -> None:

@@ -66,7 +66,7 @@ def load_setting(reference: str, overrides: Sequence[str] = ()) -> SettingConfig
         known = setting_names()
         if reference not in known:
             near = difflib.get_close_matches(reference, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}."
             raise ConfigError(f"no setting {reference!r}: {hint} A path to a YAML file names one of your own.")
         path = configs_folder() / "ablation" / f"{reference}.yaml"
     return check_fields(SettingConfig, read_mapping(path, overrides), source=str(path))

@@ -126,5 +126,5 @@ def _path_of(reference: str) -> Path:
             return path
     known = [name for folder in FOLDERS for name in method_names(folder)]
     near = difflib.get_close_matches(reference, known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
+    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}."
     raise ConfigError(f"no method {reference!r}: {hint} A path to a YAML file names one of your own.")

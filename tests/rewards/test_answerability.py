@@ -99,7 +99,7 @@ def test_bounds() -> None:
 
 
 def test_parameters_are_checked() -> None:
-    with pytest.raises(ValueError, match="answerability: first_k must be a finite number >= 1"):
+    with pytest.raises(ValueError, match="answerability: first_k must be a whole number >= 1"):
         AnswerabilityReward(context(), first_k=0)
     with pytest.raises(ValueError, match="answerability: pay_right must be true or false"):
         AnswerabilityReward(context(), pay_right=0)  # type: ignore[arg-type]

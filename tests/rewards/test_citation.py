@@ -134,7 +134,7 @@ def test_the_metrics_are_plain() -> None:
 
 
 def test_parameters_are_checked() -> None:
-    with pytest.raises(ValueError, match="citation_recall: slack must be a finite number >= 0, got -1"):
+    with pytest.raises(ValueError, match="citation_recall: slack must be a whole number >= 0, got -1"):
         CitationRecallReward(context(), slack=-1)
     with pytest.raises(ValueError, match="citation_precision: only_if_correct must be true or false, got 1"):
         CitationPrecisionReward(context(), only_if_correct=1)

@@ -214,7 +214,7 @@ def test_bad_input_is_refused() -> None:
         CitationRubricReward(context(), identify_in="all")
     with pytest.raises(ValueError, match="normalise must be true or false, got 'max'"):
         CitationRubricReward(context(), normalise="max")
-    with pytest.raises(ValueError, match="max_citations must be a finite number >= 1, got 0"):
+    with pytest.raises(ValueError, match="max_citations must be a whole number >= 1, got 0"):
         CitationRubricReward(context(), max_citations=0)
     with pytest.raises(ValueError, match="cites passage 'a', which the reward's corpus does not have"):
         scores(HONEST, passages={"x": PASSAGES["x"]})

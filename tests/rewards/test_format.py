@@ -34,7 +34,7 @@ def test_cheats_score_zero(cheat) -> None:
 def test_the_limit_on_answer_words_is_inclusive_and_checked() -> None:
     assert score(trajectory(answer("one two three")), max_answer_words=3) == [1.0]
     assert score(trajectory(answer("one two three")), max_answer_words=2) == [0.0]
-    with pytest.raises(ValueError, match="format: max_answer_words must be a finite number >= 1, got 0"):
+    with pytest.raises(ValueError, match="format: max_answer_words must be a whole number >= 1, got 0"):
         FormatReward(context(), max_answer_words=0)
 
 

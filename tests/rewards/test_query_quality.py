@@ -180,7 +180,7 @@ def test_bad_input_is_refused() -> None:
         ({"ceiling": 0.6}, r"a wrong answer could earn as much as a right one: ceiling 0\.6"),
         ({"floor": 1.2}, r"floor 1\.2, and floor at most 1"),
         ({"gamma": -1}, r"gamma must be a finite number >= 0, got -1"),
-        ({"threshold": 0}, r"threshold must be an F1 in \(0, 1\], got 0"),
+        ({"threshold": 0}, "threshold must be above 0 and at most 1, got 0"),
         ({"correct_by": "bleu"}, r"correct_by must be one of .* got 'bleu'"),
         ({"placed": "steps"}, r"placed must be one of .* got 'steps'"),
     ]:

@@ -51,6 +51,14 @@ def request(folder: Path, *words: str, **changes: Any) -> AblationRequest:
         ({"rewards.hop_relevance": {"params": {"valu": 1}}}, r"rewards.hop_relevance.params: .*'valu'"),
         ({"rewards.hop_relevance": {"params": {"value": -1}}}, "value must be a finite number"),
         ({"rewards.nuggets": {"params": {"judge": "ruls"}}}, "judge"),
+        ({"rewards.citation_rubric": {"params": {"file": "no.jsonl"}}}, "rewards.citation_rubric.params: the file of "),
+        ({"rewards.document_relevance": {"params": {"min_f1": 0}}}, "min_f1 must be above 0 and at most 1, got 0"),
+        ({"rewards.reflection": {"params": {"goal_recall": 60}}}, "goal_recall must be above 0 and at most 1, got 60"),
+        (
+            {"rewards.query_quality": {"params": {"max_overlap": 1.9}}},
+            "max_overlap must be a whole number >= 0, got 1.9",
+        ),
+        ({"rewards.boundary": {"params": {"wrong_searched": 5}}}, "wrong_searched must be below 1"),
         ({"credit.estimator": "trun"}, "no credit estimator is named 'trun'"),
         ({"credit": {"estimator": "turn", "params": {"discont": 0.5}}}, "credit.params: .*'discont'"),
         ({"credit": {"estimator": "c_grpo", "params": {"rubric": "none"}}}, "credit.params.rubric is 'none'"),
@@ -64,6 +72,15 @@ def test_a_recipe_that_cannot_be_run_is_refused_before_anything_is_made(
     mine = recipe(tmp_path, overrides)
     with pytest.raises(ConfigError, match=rf"method mine under setting tiny: (?s:.*){words}"):
         compare(request(tmp_path, "outcome", mine))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "override", ["testbed.world.seed=abc", "testbed.world.num_passages=-1", "testbed.world.preset=huge"]
+)
+def test_a_world_that_cannot_be_is_refused_before_anything_is_made(tmp_path: Path, override: str) -> None:
+    with pytest.raises(ConfigError, match=r"setting tiny: testbed\.world: "):
+        compare(request(tmp_path, "outcome", override))
     assert not (tmp_path / "out").exists()
 
 
