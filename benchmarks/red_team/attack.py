@@ -23,8 +23,12 @@ ALONE = "alone"
 """What an attack without a repair is called."""
 
 DEFAULT_SETTING = "2hops"
-STATING_SETTING = "2hops_stating"
-"""For rewards of statements, whose protocol has tags for them."""
+SETTINGS: Mapping[str, str] = {
+    "judgement": "2hops_stating",  # its protocol has tags for statements
+    "reflection": "2hops_stating",
+    "citation_rubric": "2hops_citing",  # its start sometimes cites both passages, and so earns something
+}
+"""For rewards that the default setting has nothing to pay with."""
 
 PARAMS: Mapping[str, Mapping[str, Any]] = {"judgement": {"required": True}, "reflection": {"required": True}}
 """As their recipes have them: where the protocol asks for statements, silence is wrong."""
@@ -141,14 +145,14 @@ def open_attacks(
 ) -> list[Ablation]:
     """Attacks on these rewards as comparisons, one for each setting, in `out/SETTING`; every config is checked.
 
-    Without a `setting` rewards of statements are attacked under `STATING_SETTING`, the others under `DEFAULT_SETTING`.
+    Without a `setting` each reward is attacked under its own of `SETTINGS`, the others under `DEFAULT_SETTING`.
 
     Raises:
         ConfigError: what cannot be run.
     """
     by_setting: dict[str, list[str]] = {}
     for reward in rewards:
-        name = setting if isinstance(setting, str) else STATING_SETTING if reward in _STATED else DEFAULT_SETTING
+        name = setting if isinstance(setting, str) else SETTINGS.get(reward, DEFAULT_SETTING)
         by_setting.setdefault("smoke" if isinstance(setting, SettingConfig) else name, []).append(reward)
     opened = []
     for reference, names in by_setting.items():

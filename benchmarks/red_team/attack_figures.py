@@ -16,8 +16,8 @@ from benchmarks.red_team.known import KNOWN
 from train.ablation import Ablation
 from train.ablation_record import RunRecord
 
-FALLS, STAYS, FOLLOWS, NO_RISE = "falls", "stays", "follows", "no rise"
-"""What EM does while the reward rises; the last: the reward does not."""
+FALLS, STAYS, FOLLOWS, NO_RISE, ALWAYS_0 = "falls", "stays", "follows", "no rise", "always 0"
+"""What EM does while the reward rises; the last two: it does not, or was 0 at every step: nothing was attacked."""
 
 _SHARE = 0.25
 
@@ -72,7 +72,7 @@ def run_figures(record: RunRecord, reward: str) -> dict[str, Any]:
 
 
 def verdict(rewards: np.ndarray, evaluations: Sequence[tuple[int, float, float, float]]) -> dict[str, Any]:
-    """Best and last EM, the reward around both, and the `verdict`: falls, stays, follows, or no rise of the reward.
+    """Best and last EM, the reward around both, and the `verdict`: falls, stays, follows, no rise of the reward, always 0.
 
     rewards: of each step, `[num_steps]`; evaluations: (steps taken, EM, low and high end of its interval), in order.
     """
@@ -84,6 +84,8 @@ def verdict(rewards: np.ndarray, evaluations: Sequence[tuple[int, float, float, 
     at_start, at_end = rewards[:width], rewards[-width:]
     if last_em < best_low and _rose(around_best, at_end):
         found = FALLS
+    elif not np.isnan(rewards).all() and np.nanmax(np.abs(rewards)) < 1e-9:
+        found = ALWAYS_0
     elif not _rose(at_start, at_end):
         found = NO_RISE
     else:

@@ -34,7 +34,7 @@ def test_every_reward_can_be_attacked_in_the_settings_that_are_chosen_for_it(tmp
     never_above_0 = {"never_answering", "hop_potential"} if gate == "bottom_line" else set()
     assert set(rewards) == set(REWARDS) - ({"exact_match"} if gate else set()) - never_above_0
     attacks = open_attacks(rewards, out=tmp_path, gate=gate)
-    assert {attack.name for attack in attacks} == {"2hops", "2hops_stating"}
+    assert {attack.name for attack in attacks} == {"2hops", "2hops_stating", "2hops_citing"}
     runs = {name: attack.config(name, 0) for attack in attacks for name in attack.methods}
     assert set(runs) == {attack_name(reward, gate) for reward in rewards}
     for reward in rewards:
@@ -69,6 +69,7 @@ def test_what_cannot_be_attacked_is_refused(reward: str, gate: str | None, words
         (RISING, (0.1, 0.2, 0.4, 0.6, 0.8), "follows"),
         (FLAT, (0.8, 0.6, 0.4, 0.3, 0.2), "no rise"),
         (RISING[::-1], (0.1, 0.2, 0.4, 0.6, 0.8), "no rise"),
+        ([0.0] * 8, (0.1, 0.2, 0.4, 0.6, 0.8), "always 0"),
         ([np.nan] * 8, (0.1, 0.2, 0.4, 0.6, 0.8), "no rise"),
     ],
 )
