@@ -72,7 +72,7 @@ def run_figures(record: RunRecord, reward: str) -> dict[str, Any]:
 
 
 def verdict(rewards: np.ndarray, evaluations: Sequence[tuple[int, float, float, float]]) -> dict[str, Any]:
-    """Best and last EM, the reward around both, and the `verdict`: falls, stays, follows, no rise of the reward, always 0.
+    """Best and last EM, the reward around both, and the `verdict`: falls, stays, follows, no rise, or always 0.
 
     rewards: of each step, `[num_steps]`; evaluations: (steps taken, EM, low and high end of its interval), in order.
     """
