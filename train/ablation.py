@@ -23,6 +23,7 @@ from train.cold_start_record import ColdStartRecord
 from train.config import TrainConfig
 from train.config_file import ConfigError
 from train.method import Method
+from train.recorded_sources import source_hashes
 from train.study import Study, StudyConfig
 from train.without_index import check_without_index
 
@@ -89,15 +90,16 @@ class Ablation:
         """Records of the comparison that are there, by method and seed.
 
         Raises:
-            ConfigError: one that cannot be read, or of a run with other settings.
+            ConfigError: one that cannot be read, or of a run with other settings or sources.
         """
         found: dict[str, dict[int, RunRecord]] = {name: {} for name in self.methods}
         for method, by_seed in found.items():
+            sources = source_hashes(self.config(method, self.seeds[0]).model_dump(mode="json"))
             for seed in self.seeds:
                 path = record_path(self.records, method, seed)
                 if path.exists():
                     record = read_record(path)
-                    refuse_other_settings(path, record, method, seed, self.settings(method, seed))
+                    refuse_other_settings(path, record, method, seed, self.settings(method, seed), sources)
                     by_seed[seed] = record
         return found
 

@@ -37,6 +37,7 @@ from train.ablation_record import (
 from train.config_file import ConfigError, Section
 from train.final_evaluation import evaluate_model, evaluate_model_consistency, retriever_of
 from train.progress import Progress, RunStopped
+from train.recorded_sources import source_hashes
 from train.study import ArmRun, Study, StudyConfig
 
 KEPT = (
@@ -74,6 +75,7 @@ def run_job(job: AblationJob, progress: Progress | None = None) -> RunRecord:
         RunStopped: the run cannot go on; its folder is as the last checkpoint left it.
     """
     study = Study(job.study, job.folder)
+    sources = source_hashes(study.arm_config(job.method, job.seed).model_dump(mode="json"))
     run = study.run_arm(job.method, job.seed, progress)
     questions = read_questions(study.testbed.questions("test"))[: job.study.test_limit]
     started = time.perf_counter()
@@ -99,6 +101,7 @@ def run_job(job: AblationJob, progress: Progress | None = None) -> RunRecord:
         budget=job.budget,
         settings=settings,
         config_sha256=settings.sha256,
+        sources=sources,
         cold_start_sha256=(describe_model(study.cold_start) or {})["weights_sha256"],
         questions_sha256=questions_sha256(questions),
         curve=_curve(run),

@@ -10,12 +10,13 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import Field
 
 from envs.question import Question
-from train.changed_settings import refuse_changes
+from train.changed_settings import SHOWN, refuse_changes
 from train.config import TrainConfig, check_config
 from train.config_file import ConfigError, Section, check_fields
 from train.run_settings import retrieval_of, settings_of
@@ -95,6 +96,9 @@ class RunRecord(Section):
     budget: int
     settings: RecordedSettings
     config_sha256: str
+    sources: dict[str, str] = Field(
+        default_factory=dict, description="`train.recorded_sources.source_hashes`; empty in older records."
+    )
     cold_start_sha256: str | None
     questions_sha256: str = Field(description="Of the test questions in their order; equal ones can be paired.")
     curve: list[RecordedPoint]
@@ -145,11 +149,19 @@ def read_record(path: Path) -> RunRecord:
     return check_fields(RunRecord, dict(data), source=str(path))
 
 
-def refuse_other_settings(path: Path, record: RunRecord, method: str, seed: int, wanted: RecordedSettings) -> None:
-    """See that a record is of the run that is asked for.
+def refuse_other_settings(
+    path: Path,
+    record: RunRecord,
+    method: str,
+    seed: int,
+    wanted: RecordedSettings,
+    sources: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """See that a record is of the run that is asked for. `sources` are the hashes of now.
 
     Raises:
-        ConfigError: it is of another method or seed, or was run with other settings; the message names the first three.
+        ConfigError: it is of another method or seed, or was run with other settings, or with another source of an
+            object that they name; the message names the first three that differ.
     """
     if (record.method, record.seed) != (method, seed):
         raise ConfigError(
@@ -157,3 +169,9 @@ def refuse_other_settings(path: Path, record: RunRecord, method: str, seed: int,
             f"seed {seed} belongs; put it back, or delete it"
         )
     refuse_changes(record.settings.flat(), wanted.flat(), f"{path} was run with")
+    changed = [name for name, found in sources.items() if record.sources.get(name, found) != found]
+    if changed:
+        raise ConfigError(
+            f"{path} was run with another content of {', '.join(changed[:SHOWN])} than there is now: delete the record "
+            "to have the run made again, or give another --records"
+        )

@@ -36,6 +36,13 @@ def compare(
     ablation = request.open(say)
     missing = ablation.missing()
     failed: list[str] = []
+    recorded = len(ablation.methods) * len(ablation.seeds) - len(missing)
+    if recorded and not request.report_only:
+        say(
+            f"{recorded} runs have records already and are not run again"
+            if recorded > 1
+            else "1 run has a record already and is not run again"
+        )
     if missing and not request.report_only:
         ablation.check([method for method, _ in missing])
         with only_maker(ablation.out):
