@@ -51,7 +51,7 @@ def compare(
     if request.report_only and missing:
         say(f"without a record: {', '.join(f'{method}/{seed}' for method, seed in missing)}")
     if failed and not any(ablation.read().values()):
-        raise RunStopped(f"every run failed: {'; '.join(failed)}")
+        raise RunStopped(f"every run failed: {_names(failed)}; why is said above")
     text = report(
         ablation,
         command=request.command(ablation.budget),
@@ -60,7 +60,9 @@ def compare(
         markdown=markdown,
     )
     if failed:
-        raise RunStopped(f"{len(failed)} of {len(missing)} runs failed: {'; '.join(failed)}; the others are reported")
+        raise RunStopped(
+            f"{len(failed)} of {len(missing)} runs failed: {_names(failed)}; why is said above; the others are reported"
+        )
     return text
 
 
@@ -115,3 +117,8 @@ def report(
         write_markdown(markdown, figures)
     tables = (final_table(figures), threshold_table(figures, "trajectories"))
     return "\n".join([*(table_as_markdown(table) for table in tables), f"report: {page}"])
+
+
+def _names(failed: list[str]) -> str:
+    """The runs that failed, without why: that was said as each of them ended."""
+    return ", ".join(line.split(maxsplit=1)[0].rstrip(":") for line in failed)

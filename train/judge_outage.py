@@ -21,6 +21,9 @@ from train.outage import RolloutFailure
 FEWEST_REQUESTS = 10
 """Of fewer requests a share says nothing."""
 
+REASON_CHARS = 200
+"""Of the reason of a failed verdict that a message shows."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgeReading:
@@ -107,6 +110,8 @@ class JudgeGuard:
         self._seen = read_judges(judges)
         self._taken = self._seen
         self._newest: deque[JudgeReading] = deque()
+        self._failed_of = [getattr(judge, "failed", 0) for judge in judges]
+        self._reason = ""
         self._since: float | None = None
         self._rounds = 0
         self._counting = threading.RLock()
@@ -136,6 +141,11 @@ class JudgeGuard:
             if reading.asked > self._seen.asked:
                 self._newest.append(reading - self._seen)
             self._seen = reading
+            failed_of = [getattr(judge, "failed", 0) for judge in self._judges]
+            for judge, before, now in zip(self._judges, self._failed_of, failed_of, strict=True):
+                if now > before:
+                    self._reason = _in_short(getattr(judge, "last_failure", None))
+            self._failed_of = failed_of
             while len(self._newest) > 1 and self._asked - self._newest[0].asked >= self._window:
                 self._newest.popleft()
 
@@ -179,14 +189,14 @@ class JudgeGuard:
                 f"above composition.max_judge_failure_share {self._max_share:.0%}" if is_above else "which left nothing"
             )
             raise RolloutFailure(
-                f"step {step}: {lack} ({share:.0%}, {why}), for {now - self._since:.0f} s: see that the judge answers "
-                "and that its budget is not spent, then go on with --resume"
+                f"step {step}: {lack} ({share:.0%}, {why}), for {now - self._since:.0f} s{self._reason}: see that the "
+                "judge answers and that its budget is not spent, then go on (train: --resume; ablate: the same command)"
             )
         pause = min(self._poll_s * 2 ** min(self._rounds, 5), left)
         if not self._rounds:
             self._tell(
                 f"paused: {lack}; step {step} is not learnt from and is scored again until the judge answers (for at "
-                f"most {left:.0f} s)"
+                f"most {left:.0f} s){self._reason}"
             )
         self._rounds += 1
         self._sleep(pause)
@@ -204,3 +214,11 @@ class JudgeGuard:
     @property
     def _failed(self) -> float:
         return sum(reading.failed for reading in self._newest)
+
+
+def _in_short(reason: str | None) -> str:
+    """The end of a message that says why the newest verdict failed; nothing where the judge does not tell."""
+    if not reason:
+        return ""
+    line = " ".join(reason.split())
+    return f"; the newest because: {line if len(line) <= REASON_CHARS else line[:REASON_CHARS] + ' …'}"

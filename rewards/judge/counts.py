@@ -9,6 +9,8 @@ class JudgeCounts:
     def __init__(self) -> None:
         self._counting = threading.Lock()
         self._asked = self._failed = self._cached = 0
+        self.last_failure: str | None = None
+        """Why the newest verdict that is NaN is."""
 
     @property
     def asked(self) -> int:

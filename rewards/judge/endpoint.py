@@ -91,7 +91,10 @@ class EndpointJudge(JudgeCounts):
             num_asked_of_the_model = sum(not math.isnan(verdict.score) for verdict in judged.values())
             verdicts |= judged
         answers = [verdicts[key] for key in keys]
-        num_failed = sum(math.isnan(verdict.score) for verdict in answers)
+        reasons = [verdict.reason for verdict in answers if math.isnan(verdict.score)]
+        num_failed = len(reasons)
+        if reasons:
+            self.last_failure = reasons[-1]
         known = len(answers) - num_failed - num_asked_of_the_model
         self.count(asked=len(answers), failed=num_failed, cached=known)
         return answers

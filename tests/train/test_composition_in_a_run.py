@@ -139,7 +139,7 @@ def test_a_run_whose_judge_fails_pauses_ends_and_goes_on(testbed: Testbed, tmp_p
     settings["rollout"] = {**settings["rollout"], "outage_patience_s": 0.3}
     config, told = check_config(settings), Told()
     Breaking.is_broken = True
-    with pytest.raises(RolloutFailure, match=r"step 1: 12 of the newest 12 requests.*then go on with --resume"):
+    with pytest.raises(RolloutFailure, match=r"step 1: 12 of the newest 12 requests.*then go on .train: --resume"):
         train(config, tmp_path / "run", progress=told)
     assert [line.split(":")[0] for line in told.stages if line.startswith("paused")] == ["paused"]
     assert [line["step"] for line in reproducible(tmp_path / "run")] == [1], "what fails is not learnt from"

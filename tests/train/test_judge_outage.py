@@ -135,6 +135,28 @@ def test_after_patience_the_run_ends_with_what_to_do() -> None:
     assert sum(clock.slept) == pytest.approx(600), "all of the patience, and no more"
 
 
+def test_the_run_ends_with_the_reason_of_the_newest_failure_in_short() -> None:
+    judge, reward, _, _, told = judging(failures=10**9, patience_s=1)
+    reward.judge.last_failure = "HTTP 500:\n" + "x" * 300
+    with pytest.raises(RolloutFailure, match=r"for 1 s; the newest because: HTTP 500: x{190} …: .*ablate: the same"):
+        judge.judge_step([unit(0)], 3)
+    assert "the newest because: HTTP 500: xxx" in told[0]
+
+
+def test_a_failure_of_long_ago_is_not_the_reason_of_another_judge() -> None:
+    old, new = FlakyJudge(failures=1), FlakyJudge(failures=99)
+    old.last_failure, new.last_failure = "no JSON", "a time-out"  # type: ignore[attr-defined]
+    clock = Clock()
+    guard = JudgeGuard([old, new], patience_s=1, sleep=clock.sleep, now=clock.now)
+    old.ask(1)
+    guard.look()
+    new.ask(20)
+    guard.look()
+    guard.wait(0)
+    with pytest.raises(RolloutFailure, match="the newest because: a time-out"):
+        guard.wait(0)
+
+
 def test_the_share_is_of_the_newest_requests() -> None:
     judge = FlakyJudge()
     guard = JudgeGuard([judge], window=40, max_share=0.2)

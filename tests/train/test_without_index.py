@@ -7,11 +7,13 @@ import pytest
 import yaml
 
 from tests.train.ablation_records import TINY, tiny_ablation
+from train import ablation_report
 from train.ablation_lock import only_maker
 from train.ablation_report import compare
 from train.ablation_request import AblationRequest
 from train.config_file import ConfigError
 from train.method import method_names
+from train.progress import RunStopped
 
 HERE = "tests.train.test_without_index"
 ASKED: list[str] = []
@@ -106,3 +108,16 @@ def test_a_folder_in_which_runs_are_made_is_refused_but_may_be_reported(tmp_path
         with pytest.raises(ConfigError, match="no run of outcome has a record"):
             compare(request(tmp_path, "outcome", report_only=True))
     assert not (tmp_path / "out" / "testbed").exists()
+
+
+def test_why_a_run_failed_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+
+    def fails(ablation: Any, missing: Any, request: Any, say: Any) -> list[str]:
+        say("outcome/0: the judge is away, see outcome-0.log")
+        return ["outcome/0 (the judge is away, see outcome-0.log)"]
+
+    monkeypatch.setattr(ablation_report, "make_runs", fails)
+    with pytest.raises(RunStopped, match=r"^every run failed: outcome/0; why is said above") as left:
+        compare(request(tmp_path, "outcome"), say=told.append)
+    assert "\n".join([*told, str(left.value)]).count("the judge is away") == 1

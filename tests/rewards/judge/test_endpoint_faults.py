@@ -39,6 +39,7 @@ def test_an_answer_that_does_not_follow_the_schema_fails_and_is_asked_again(
     [verdict] = judge.ask([answer()])
     assert math.isnan(verdict.score) and reason in (verdict.reason or "")
     assert (judge.asked, judge.failed, judge.cached) == (1, 1, 0)
+    assert judge.last_failure == verdict.reason
     server.say = lambda body: GOOD
     assert judge.ask([answer()])[0].score == 1.0, "a failure is never kept"
     assert (judge.asked, judge.failed, judge.cached) == (2, 1, 0)
