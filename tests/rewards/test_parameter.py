@@ -1,6 +1,7 @@
 import pytest
 
 from rewards.parameter import flag, one_of, opened_judge
+from rewards.reward import share_parameter, whole_parameter
 from tests.rewards.fake_judge import FakeJudge
 
 
@@ -28,3 +29,17 @@ def test_judges_are_opened_by_name_or_settings_and_taken_as_they_are() -> None:
 def test_what_is_no_judge_is_refused_before_anything_is_scored(spec: object) -> None:
     with pytest.raises(ValueError, match=r"judge must be the name of a judge, its settings or a judge, got"):
         opened_judge(spec)  # type: ignore[arg-type]
+
+
+def test_whole_numbers_are_not_rounded_and_shares_are_no_percentages() -> None:
+    assert whole_parameter("r", "p", 0) == 0 and share_parameter("r", "p", 1) == 1.0
+    for value in (1.9, 2.0, True, "2", None, -1):
+        with pytest.raises(ValueError, match=r"reward r: p must be a whole number >= 0, got"):
+            whole_parameter("r", "p", value)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"reward r: p must be a whole number >= 2, got 1"):
+        whole_parameter("r", "p", 1, minimum=2)
+    for share in (0, 60, 1.0001):
+        with pytest.raises(ValueError, match=r"reward r: p must be above 0 and at most 1, got"):
+            share_parameter("r", "p", share)
+    with pytest.raises(ValueError, match=r"reward r: p must be a finite number"):
+        share_parameter("r", "p", float("nan"))
