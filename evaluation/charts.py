@@ -187,9 +187,10 @@ def _line(
 ) -> dict[str, Any]:
     colour = COLOURS[position % len(COLOURS)]
     line = {"color": colour, "width": 1 if thin else 2.5, "dash": "solid" if thin else DASHES[position % len(DASHES)]}
+    has_markers = markers or len(series) == 1  # a line through one point is not seen
     trace: dict[str, Any] = {
         "type": "scatter",
-        "mode": "lines+markers" if markers else "lines",
+        "mode": "lines+markers" if has_markers else "lines",
         "x": [x for x, _ in series],
         "y": [y for _, y in series],
         "name": name if thin is None else f"{name}, {thin}",
@@ -197,7 +198,7 @@ def _line(
         "showlegend": thin is None,
         "line": line,
     }
-    if markers:
+    if has_markers:
         trace["marker"] = {"size": 6}
     if thin:
         trace |= {"opacity": 0.45, "hoverinfo": "skip"}

@@ -7,8 +7,10 @@ normalising. On the way there each component passes its gate (`rewards.gates`), 
 a user's reward forgets it, shapes checked, and a count of what a reward could not score.
 """
 
+import traceback
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -142,7 +144,7 @@ class Composition:
             except ValueError as error:  # told to whoever wrote the reward, without the way there
                 raise ValueError(f"reward {name!r}, scoring unit {unit.id!r}: {error}") from error
             except Exception as error:
-                error.add_note(f"while reward {name!r} scored unit {unit.id!r}")
+                error.add_note(f"while reward {name!r} scored unit {unit.id!r}{_place_of(error)}")
                 raise
             raw[name] = behind[name] = _without_outages(name, scores, unit)
             if gate := self.terms[name].gate:
@@ -222,6 +224,12 @@ def build_rewards(
         raise ValueError("the config names no rewards; give at least one, for example rewards: {exact_match: {}}")
     rewards = {name: make_reward(name, term, context) for name, term in terms.items()}
     return Composition(rewards, terms, rule=rule, total_steps=total_steps)
+
+
+def _place_of(error: BaseException) -> str:
+    """File and line where it was raised, as ` (own.py:23)`."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
 
 
 def _count_missing(needs: frozenset[str], scores: Scores, unit: Unit, questions: Questions) -> int:

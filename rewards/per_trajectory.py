@@ -54,7 +54,11 @@ class TurnReward(ABC):
         for trajectory in unit.trajectories:
             question = question_of(trajectory, questions)
             if is_scorable(trajectory) and not missing_fields(question, self.needs):
-                values.append(np.asarray(self.turns(trajectory, question), dtype=np.float64))
+                found = self.turns(trajectory, question)
+                if np.ndim(found) != 1:
+                    shown = "None" if found is None else f"{type(found).__name__} of {np.ndim(found)} dimensions"
+                    raise ValueError(f"`turns` returned {shown}; return one number per turn")
+                values.append(np.asarray(found, dtype=np.float64))
             else:
                 values.append(np.full(trajectory.num_turns, np.nan))
         return Scores.of_turns(unit, values)

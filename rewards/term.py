@@ -1,6 +1,8 @@
 """A component of the reward as a config states it, and the reward that it names."""
 
+import difflib
 import inspect
+import re
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -110,5 +112,8 @@ def _misfit(name: str, reference: str, signature: inspect.Signature, error: Type
         )
     if not any(p.kind not in (p.KEYWORD_ONLY, p.VAR_KEYWORD) for p in parameters):
         return f"rewards.{name}: {reference} does not take the context, its first argument; {_FACTORY}"
-    takes = ", ".join(p.name for p in parameters[1:])
-    return f"rewards.{name}.params: {error}; {reference} takes {takes or 'no parameters'}"
+    names = [p.name for p in parameters[1:]]
+    wrong = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+    near = difflib.get_close_matches(wrong[1], names, n=1) if wrong else []
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    return f"rewards.{name}.params: {error}{hint}; {reference} takes {', '.join(names) or 'no parameters'}"

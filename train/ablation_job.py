@@ -149,7 +149,12 @@ def _training(metrics: list[dict[str, Any]]) -> dict[str, list[float | None]]:
     steps = [line for line in metrics if line["step"] > 0]
     names = dict.fromkeys(name for line in steps for name in line if _is_kept(name))
     columns = {name: [_number(line.get(name)) for line in steps] for name in names}
-    return {name: values for name, values in columns.items() if any(values) or name in KEPT}
+    return {name: values for name, values in columns.items() if any(values) or _is_told_of_0(name)}
+
+
+def _is_told_of_0(name: str) -> bool:
+    """That a reward was always 0 is what its author has to see."""
+    return name in KEPT or (name.startswith("rewards/") and name.endswith("/mean"))
 
 
 def _is_kept(name: str) -> bool:

@@ -55,12 +55,16 @@ def summary_lines(figures: Mapping[str, Any]) -> list[str]:
     for row in figures["methods"].values():
         em, reached = row["final"]["em"], row["to_threshold"]["trajectories"]
         lines.append(
-            f"{row['title']}: test EM {em['mean']:.3f} over {len(row['seeds'])} seeds; "
-            f"{reached['share_reached']:.0%} of them reached dev EM {figures['threshold']}."
+            f"{row['title']}: test EM {em['mean']:.3f} over {_seeds(len(row['seeds']))}; "
+            f"{reached['share_reached']:.0%} reached dev EM {figures['threshold']}."
         )
     if figures["missing"]:
         lines.append(f"No record yet: {', '.join(figures['missing'])}.")
     return lines
+
+
+def _seeds(count: int) -> str:
+    return "1 seed" if count == 1 else f"{count} seeds"
 
 
 def notes(figures: Mapping[str, Any]) -> list[str]:
@@ -226,7 +230,7 @@ def _mean(values: list[float | None]) -> float | None:
 
 def _arm(row: Mapping[str, Any], runs: Runs) -> Arm:
     """A method with all its seeds; its final figures have an interval only where there are seeds enough."""
-    final: dict[str, Any] = {"finish_reasons": row["finish_reasons"]}
+    final: dict[str, Any] = {"finish_reasons": row["finish_reasons"], "n": next(iter(runs.values())).test.get("n")}
     for measure, figure in row["final"].items():
         final[measure] = figure["mean"]
         if len(row["seeds"]) >= MIN_SEEDS:
@@ -237,7 +241,10 @@ def _arm(row: Mapping[str, Any], runs: Runs) -> Arm:
         seeds=[
             SeedRun(
                 seed=seed,
-                curve=[CurvePoint(step=p.step, trajectories=p.trajectories, value=p.em) for p in run.curve],
+                curve=[
+                    CurvePoint(step=p.step, trajectories=p.trajectories, value=p.em, low=p.low, high=p.high)
+                    for p in run.curve
+                ],
                 metrics=_lines(run.training),
             )
             for seed, run in sorted(runs.items())

@@ -135,6 +135,8 @@ def parse_seeds(text: str) -> tuple[int, ...]:
         seeds = tuple(int(part) for part in text.split(",") if part)
     else:
         raise ConfigError(f"--seeds is {text!r}; give a number N for 0 to N-1, FIRST:END, or a list such as 0,3,5")
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise ConfigError(f"--seeds is {text!r}, which names no seed or one of them twice")
+    if not seeds:
+        raise ConfigError(f"--seeds is {text!r}, which names no seed")
+    if twice := [seed for seed in dict.fromkeys(seeds) if seeds.count(seed) > 1]:
+        raise ConfigError(f"--seeds is {text!r}, which names {twice[0]} twice")
     return seeds

@@ -40,9 +40,12 @@ def read_mapping(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     if not path.is_file():
         raise ConfigError(f"no config at {path}: give a YAML file, for example one from configs/")
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys) or {}
+        data = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    if data is None and not overrides:
+        raise ConfigError(f"{path} is empty; a config is a mapping of fields")
+    data = {} if data is None else data
     if not isinstance(data, dict):
         raise ConfigError(f"{path} holds a {type(data).__name__}; a config is a mapping of fields")
     for override in overrides:

@@ -40,7 +40,7 @@ class MethodConfig(Section):
     source: str = Field(min_length=1, description="Where the formula comes from.")
     summary: str = Field(min_length=1, description="What is rewarded and how it becomes credit, in a sentence or two.")
     tier: Literal["baseline", "first", "second", "candidate", "default"] = Field(
-        description="first: a row of the table; second: no row yet; candidate: tried on the way to the default."
+        "candidate", description="first: a row of the table; second: no row yet; candidate: all others, yours too."
     )
     needs: tuple[Need, ...] = Field((), description="What its questions and its protocol must have.")
     chosen: str = Field("", description="What was chosen where the source is silent, or left out.")
@@ -127,4 +127,10 @@ def _path_of(reference: str) -> Path:
     known = [name for folder in FOLDERS for name in method_names(folder)]
     near = difflib.get_close_matches(reference, known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}."
-    raise ConfigError(f"no method {reference!r}: {hint} A path to a YAML file names one of your own.")
+    here = Path(f"{reference}.yaml")
+    own = (
+        f"{here} in this folder is named with its ending"
+        if here.is_file()
+        else "A path to a YAML file names one of your own"
+    )
+    raise ConfigError(f"no method {reference!r}: {hint} {own}.")

@@ -222,6 +222,14 @@ def test_one_seed_of_a_study_keeps_its_intervals_over_questions() -> None:
     assert record["curve"][1]["low"] == arm.seeds[0].curve[1].low
 
 
+def test_a_run_of_one_step_is_seen() -> None:
+    whole = one_seed_report()
+    arms = [replace(arm, metrics=arm.metrics[:1]) for arm in whole.arms]
+    traces = [trace for chart in metric_charts(replace(whole, arms=arms)) for trace in chart.figure["data"]]
+    assert [len(trace["x"]) for trace in traces].count(1) == len(traces) > 0
+    assert all("markers" in trace["mode"] for trace in traces)
+
+
 def test_report_json_has_the_keys_that_others_read(tmp_path: Path) -> None:
     report = one_seed_report()
     path = write_report(tmp_path, report)

@@ -1,5 +1,6 @@
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -78,7 +79,7 @@ class Says:
 
         class OfTurns(TurnReward):
             def turns(self, trajectory: Any, question: Any) -> Any:
-                return told.by_turn
+                return None if told.by_turn == "None" else told.by_turn
 
         return (OfOutcome() if self.by_turn is None else OfTurns())(unit, questions)
 
@@ -270,7 +271,8 @@ def test_scores_that_do_not_fit_the_unit_are_refused() -> None:
 def test_an_error_says_which_reward_and_unit() -> None:
     with pytest.raises(KeyError) as error:
         build(judge={"use": "tests.rewards.test_compose:Raises"}).score(group(trajectory(answer("x"))), {"q": QUESTION})
-    assert error.value.__notes__ == ["while reward 'judge' scored unit 'u'"]
+    (note,) = error.value.__notes__
+    assert re.fullmatch(r"while reward 'judge' scored unit 'u' \(test_compose\.py:\d+\)", note)
 
 
 @pytest.mark.parametrize(
@@ -279,7 +281,9 @@ def test_an_error_says_which_reward_and_unit() -> None:
         ({"outcome": "good"}, "a score is 'good', which is no number"),
         ({"outcome": None}, "a score is None, which is no number"),
         ({"outcome": math.inf}, "infinite"),
+        ({"turns": "None"}, "`turns` returned None; return one number per turn"),
         ({"turns": [0.0, 0.0]}, "has 1 turns, scored 2"),
+        ({"turns": 0.5}, "`turns` returned float of 0 dimensions; return one number per turn"),
         ({"turns": ["good"]}, "could not convert string to float: 'good'"),
     ],
 )

@@ -99,9 +99,16 @@ def test_seeds_as_a_person_writes_them(text: str, seeds: tuple[int, ...]) -> Non
     assert parse_seeds(text) == seeds
 
 
-@pytest.mark.parametrize("text", ["", "0", "-1", "3:3", "1,1", "a", "1-3", "1.5"])
-def test_what_names_no_seeds_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="--seeds is"):
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        *[(text, "give a number N") for text in ("", "-1", "a", "1-3", "1.5")],
+        *[(text, "which names no seed") for text in ("0", "3:3", "3:1")],
+        ("1,2,1", "which names 1 twice"),
+    ],
+)
+def test_what_names_no_seeds_is_refused(text: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=f"--seeds is '{text}'.*{words}"):
         parse_seeds(text)
 
 

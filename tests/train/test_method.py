@@ -169,6 +169,19 @@ def test_a_name_that_is_no_method_or_setting_is_answered_with_a_near_one(tmp_pat
         load_method(str(tmp_path / "Bad Name.yaml"))
 
 
+def test_a_recipe_of_ones_own_needs_no_tier_and_is_named_with_its_ending(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("braises.yaml").write_text(yaml.safe_dump({k: v for k, v in METHOD.items() if k != "tier"}), encoding="utf-8")
+    assert load_method("braises.yaml").config.tier == "candidate"
+    with pytest.raises(ConfigError, match=r" braises\.yaml in this folder is named with its ending\."):
+        load_method("braises")
+    Path("empty.yaml").write_text("# nothing\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"empty\.yaml is empty; a config is a mapping of fields"):
+        load_method("empty.yaml")
+
+
 def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
     (tmp_path / "outcome.yaml").write_text(yaml.safe_dump(METHOD), encoding="utf-8")
     with pytest.raises(ConfigError, match="two methods are named outcome"):

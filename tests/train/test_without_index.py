@@ -50,7 +50,10 @@ def request(folder: Path, *words: str, **changes: Any) -> AblationRequest:
     ("overrides", "words"),
     [
         ({"rewards.exat": {}}, "no reward is named 'exat'"),
-        ({"rewards.hop_relevance": {"params": {"valu": 1}}}, r"rewards.hop_relevance.params: .*'valu'"),
+        (
+            {"rewards.hop_relevance": {"params": {"valu": 1}}},
+            r"rewards.hop_relevance.params: .*'valu' .did you mean 'value'",
+        ),
         ({"rewards.hop_relevance": {"params": {"value": -1}}}, "value must be a finite number"),
         ({"rewards.nuggets": {"params": {"judge": "ruls"}}}, "judge"),
         ({"rewards.citation_rubric": {"params": {"file": "no.jsonl"}}}, "rewards.citation_rubric.params: the file of "),
