@@ -8,6 +8,8 @@ a corpus, a policy or a sentence encoder can tell.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from train.ablation_budget import has_one_size, own_size, spend, step_size
 from train.ablation_job import AblationJob, run_folder
 from train.ablation_record import (
@@ -66,6 +68,9 @@ class Ablation:
             refuse_unmet(method, setting, name)
         try:
             setting.testbed.world_settings()
+        except ValidationError as error:
+            told = [f"testbed.world.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+            raise ConfigError(f"setting {name}: {'; '.join(told)}") from error
         except ValueError as error:
             raise ConfigError(f"setting {name}: testbed.world: {error}") from error
         arms = {method.name: dict(method.config.overrides) for method in methods}
