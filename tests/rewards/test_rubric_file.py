@@ -65,6 +65,9 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     path.write_text('{"id": "q"', encoding="utf-8")
     with pytest.raises(ValueError, match=r"r\.jsonl:1: not valid JSON"):
         read_rubrics(path)
+    path.write_text(json.dumps({"id": "q", "rubrics": ["<E0> is"]}, indent=2), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"r\.jsonl:1: not valid JSON .*a \.jsonl file has one whole object per line"):
+        read_rubrics(path)
     row = json.dumps({"id": "q", "rubrics": ["<E0> is"]})
     path.write_text(f"{row}\n{row}\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"r\.jsonl:2: the question 'q' has rubrics already"):

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import math
+import re
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 import pytest
 
 from rewards.judge.endpoint import EndpointJudge
-from rewards.judge.judge import CRITERIA, Judge
+from rewards.judge.judge import CRITERIA, Judge, JudgeRequest
+from tests.conftest import REPOSITORY
 from tests.rewards.judge.chat_server import GOOD, ChatServer
 from tests.rewards.judge.requests import answer, filled
 
@@ -183,3 +185,19 @@ def test_a_closed_judge_leaves_no_thread_behind(judge_with: MakeJudge) -> None:
     judge.close()
     judge.close()
     assert "judge" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_the_request_on_the_page_is_the_one_that_is_sent_and_its_answer_is_a_verdict(
+    server: ChatServer, judge_with: MakeJudge
+) -> None:
+    page = (REPOSITORY / "docs" / "judge.md").read_text(encoding="utf-8")
+    shown, answered = (json.loads(text) for text in re.findall(r"```json\n(.*?)```", page, re.DOTALL))
+    server.say = lambda body: answered["choices"][0]["message"]["content"]
+    fields = json.loads(shown["messages"][1]["content"])
+    [verdict] = judge_with(model=shown["model"]).ask([JudgeRequest(criterion="supports", fields=fields)])
+    assert (verdict.score, verdict.label) == (1.0, "supported")
+    [sent] = server.bodies
+    start = shown["messages"][0]["content"].removesuffix("...")
+    assert sent["messages"][0]["content"].startswith(start)
+    shown["messages"][0] = sent["messages"][0]
+    assert sent == shown
