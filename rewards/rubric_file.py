@@ -64,8 +64,8 @@ def _parsed(text: str, where: str) -> dict[str, Any]:
         return _object(json.loads(text), where)
     except json.JSONDecodeError as error:
         raise ValueError(
-            f"{where}: not valid JSON ({error}); a .jsonl file has one whole object per line, a .json file is one object "
-            "keyed by question id"
+            f"{where}: not valid JSON ({error}); a .jsonl file has one whole object per line, a .json file is one "
+            "object keyed by question id"
         ) from None
 
 
