@@ -42,6 +42,12 @@ from train.ablation_setting import SettingConfig, load_setting
 from train.config_file import ConfigError
 
 COLD_START_BATCH = 256
+LEGEND = (
+    "numbers: percentile of what a cheat earns among right honest episodes at equal turns\n"
+    "!: not below the bar, their 25th percentile; *: so, but known and repaired\n"
+    "+: below the bar, and a recipe pays it more than honest failures"
+)
+TOO_FEW = "smoke: these samples are too few; deviations from what is known mean nothing and are left out"
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
@@ -78,13 +84,16 @@ def play_matrix(args: argparse.Namespace) -> dict[str, Any]:
         name: _counted(team.honest.num_turns[team.honest.is_correct == right])
         for name, right in (("right", True), ("wrong", False))
     }
-    print(table_of(cells), recipe_table(of_recipes), sep="\n\n")
+    print(table_of(cells), recipe_table(of_recipes), LEGEND, sep="\n\n")
     print(f"\nhonest: {len(team.honest.num_turns)} episodes, {team.honest.is_correct.mean():.3f} right")
     print("\n".join(f"{name}, by turns: {counts}" for name, counts in honest_by_turns.items()))
     if silent := [reward for reward in REWARDS if reward not in team.compared]:
         print(f"of honest episodes nothing is said by: {', '.join(silent)}")
-    for what, lines in differing.items():
-        print("\n".join([f"{what}, not as known:", *lines] if lines else [f"{what}: all as known"]))
+    if args.smoke:
+        print(TOO_FEW)
+    else:
+        for what, lines in differing.items():
+            print("\n".join([f"{what}, not as known:", *lines] if lines else [f"{what}: all as known"]))
     figures = {
         "settings": {
             "honest": (args.policy or args.cold_start).name if args.cold_start else HONEST_RATES,

@@ -21,6 +21,7 @@ def test_both_matrices_are_printed_and_written(tmp_path: Path, capsys: pytest.Ca
     assert '"guesser": [ 0.0, 1.0, 0.0, 0.0 ]' in path.read_text(encoding="utf-8"), "a pair is a line"
     printed = capsys.readouterr().out
     assert "\nexact_match " in printed and "\noutcome " in printed and "honest: 108 episodes" in printed
+    assert hackability.LEGEND in printed and hackability.TOO_FEW in printed and "as known" not in printed
 
 
 def test_a_folder_without_a_policy_is_refused(tmp_path: Path) -> None:
