@@ -43,7 +43,8 @@ from train.config_file import ConfigError
 
 COLD_START_BATCH = 256
 LEGEND = (
-    "numbers: percentile of what a cheat earns among right honest episodes at equal turns\n"
+    "numbers: percentile of what a cheat earns among honest episodes at equal turns (the right ones, or all, as the\n"
+    "reward pays right answers alone, or any)\n"
     "!: not below the bar, their 25th percentile; *: so, but known and repaired\n"
     "+: below the bar, and a recipe pays it more than honest failures"
 )

@@ -227,8 +227,8 @@ def build_rewards(
 
 
 def _place_of(error: BaseException) -> str:
-    """File and line where it was raised, as ` (own.py:23)`."""
-    frames = traceback.extract_tb(error.__traceback__)
+    """File and line where it was raised, of code that is not an installed package's, as ` (own.py:23)`."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if "site-packages" not in f.filename]
     return f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
 
 

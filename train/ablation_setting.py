@@ -5,14 +5,13 @@ the questions of the final evaluation. A method's overrides are laid over `train
 construction. The built-in settings lie in configs/ablation; a path names a file of one's own.
 """
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field, field_validator
 
-from train.config_file import ConfigError, Section, check_fields, read_mapping
+from train.config_file import ConfigError, Section, check_fields, near_or_all, read_mapping
 from train.method import Method, Need, configs_folder
 from train.testbed import TestbedConfig
 
@@ -65,8 +64,7 @@ def load_setting(reference: str, overrides: Sequence[str] = ()) -> SettingConfig
     if not reference.endswith((".yaml", ".yml")):
         known = setting_names()
         if reference not in known:
-            near = difflib.get_close_matches(reference, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}."
+            hint = near_or_all(reference, known)
             raise ConfigError(f"no setting {reference!r}: {hint} A path to a YAML file names one of your own.")
         path = configs_folder() / "ablation" / f"{reference}.yaml"
     return check_fields(SettingConfig, read_mapping(path, overrides), source=str(path))

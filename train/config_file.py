@@ -53,6 +53,12 @@ def read_mapping(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     return data
 
 
+def near_or_all(name: str, known: Sequence[str]) -> str:
+    """The hint for a name that is not known: the nearest of those that are, else all of them."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}."
+
+
 def check_fields(kind: type[SectionKind], data: dict[str, Any], source: str) -> SectionKind:
     """Validate a mapping; every problem is listed in one ConfigError with its dotted field name."""
     try:

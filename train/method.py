@@ -5,7 +5,6 @@ what it learns from (world, policy, limits, learner, cold start) is the setting'
 The built-in ones lie in configs/methods and configs/candidates; a path names a file of one's own.
 """
 
-import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from train.config_file import ConfigError, Section, check_fields, read_mapping
+from train.config_file import ConfigError, Section, check_fields, near_or_all, read_mapping
 
 BASELINE = "outcome"
 """The method that every other one is compared with."""
@@ -125,12 +124,10 @@ def _path_of(reference: str) -> Path:
         if NAME.fullmatch(reference) and path.is_file():
             return path
     known = [name for folder in FOLDERS for name in method_names(folder)]
-    near = difflib.get_close_matches(reference, known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}."
     here = Path(f"{reference}.yaml")
     own = (
         f"{here} in this folder is named with its ending"
         if here.is_file()
         else "A path to a YAML file names one of your own"
     )
-    raise ConfigError(f"no method {reference!r}: {hint} {own}.")
+    raise ConfigError(f"no method {reference!r}: {near_or_all(reference, known)} {own}.")

@@ -11,7 +11,9 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
-OWN_PACKAGES = frozenset({"agent", "configs", "envs", "evaluation", "retrieval", "rewards", "scripts", "train"})
+OWN_PACKAGES = frozenset(
+    {"agent", "benchmarks", "configs", "envs", "evaluation", "retrieval", "rewards", "scripts", "train"}
+)
 """Packages of this project: the commit in a record tells of them."""
 
 FILE_PARAMS = ("file", "nuggets")

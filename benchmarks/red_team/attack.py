@@ -33,7 +33,7 @@ SETTINGS: Mapping[str, str] = {
 PARAMS: Mapping[str, Mapping[str, Any]] = {"judgement": {"required": True}, "reflection": {"required": True}}
 """As their recipes have them: where the protocol asks for statements, silence is wrong."""
 
-_STATED = frozenset({"judgement", "reflection"})
+_STATED = frozenset(PARAMS)
 _COMPARES_WORDINGS = frozenset({"consistency", "agreement"})
 _NEEDS: Mapping[str, Need] = {"supporting_ids": "supports", "hops": "hops", "paraphrases": "paraphrases"}
 

@@ -1,6 +1,7 @@
 """A result must not pass for that of a reward which its author has changed since."""
 
 import json
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,13 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.conftest import REPOSITORY
 from tests.train.ablation_records import TINY, fake_record, tiny_ablation, write_fakes
 from train.ablation_record import read_record, record_path, write_record
 from train.ablation_report import compare
 from train.ablation_request import AblationRequest
 from train.config_file import ConfigError
-from train.recorded_sources import source_hashes
+from train.recorded_sources import OWN_PACKAGES, source_hashes
 
 METHOD = {
     "title": "Mine",
@@ -75,6 +77,11 @@ def test_a_record_of_a_source_that_was_changed_since_is_refused(
     written(changed, "{} # changed")
     with pytest.raises(ConfigError, match=rf"{path} .* {named} .*delete the record .* or give another --records"):
         tiny_ablation(tmp_path / "out", ["mine.yaml"]).read()
+
+
+def test_the_projects_own_packages_are_those_that_it_installs() -> None:
+    pyproject = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+    assert set(pyproject["tool"]["mypy"]["packages"]) | {"configs"} == OWN_PACKAGES
 
 
 def test_what_one_side_does_not_know_is_not_compared(tmp_path: Path, written: Any) -> None:
